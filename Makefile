@@ -1,0 +1,121 @@
+# Every target makes the environment that it needs and installs only what it needs into it.
+# A set is installed anew when pyproject.toml is newer than its stamp.
+
+PYTHON ?= python3
+VENV   ?= .venv
+# More words for pytest, the benchmarks or the demo: make test ARGS="-k retry -x"
+ARGS   ?=
+
+# The gate: every branch of these files is run by the tests, the tests of these rooms included.
+GATED        := src/qanat/_core/*,src/qanat/_engine/*,tests/_core/*,tests/_engine/*
+GATE_PERCENT := 100
+
+BIN       := $(VENV)/bin
+BENCH_BIN := .venv-bench/bin
+PIP       := -m pip --disable-pip-version-check --quiet install
+
+# What each set of targets installs.
+DEMO_EXTRAS  := cli
+TEST_EXTRAS  := cli,trio,uvloop,test
+LINT_EXTRAS  := cli,trio,uvloop,test,lint
+DOCS_EXTRAS  := docs
+BENCH_EXTRAS := trio,uvloop,bench
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-long check style types mypy pyright layers dependencies changelog docs \
+  bench format clean
+
+help: ## show this list
+	@echo "make TARGET [PYTHON=python3.13] [ARGS=...]"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.stamp-demo ## see qanat at work
+	@$(BIN)/qanat demo $(ARGS)
+
+test: $(VENV)/.stamp-test ## run the tests, with the coverage gate
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not real" $(ARGS)
+	$(BIN)/coverage run --append -m pytest -m real $(ARGS)
+	$(BIN)/coverage report --include="$(GATED)" --fail-under=$(GATE_PERCENT)
+
+test-long: $(VENV)/.stamp-test ## run the tests with many more generated cases
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=long -m "not real" $(ARGS)
+	$(BIN)/python -m pytest -m real $(ARGS)
+
+check: style types layers dependencies changelog docs ## run every check that is not a test
+
+style: $(VENV)/.stamp-lint ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: mypy pyright ## check types
+
+mypy: $(VENV)/.stamp-lint
+	$(BIN)/mypy
+
+# --verifytypes finds the package through the first python on the path.
+pyright: export PATH := $(abspath $(BIN)):$(PATH)
+pyright: $(VENV)/.stamp-lint
+	pyright
+	pyright --verifytypes qanat --ignoreexternal
+
+# Its cache keeps what a file imported before a module of that name was there.
+layers: $(VENV)/.stamp-lint ## check that rooms import only what they may
+	$(BIN)/lint-imports --no-logo --no-cache
+
+dependencies: $(VENV)/.stamp-lint ## check that what is imported is declared, and the reverse
+	$(BIN)/deptry .
+
+changelog: $(VENV)/.stamp-lint ## check the changelog's fragments and show what they make
+	$(BIN)/towncrier build --draft --version unreleased
+
+docs: $(VENV)/.stamp-docs ## build the documentation into site/
+	$(BIN)/zensical build --clean --strict
+
+bench: .venv-bench/.stamp-bench ## measure, beside the peers
+	$(BENCH_BIN)/python benchmarks/run.py $(ARGS)
+
+format: $(VENV)/.stamp-lint ## format the code and mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove everything that was made, the environments included
+	rm -rf $(VENV) .venv-bench site dist .cache .coverage .coverage.* htmlcov
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- environments ---
+
+define NEW_ENVIRONMENT
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "qanat needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)." >&2; \
+	  echo "Name a newer one: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(@D)
+	@touch $@
+endef
+
+$(VENV)/.stamp-venv .venv-bench/.stamp-venv:
+	$(NEW_ENVIRONMENT)
+
+$(VENV)/.stamp-demo: pyproject.toml $(VENV)/.stamp-venv
+	$(BIN)/python $(PIP) --editable ".[$(DEMO_EXTRAS)]"
+	@touch $@
+
+$(VENV)/.stamp-test: pyproject.toml $(VENV)/.stamp-venv
+	$(BIN)/python $(PIP) --editable ".[$(TEST_EXTRAS)]"
+	@touch $@
+
+$(VENV)/.stamp-lint: pyproject.toml $(VENV)/.stamp-venv
+	$(BIN)/python $(PIP) --editable ".[$(LINT_EXTRAS)]"
+	@touch $@
+
+$(VENV)/.stamp-docs: pyproject.toml $(VENV)/.stamp-venv
+	$(BIN)/python $(PIP) --editable ".[$(DOCS_EXTRAS)]"
+	@touch $@
+
+.venv-bench/.stamp-bench: pyproject.toml .venv-bench/.stamp-venv
+	$(BENCH_BIN)/python $(PIP) --editable ".[$(BENCH_EXTRAS)]"
+	@touch $@
