@@ -1,0 +1,1 @@
+"""The pure core: values, rules, the Dispatcher and the ports. No clock, no loop, no I/O."""

@@ -1,0 +1,98 @@
+"""A node of the dispatcher's tree: the root, a task or a lane.
+
+A node is active (its parent's turns hold it while it has jobs), or parked: at a limit that said
+no, because it is full, or because it was paused. How long it was parked for what is added up
+here; see `ledger` for what is made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
+
+from qanat._core.dispatcher.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from qanat._core.dispatcher.gate import Gate
+    from qanat._core.dispatcher.valve import Valve
+    from qanat._core.limit import Limit
+    from qanat._core.order import Order
+    from qanat._core.reason import Cause
+    from qanat._core.retry import RetryBudget
+
+NOTHING_LOST: dict[str, float] = {}
+"""What every node has lost at first; never written to."""
+
+
+class Node:
+    """The root, a task or a lane."""
+
+    __slots__ = (
+        "above_since",
+        "budget",
+        "cause",
+        "deficit",
+        "gate",
+        "in_turns",
+        "is_fading",
+        "key",
+        "lane_limits",
+        "lanes",
+        "limits",
+        "lost",
+        "lost_total",
+        "make_order",
+        "mark",
+        "order",
+        "parent",
+        "path",
+        "path_version",
+        "running",
+        "since",
+        "turns",
+        "uses_lanes",
+        "valve",
+        "weight",
+        "woken_by",
+    )
+
+    # There for lanes only.
+    order: Order
+    # There for tasks only.
+    make_order: Callable[[], Order]
+    lane_limits: Callable[[Hashable], Limit | Iterable[Limit]] | None
+    budget: RetryBudget | None
+
+    def __init__(self, parent: Node | None, key: Hashable, limits: tuple[Limit, ...]) -> None:
+        """Begin active and without jobs."""
+        self.parent = parent
+        self.key = key
+        self.limits = limits
+        self.turns = Turns()
+        self.lanes: dict[Hashable, Node] = {}
+        self.running = 0
+        self.weight = 1.0
+        self.deficit = 1.0
+        self.in_turns = False
+        self.is_fading = False
+        self.uses_lanes = False
+        # Parked: the cause is set, and the gate if a limit said no.
+        self.cause: Cause | None = None
+        self.gate: Gate | None = None
+        self.woken_by: Gate | None = None
+        self.valve: Valve | None = None
+        # Time lost by cause, and in all; both in time in which no ancestor was parked.
+        self.since = 0.0
+        self.above_since = 0.0
+        self.lost = NOTHING_LOST
+        self.lost_total = 0.0
+        # Caches: all limits from here to the root; the three `lost` of a lane's path.
+        self.path: tuple[Limit, ...] = ()
+        self.path_version = -1
+        self.mark: Any = None
+
+    def __repr__(self) -> str:
+        """Show the key and what it waits for."""
+        return f"Node({self.key!r}, {self.cause or 'active'})"

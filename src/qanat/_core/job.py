@@ -1,0 +1,109 @@
+"""A job: one item on its way. And what all jobs of one handler share: their task."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from qanat._core.limit import Limit
+    from qanat._core.retry import Retry
+
+T = TypeVar("T")
+
+# Where a job is. Plain ints: they are compared on the hot path.
+NEW = 0
+WAITING = 1
+SCHEDULED = 2
+RUNNING = 3
+ENDED = 4
+
+
+class Task:
+    """What all jobs of one handler share.
+
+    Attributes:
+        name: The handler's name, for people.
+        handler: What is called with the item; only the driver looks inside.
+        timeout: Seconds for one attempt; None is unlimited.
+        retry: Whether and when a failed job runs again.
+        state: The run's `state` object, as `current_job().state` gives it.
+        node: The dispatcher's node for these jobs.
+    """
+
+    __slots__ = ("handler", "name", "node", "retry", "state", "timeout")
+
+    def __init__(
+        self, name: str, handler: Any, node: Any, retry: Retry, timeout: float | None = None, state: Any = None
+    ) -> None:
+        """Keep what is shared."""
+        self.name = name
+        self.handler = handler
+        self.node = node
+        self.retry = retry
+        self.timeout = timeout
+        self.state = state
+
+    def varied(self, *, retry: Retry | None = None, timeout: float | None = None) -> Task:
+        """Return a task that differs in its retry or its timeout, for one job."""
+        return Task(self.name, self.handler, self.node, retry or self.retry, timeout or self.timeout, self.state)
+
+
+class History(msgspec.Struct):
+    """What a job carries once it was scheduled, retried or throttled: most never do."""
+
+    first_started_at: float | None = None
+    ran: float = 0.0
+    throttles: int = 0
+    waits: dict[str, float] = {}
+    scheduled_at: float = 0.0
+    due_at: float = 0.0
+    cause: str = "delay"
+
+
+class Job(msgspec.Struct, Generic[T], eq=False):
+    """One item on its way; read its attributes, never write them.
+
+    Made by the million, so it is small and mutable inside. The names with an underscore belong
+    to the dispatcher and the engine.
+
+    Attributes:
+        id: An int unless one was given.
+        item: What the handler is called with.
+        index: The position in the input, from 0.
+        priority: Smaller starts first, with `order="priority"`.
+        lane: The lane's key; None is the unnamed lane.
+        metadata: What was handed in with the item; None if nothing was.
+        parent: The id of the job that spawned this one; None for a root.
+        offered_at: When it arrived, monotonic seconds.
+        started_at: When its present or last attempt began.
+        attempt: The number of the present or next attempt, from 1.
+    """
+
+    id: int | str
+    item: T
+    index: int
+    _task: Task
+    offered_at: float = 0.0
+    _status: int = NEW
+    started_at: float = 0.0
+    priority: float = 0.0
+    lane: Hashable = None
+    metadata: Mapping[str, Any] | None = None
+    parent: int | str | None = None
+    attempt: int = 1
+    _mark: Any = None
+    _took: tuple[Limit, ...] | None = None
+    _history: History | None = None
+    _waiter: Any = None
+
+    def awaits(self, at: float) -> bool:
+        """Whether the job is scheduled for this time."""
+        return self._status == SCHEDULED and self._history is not None and self._history.due_at == at
+
+    @property
+    def state(self) -> Any:
+        """The `state` object of the run or Pool."""
+        return self._task.state

@@ -1,0 +1,142 @@
+"""What every limit is: a small class that decides *when* a job may start.
+
+The dispatcher asks every limit on a job's path, and takes all of them only when all said yes,
+with nothing awaited in between. Asking changes nothing. So limits compose without partial
+acquisition, nobody polls, and nobody spins.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+if TYPE_CHECKING:
+    from qanat._core.job import Job
+    from qanat._core.outcome import Outcome
+    from qanat._core.ports import Random
+    from qanat._core.reason import Cause
+
+
+class Refused(Exception):
+    """Say that a job can never start; raised by `Limit.ready_at` with the job's error."""
+
+    def __init__(self, error: Exception) -> None:
+        """Keep the error that becomes the job's outcome."""
+        super().__init__(str(error))
+        self.error = error
+
+
+class Listener(Protocol):
+    """Whoever parks jobs at a limit and wants to hear that asking again may help."""
+
+    def limit_changed(self) -> None:
+        """Hear that the limit's answer may have changed."""
+        ...
+
+
+class Limit:
+    """Decide when a job may start: subclass it to make your own limit.
+
+    `ready_at` and `take` are enough for most; `give_back` where something is held while a job
+    runs. A limit never reads a clock: times are handed in, all from one monotonic clock in
+    seconds, never going backwards. Randomness comes from `self.rng` and is drawn in `take`.
+
+    A limit object may be shared by several runs and pools of one thread.
+    """
+
+    __slots__ = ("_listeners", "_owner", "_precision", "_rng")
+
+    cause: ClassVar[Cause] = "rate"
+    """What a job that waits for this limit is said to wait for."""
+
+    _listeners: list[Listener]
+    _owner: int | None
+    _precision: float
+    _rng: Random | None
+
+    def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
+        """Make the limit unbound, whether or not a subclass calls `super().__init__()`."""
+        self = super().__new__(cls)
+        self._listeners = []
+        self._owner = None
+        self._precision = 0.0
+        self._rng = None
+        return self
+
+    @property
+    def rng(self) -> Random:
+        """The seeded source of randomness, there from the first use on."""
+        if self._rng is None:
+            raise RuntimeError("rng is there once a run uses the limit: draw in take, not in __init__")
+        return self._rng
+
+    @property
+    def precision(self) -> float:
+        """Seconds by which a handler may begin after its start was decided; 0 on virtual time."""
+        return self._precision
+
+    def ready_at(self, job: Job[Any], now: float) -> float:
+        """Return the earliest time at which this job may start; asking changes nothing.
+
+        Args:
+            job: The job that wants to start.
+            now: The time of asking.
+
+        Returns:
+            A time at or before `now`: it may start. A later time: certainly not before it, and
+            asked again then, the answer is yes or a strictly later time. `math.inf`: only a
+            change helps, which the limit reports by calling `changed`.
+
+        Raises:
+            Refused: If the job can never start; it ends with the error given.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define ready_at(job, now)")
+
+    def take(self, job: Job[Any], now: float) -> None:
+        """Count the job as started; called only when every limit on its path said yes."""
+
+    def give_back(self, job: Job[Any], outcome: Outcome[Any, Any], now: float) -> None:
+        """Hear that the job's attempt ended; called exactly once for each `take`."""
+
+    def fresh_at(self, now: float) -> float:
+        """Return when the limit is as good as new; `math.inf` while anything is taken.
+
+        A lane's limits are forgotten with the lane once they are. The default, never, is safe.
+        """
+        return math.inf
+
+    def changed(self) -> None:
+        """Wake the jobs parked at this limit, in every run that uses it.
+
+        To be called by the limit itself whenever its answer may have become an earlier time.
+        """
+        for listener in self._listeners:
+            listener.limit_changed()
+
+    def bind(self, owner: int, rng: Random, precision: float = 0.0) -> None:
+        """Tie the limit to the thread that uses it, with its source of randomness.
+
+        Args:
+            owner: The identity of the thread; a second one is refused.
+            rng: The source of randomness of the first run that uses the limit.
+            precision: Seconds by which a handler may begin after its start was decided.
+
+        Raises:
+            RuntimeError: If the limit is in use by another thread.
+        """
+        if self._owner is None:
+            self._owner, self._rng, self._precision = owner, rng, precision
+        elif self._owner != owner:
+            raise RuntimeError(
+                f"{type(self).__name__} is used by another thread (limits are not locked): "
+                "make one limit object for each thread"
+            )
+
+    def listen(self, listener: Listener) -> None:
+        """Add whoever wants to hear `changed`."""
+        self._listeners.append(listener)
+
+    def unlisten(self, listener: Listener) -> None:
+        """Remove who listened; unknown listeners are ignored."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)

@@ -1,0 +1,77 @@
+"""A steady pace with room for bursts.
+
+The bucket is the Generic Cell Rate Algorithm (ITU-T I.371, annex A): instead of tokens and the
+time when they were last counted it knows one time, the one at which the bucket will be full again.
+Added up start by start, that time drifts with each rounding, and the last start of a burst
+may find itself an instant too early. So it is kept as two exact facts: when the bucket was
+last full, and how many have started since.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from qanat._core.arguments import plain, positive, rate_in_words, whole
+from qanat._core.limit import Limit
+from qanat._core.limits.border import border
+
+if TYPE_CHECKING:
+    from qanat._core.job import Job
+
+
+class TokenBucket(Limit):
+    """Let jobs start at a steady pace, with room for short bursts.
+
+    In any stretch of `t` seconds at most `burst + per_second * t` jobs start. The pace is kept over
+    any length of time: nothing is lost or gained by rounding.
+
+    Args:
+        per_second: How many may start each second once the burst is used up. Greater than 0;
+            may be a fraction.
+        burst: How many may start at once after a quiet spell; a whole number, at least 1.
+
+    Raises:
+        TypeError: If `per_second` is not a number, or `burst` not a whole one.
+        ValueError: If either is out of range.
+
+    Example:
+        >>> from qanat._core.limits import TokenBucket
+        >>> print(TokenBucket(2.5, burst=10))
+        2.5/s, burst 10
+    """
+
+    __slots__ = ("_burst", "_count", "_free_at", "_full_at", "_per_second", "_since")
+
+    def __init__(self, per_second: float, *, burst: int = 1) -> None:
+        self._per_second = positive("per_second", per_second)
+        self._burst = whole("burst", burst, 1)
+        self._since = -inf
+        self._count = 0
+        self._free_at = -inf
+        self._full_at = -inf
+
+    def ready_at(self, job: Job[Any], now: float) -> float:
+        """Return when there is a token again."""
+        return self._free_at
+
+    def take(self, job: Job[Any], now: float) -> None:
+        """Take one token; tokens count from when the bucket was last full."""
+        # At the very time the count goes on: the next is as far from the last, and still exact.
+        if now > self._full_at:
+            self._since = now
+            self._count = 0
+        self._count += 1
+        self._full_at = border(self._since, self._count / self._per_second)
+        missing = self._count + 1 - self._burst
+        self._free_at = border(self._since, missing / self._per_second) if missing > 0 else -inf
+
+    def fresh_at(self, now: float) -> float:
+        """Return when the bucket is full again."""
+        return self._full_at
+
+    def __str__(self) -> str:
+        return f"{rate_in_words(self._per_second, 1.0)}, burst {self._burst}"
+
+    def __repr__(self) -> str:
+        return f"TokenBucket({plain(self._per_second)}, burst={self._burst})"

@@ -1,0 +1,137 @@
+"""So many starts in a stretch of time, counted exactly or in windows that follow one another.
+
+Windows are half open: a start at `t` and one at `t + per` never stand in the same one.
+
+On a real clock a handler begins a little after its start was decided, at most `precision` seconds
+later. Whoever counts, inside handlers or at the other end of a wire, counts those later times. So a
+window remembers `now + precision`, the latest time at which the handler can begin. The one that
+follows is decided `per` after that, and can only begin later still: no window is exceeded, wherever
+it is measured. On virtual time the precision is 0, and the times are exact.
+"""
+
+from __future__ import annotations
+
+from array import array
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from qanat._core.arguments import rate_in_words, seconds, whole
+from qanat._core.limit import Limit
+from qanat._core.limits.border import border
+
+if TYPE_CHECKING:
+    from qanat._core.job import Job
+
+
+class SlidingWindow(Limit):
+    """Let at most `n` jobs start in any stretch of `per` seconds, wherever it begins.
+
+    An exact log: it remembers when the last `n` started, eight bytes for each, and grows up to
+    that as it is used. After a quiet spell `n` may start at once; `Spacing` spreads them.
+
+    Args:
+        n: How many may start; a whole number, at least 1.
+        per: In how long: seconds, greater than 0, or a text such as `"15m"`.
+
+    Raises:
+        TypeError: If `n` is not a whole number, or `per` neither a number nor a text.
+        ValueError: If either is out of range.
+
+    Example:
+        >>> from qanat._core.limits import SlidingWindow
+        >>> limit = SlidingWindow(300, "15m")
+        >>> limit
+        SlidingWindow(300, 900.0)
+        >>> print(limit)
+        300/15m
+    """
+
+    __slots__ = ("_free_at", "_log", "_n", "_oldest", "_per")
+
+    def __init__(self, n: int, per: float | str) -> None:
+        self._n = whole("n", n, 1)
+        self._per = seconds("per", per)
+        # A ring once it has n entries: the oldest is overwritten.
+        self._log = array("d")
+        self._oldest = 0
+        self._free_at = -inf
+
+    def ready_at(self, job: Job[Any], now: float) -> float:
+        """Return when the `n`th last start leaves the window."""
+        return self._free_at
+
+    def take(self, job: Job[Any], now: float) -> None:
+        """Remember the start, and when the next one is free."""
+        log = self._log
+        if len(log) < self._n:
+            log.append(now + self._precision)
+        else:
+            log[self._oldest] = now + self._precision
+            self._oldest = (self._oldest + 1) % self._n
+        if len(log) == self._n:
+            self._free_at = border(log[self._oldest], self._per)
+
+    def fresh_at(self, now: float) -> float:
+        """Return when the last start leaves the window."""
+        # The entry before the oldest, which is the last of the array while it grows.
+        return border(self._log[self._oldest - 1], self._per) if self._log else now
+
+    def __str__(self) -> str:
+        return rate_in_words(self._n, self._per)
+
+    def __repr__(self) -> str:
+        return f"SlidingWindow({self._n}, {self._per!r})"
+
+
+class FixedWindow(Limit):
+    """Let at most `n` jobs start in each window of `per` seconds.
+
+    A window opens at the first start at or after the end of the one before, and nothing is
+    aligned to the hour. It keeps three numbers, however large `n` is. The price: up to `2n` can
+    fall around a border, `n` at the end of a window and `n` at the beginning of the next.
+    `SlidingWindow` never lets that happen.
+
+    Args:
+        n: How many may start in one window; a whole number, at least 1.
+        per: How long a window is: seconds, greater than 0, or a text such as `"15m"`.
+
+    Raises:
+        TypeError: If `n` is not a whole number, or `per` neither a number nor a text.
+        ValueError: If either is out of range.
+
+    Example:
+        >>> from qanat._core.limits import FixedWindow
+        >>> print(FixedWindow(1000, "1h"))
+        1000/h in fixed windows
+    """
+
+    __slots__ = ("_ends_at", "_free_at", "_left", "_n", "_per")
+
+    def __init__(self, n: int, per: float | str) -> None:
+        self._n = whole("n", n, 1)
+        self._per = seconds("per", per)
+        self._left = 0
+        self._ends_at = -inf
+        self._free_at = -inf
+
+    def ready_at(self, job: Job[Any], now: float) -> float:
+        """Return when the window ends if it is full, and a time long gone if it is not."""
+        return self._free_at
+
+    def take(self, job: Job[Any], now: float) -> None:
+        """Count the start in its window, and open a window if there is none."""
+        if now >= self._ends_at:
+            self._ends_at = border(now + self._precision, self._per)
+            self._left = self._n
+        self._left -= 1
+        self._free_at = -inf if self._left else self._ends_at
+
+    def fresh_at(self, now: float) -> float:
+        """Return when the window ends."""
+        return self._ends_at
+
+    def __str__(self) -> str:
+        return f"{rate_in_words(self._n, self._per)} in fixed windows"
+
+    def __repr__(self) -> str:
+        return f"FixedWindow({self._n}, {self._per!r})"

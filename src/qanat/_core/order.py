@@ -1,0 +1,48 @@
+"""What every order is: a small container that decides *which* waiting job of a lane is next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from qanat._core.job import Job
+
+
+class Order(Protocol):
+    """Hold the waiting jobs of one lane and say which is next.
+
+    One order object serves one lane; a class (or any function without arguments that makes one)
+    is what `order=` takes.
+    """
+
+    def add(self, job: Job[Any]) -> None:
+        """Take a job in."""
+        ...
+
+    def put_back(self, job: Job[Any]) -> None:
+        """Take a job in again, at the head of its class: it had its turn before."""
+        ...
+
+    def head(self) -> Job[Any]:
+        """Return the next job; the same until it is taken, discarded or overtaken by an `add`.
+
+        Raises:
+            IndexError: If no job waits.
+        """
+        ...
+
+    def take(self) -> Job[Any]:
+        """Remove and return the job that `head` names.
+
+        Raises:
+            IndexError: If no job waits.
+        """
+        ...
+
+    def discard(self, job: Job[Any]) -> None:
+        """Remove a job that is in; called once for it."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many jobs wait."""
+        ...

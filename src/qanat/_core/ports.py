@@ -1,0 +1,49 @@
+"""What the core asks of the world around it, as small protocols."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """One timeline for a whole process; only virtual time replaces the real one."""
+
+    @property
+    def precision(self) -> float:
+        """Seconds by which a handler's first instruction may trail the decision to start it."""
+        ...
+
+    def now(self) -> float:
+        """Return monotonic seconds; never runs backwards."""
+        ...
+
+    def wall(self) -> float:
+        """Return UTC seconds since 1970."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait so many seconds of this clock, on whichever event loop runs."""
+        ...
+
+    def work_outside_began(self) -> None:
+        """Say that a thread or a process now works for the loop: virtual time stands still.
+
+        Each call is paired with one of `work_outside_ended`; both may come from any thread.
+        """
+        ...
+
+    def work_outside_ended(self) -> None:
+        """Say that one piece of such work is over and its result has reached the loop.
+
+        Called after the result was handed to the loop (set on the loop's thread, or posted to
+        it from another), never before: in between, virtual time would see an idle loop.
+        """
+        ...
+
+
+class Random(Protocol):
+    """A seeded source of randomness, as `random.Random` offers it."""
+
+    def random(self) -> float:
+        """Return a number in [0, 1)."""
+        ...

@@ -1,0 +1,103 @@
+"""What a failed attempt means for its job: the end, another attempt, or a closed lane."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from qanat._core.retry import retry_after_of, retry_after_seconds
+from qanat.errors import Discard, JobDiscardedError, RetryLater, Throttled
+
+if TYPE_CHECKING:
+    from qanat._core.job import Job
+    from qanat._core.ports import Random
+    from qanat._core.retry import Retry, RetryBudget
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Say what becomes of a job whose attempt failed.
+
+    Attributes:
+        kind: "dead": it ends with `error`. "again": another attempt after `delay`.
+            "throttled": the same attempt again, once what it names is open.
+        error: Why the job ends, if it does.
+        delay: Seconds to the next attempt; for "throttled" None if the other side did not say.
+        limit: The name of the limit to close instead of the lane.
+    """
+
+    kind: Literal["dead", "again", "throttled"]
+    error: BaseException
+    delay: float | None = None
+    limit: str | None = None
+
+
+def judge(
+    job: Job[Any],
+    error: BaseException,
+    *,
+    retry: Retry,
+    budget: RetryBudget | None,
+    now: float,
+    wall: float,
+    rng: Random,
+) -> Verdict:
+    """Decide what becomes of a job whose attempt ended with an error.
+
+    Args:
+        job: The job, its `attempt` the one that failed.
+        error: What the attempt raised.
+        retry: The job's retry rules.
+        budget: The share of retries that its task may spend, if it has one.
+        now: The monotonic time.
+        wall: UTC seconds, for dates in `Retry-After`.
+        rng: Where jitter is drawn from.
+
+    Returns:
+        The verdict. A callback of the user's that raises, or a value that makes no sense, ends
+        the job with that error, which has the attempt's own error as its context.
+    """
+    try:
+        return _judge(job, error, retry, budget, now, wall, rng)
+    except Exception as problem:
+        problem.__context__ = error
+        return Verdict("dead", problem)
+
+
+def _judge(
+    job: Job[Any],
+    error: BaseException,
+    retry: Retry,
+    budget: RetryBudget | None,
+    now: float,
+    wall: float,
+    rng: Random,
+) -> Verdict:
+    history = job._history
+    if isinstance(error, Throttled):
+        throttles = 0 if history is None else history.throttles
+        if throttles >= retry.max_throttles:
+            return Verdict("dead", error)
+        after = error.retry_after
+        delay = None if after is None else retry_after_seconds(after, wall)
+        return Verdict("throttled", error, delay, error.limit)
+    if isinstance(error, Discard):
+        discarded = JobDiscardedError(error.reason)
+        discarded.__cause__ = error.__cause__
+        return Verdict("dead", discarded)
+    if job.attempt > retry.times:
+        return Verdict("dead", error)
+    first = job.started_at if history is None or history.first_started_at is None else history.first_started_at
+    if isinstance(error, RetryLater):
+        delay = retry_after_seconds(error.delay, wall)
+    elif retry.allows(error, job.attempt):
+        delay = retry.delay_for(error, job.attempt, rng, now - first)
+        asked = retry_after_of(error, wall)
+        if asked is not None:
+            delay = max(delay, asked)
+    else:
+        return Verdict("dead", error)
+    too_late = retry.deadline is not None and now + delay - first > retry.deadline
+    if too_late or (budget is not None and not budget.allows(now)):
+        return Verdict("dead", error)
+    return Verdict("again", error, delay)

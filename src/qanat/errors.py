@@ -1,0 +1,255 @@
+"""Every public exception, drawn as a tree.
+
+    Exception
+    ├── QanatError                      something went wrong that is ours to name
+    │   ├── JobTimeoutError             also TimeoutError: an attempt ran past its timeout
+    │   ├── JobCancelledError           the job was cancelled; awaiting its handle raises this
+    │   ├── JobDiscardedError           the handler raised Discard
+    │   ├── StartTimeoutError           also TimeoutError: no job arrived in time
+    │   ├── TooManyFailuresError        more jobs failed than max_failures allows
+    │   ├── PoolFull                    a bounded Pool has no room
+    │   ├── PoolClosedError             also RuntimeError: the Pool takes no more work
+    │   ├── PoolDeadlockError           also RuntimeError: handlers wait for handles that can never start
+    │   ├── ProcessDiedError            a child process died under its job
+    │   ├── CommandError                a command per item ended with a status other than 0
+    │   └── InputError                  an input file could not be read, or a line of it
+    └── Signal                          what a handler raises to say what is to be done
+        ├── Throttled                   the other side asked for less: close the lane and come back
+        ├── Discard                     end this job without another attempt
+        └── RetryLater                  try this job again after a delay
+
+Attributes carry the facts; nobody needs to parse a message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qanat._core.outcome import Outcome
+
+__all__ = [
+    "CommandError",
+    "Discard",
+    "InputError",
+    "JobCancelledError",
+    "JobDiscardedError",
+    "JobTimeoutError",
+    "PoolClosedError",
+    "PoolDeadlockError",
+    "PoolFull",
+    "ProcessDiedError",
+    "QanatError",
+    "RetryLater",
+    "Signal",
+    "StartTimeoutError",
+    "Throttled",
+    "TooManyFailuresError",
+    "outcomes_of",
+]
+
+
+class QanatError(Exception):
+    """Stand at the root of the errors that qanat names itself."""
+
+
+class JobTimeoutError(QanatError, TimeoutError):
+    """Say that one attempt ran longer than its timeout.
+
+    Attributes:
+        timeout: The seconds that one attempt was allowed.
+        still_running: True if the handler is a plain function whose thread could not be
+            stopped: it goes on, and keeps its slot until it ends.
+    """
+
+    def __init__(self, timeout: float, *, still_running: bool = False) -> None:
+        """Keep the timeout in seconds and whether the handler still runs."""
+        tail = "; its thread still runs and keeps its slot until it ends" if still_running else ""
+        super().__init__(f"the attempt ran longer than its timeout of {timeout:g} s{tail}")
+        self.timeout = timeout
+        self.still_running = still_running
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return _rebuild_timeout, (self.timeout, self.still_running)
+
+
+def _rebuild_timeout(timeout: float, still_running: bool) -> JobTimeoutError:
+    return JobTimeoutError(timeout, still_running=still_running)
+
+
+class JobCancelledError(QanatError):
+    """Say that the job was cancelled before it could end by itself."""
+
+
+class JobDiscardedError(QanatError):
+    """Say that the handler gave the job up by raising `Discard`.
+
+    Attributes:
+        reason: What the handler said, or an empty text.
+    """
+
+    def __init__(self, reason: str = "") -> None:
+        """Keep the handler's reason."""
+        super().__init__(reason or "the handler discarded the job")
+        self.reason = reason
+
+
+class StartTimeoutError(QanatError, TimeoutError):
+    """Say that no job arrived within `start_within` seconds."""
+
+
+class TooManyFailuresError(QanatError):
+    """Say that a run was stopped because more jobs failed than it allows.
+
+    Attributes:
+        failed: How many jobs had failed.
+        finished: How many jobs had ended, the failed ones among them.
+    """
+
+    def __init__(self, failed: int, finished: int) -> None:
+        """Keep the two counts."""
+        super().__init__(f"{failed} of {finished} finished jobs failed, more than max_failures allows")
+        self.failed = failed
+        self.finished = finished
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return type(self), (self.failed, self.finished)
+
+
+class PoolFull(QanatError):  # noqa: N818 - the name is the field's own, like queue.Full
+    """Say that a Pool with `max_waiting` has no room; `await pool.put(item)` waits for it."""
+
+
+class PoolClosedError(QanatError, RuntimeError):
+    """Say that the Pool is not open, or takes no more work."""
+
+
+class PoolDeadlockError(QanatError, RuntimeError):
+    """Say that handlers wait for handles of a Pool in which no slot can ever come free."""
+
+
+class ProcessDiedError(QanatError):
+    """Say that the child process that ran the job died under it.
+
+    Attributes:
+        exitcode: The process's exit status; negative is the number of the signal that killed it.
+    """
+
+    def __init__(self, exitcode: int | None) -> None:
+        """Keep the exit status."""
+        super().__init__(f"the process that ran the job died with exit status {exitcode}")
+        self.exitcode = exitcode
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return type(self), (self.exitcode,)
+
+
+class CommandError(QanatError):
+    """Say that a command that was run for an item ended with a status other than 0.
+
+    Attributes:
+        code: The exit status; negative is the number of the signal that killed it.
+        stderr: The end of what the command wrote to its standard error.
+    """
+
+    def __init__(self, code: int, stderr: str = "") -> None:
+        """Keep the exit status and the end of standard error."""
+        last = stderr.strip().rpartition("\n")[2]
+        super().__init__(f"the command ended with exit status {code}" + (f": {last}" if last else ""))
+        self.code = code
+        self.stderr = stderr
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return type(self), (self.code, self.stderr)
+
+
+class InputError(QanatError):
+    """Say which line of which input file could not be read.
+
+    Attributes:
+        path: The file as it was named, `-` for standard input.
+        line: The number of the line, from 1; None if the file as a whole could not be read.
+    """
+
+    def __init__(self, path: str, line: int | None, problem: str) -> None:
+        """Keep the place and say what is wrong with it."""
+        place = path if line is None else f"{path}, line {line}"
+        super().__init__(f"{place}: {problem}")
+        self.path = path
+        self.line = line
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return type(self), (self.path, self.line, self.problem)
+
+
+class Signal(Exception):  # noqa: N818 - not an error: a handler's word to the engine
+    """Stand at the root of what a handler raises to say what is to be done with its job."""
+
+
+class Throttled(Signal):
+    """Say that the other side asked for less: raise it from a handler.
+
+    The job's lane (without lanes: its task) closes until then, the attempt does not count,
+    and the lane reopens with one job, then two, then four, until it is as before.
+
+    Args:
+        retry_after: Seconds to wait, an HTTP date, or the text of a `Retry-After` header with
+            either. None means unknown: 1 s, doubled up to 60 s while it keeps happening.
+        limit: The name of the limit to close instead of the lane.
+    """
+
+    def __init__(self, retry_after: float | str | None = None, limit: str | None = None) -> None:
+        """Keep when to come back and which limit to close."""
+        super().__init__(
+            "throttled" if retry_after is None else f"throttled, retry after {retry_after}"
+        )
+        self.retry_after = retry_after
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the signal crosses processes."""
+        return type(self), (self.retry_after, self.limit)
+
+
+class Discard(Signal):
+    """End the job without another attempt; its outcome's error is a `JobDiscardedError`."""
+
+    def __init__(self, reason: str = "") -> None:
+        """Keep the reason."""
+        super().__init__(reason)
+        self.reason = reason
+
+
+class RetryLater(Signal):
+    """Ask for another attempt after a delay in seconds; it counts as an attempt."""
+
+    def __init__(self, delay: float = 0.0) -> None:
+        """Keep the delay."""
+        super().__init__(f"retry after {delay:g} s")
+        self.delay = delay
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the signal crosses processes."""
+        return type(self), (self.delay,)
+
+
+def outcomes_of(error: BaseException) -> Sequence[Outcome[Any, Any]]:
+    """Return the finished outcomes that a run left with the error that it raised.
+
+    Args:
+        error: What `map`, `collect` or `run` raised because its source raised, too many jobs
+            failed, no job arrived, or it was stopped.
+
+    Returns:
+        The outcomes in input order; empty if the error carries none.
+    """
+    found: Sequence[Outcome[Any, Any]] = getattr(error, "_qanat_outcomes", ())
+    return found
