@@ -1,0 +1,72 @@
+"""What failed jobs and stopped runs mean for the caller."""
+
+from __future__ import annotations
+
+import reprlib
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qanat.errors import JobCancelledError, TooManyFailuresError
+
+if TYPE_CHECKING:
+    from qanat._app.outcomes import Outcomes
+    from qanat._core.dispatcher import Dispatcher
+    from qanat._core.outcome import Outcome
+
+FEWEST_FOR_SHARE = 20
+"""Jobs that must have finished before a share of failures is judged."""
+
+E = TypeVar("E", bound=BaseException)
+
+
+class FailureLimit:
+    """Judge whether more jobs failed than `max_failures` allows: a count, or below 1 a share."""
+
+    def __init__(self, most: float | None) -> None:
+        """Keep the limit; None is any number."""
+        self._most = most
+
+    def exceeded_by(self, dispatcher: Dispatcher) -> TooManyFailuresError | None:
+        """Return the error that ends the run, if it is to end."""
+        most = self._most
+        if most is None:
+            return None
+        failed = dispatcher.failed
+        finished = dispatcher.done + failed + dispatcher.cancelled
+        if isinstance(most, int):
+            exceeded = failed > most
+        else:
+            exceeded = finished >= FEWEST_FOR_SHARE and failed > most * finished
+        return TooManyFailuresError(failed, finished) if exceeded else None
+
+
+def with_outcomes(error: E, outcomes: Outcomes[Any, Any]) -> E:
+    """Attach what was done to an error, for `errors.outcomes_of`."""
+    error._qanat_outcomes = outcomes  # type: ignore[attr-defined]
+    return error
+
+
+def raisable(outcome: Outcome[Any, Any]) -> BaseException:
+    """Return a failed job's error as it can be raised to a caller, saying which item it was.
+
+    A CancelledError that a handler came by elsewhere would be taken for the cancellation of the
+    caller, so it is raised as a `JobCancelledError`.
+    """
+    error = outcome.error
+    assert error is not None  # noqa: S101 - asked of failed jobs only
+    if isinstance(error, CancelledError):
+        cause = error
+        error = JobCancelledError("the handler awaited something that was cancelled elsewhere")
+        error.__cause__ = cause
+    times = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
+    note = f"job {outcome.id} with item {_short(outcome.item)}, after {times}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
+    return error
+
+
+def _short(item: object) -> str:
+    try:
+        return reprlib.repr(item)
+    except Exception as error:
+        return f"<{type(item).__name__}, whose repr raised {type(error).__name__}>"

@@ -1,0 +1,206 @@
+"""A function over items: `map`, `collect`, `stream`."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
+
+from qanat._app.failures import FailureLimit, raisable, with_outcomes
+from qanat._app.handlers import check_handler, check_items
+from qanat._app.hosting import add_task, hosted, make_engine
+from qanat._app.outcomes import Outcomes
+from qanat._app.rules import RuleArgs, Rules
+from qanat._app.streaming import OutcomeStream
+from qanat._engine.callee import callee_of
+from qanat._engine.intake import Callbacks, Intake, nothing_unread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+
+    from qanat._core.outcome import Outcome
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+async def gather(
+    handler: Callable[..., Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    rules: Rules,
+    *,
+    first_failure: Callable[[Outcome[Any, Any]], BaseException] | None = None,
+) -> Outcomes[Any, Any]:
+    """Run a handler over items and return all outcomes in input order.
+
+    Raises:
+        BaseException: What stopped the run, with the outcomes of the jobs that ended.
+    """
+    outcomes: Outcomes[Any, Any] = Outcomes()
+    failures = FailureLimit(rules.max_failures)
+
+    def on_failure(outcome: Outcome[Any, Any]) -> None:
+        if first_failure is not None:
+            engine.cancel(first_failure(outcome))
+        elif (problem := failures.exceeded_by(engine.dispatcher)) is not None:
+            engine.cancel(problem)
+
+    engine = make_engine(
+        rules,
+        append=outcomes.append,
+        on_failure=None if first_failure is None and rules.max_failures is None else on_failure,
+        name="run",
+    )
+    task = add_task(engine, handler, rules)
+    intake = Intake(
+        items, engine, task,
+        callbacks=Callbacks(rules.lane, rules.priority, rules.id),
+        buffer=rules.buffer, chooses=rules.chooses, unread=nothing_unread,
+    )  # fmt: skip
+    try:
+        async with hosted(engine):
+            engine.read(intake)
+            await engine.wait_over()
+    except BaseException as error:
+        outcomes.sort(key=attrgetter("index"))
+        raise with_outcomes(error, outcomes)
+    outcomes.sort(key=attrgetter("index"))
+    problem = engine.failure or intake.error
+    if problem is not None:
+        if problem is intake.error:
+            problem.add_note(f"raised by the source of items after {intake.count} of them")
+        raise with_outcomes(problem, outcomes)
+    return outcomes
+
+
+def checked(
+    handler: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], rules: Rules | None, options: RuleArgs
+) -> Rules:
+    """Check what a call was given, before any work starts, and return its rules."""
+    found = Rules.of(rules, options)
+    check_handler(handler)
+    check_items(items)
+    callee_of(handler, found.executor)
+    return found
+
+
+@overload
+async def collect(
+    handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, rules: Rules | None = None,
+    **options: Unpack[RuleArgs],
+) -> Outcomes[T, R]: ...  # fmt: skip
+@overload
+async def collect(
+    handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, rules: Rules | None = None,
+    **options: Unpack[RuleArgs],
+) -> Outcomes[T, R]: ...  # fmt: skip
+async def collect(
+    handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, rules: Rules | None = None,
+    **options: Unpack[RuleArgs],
+) -> Outcomes[Any, Any]:  # fmt: skip
+    """Run a handler over items and return every outcome, in input order.
+
+    A job that fails is an outcome like any other: this never raises for a job.
+
+    Args:
+        handler: A coroutine function or a plain function of one item; called once an attempt.
+        items: Any iterable or async iterable.
+        rules: The rules as one value.
+        **options: Single rules, see `Rules`; they win over `rules`.
+
+    Returns:
+        The outcomes: a list with `values()`, `failed` and `summary()`.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind; before any work starts.
+        ValueError: If a rule is out of range; before any work starts.
+        TooManyFailuresError: If more jobs failed than `max_failures` allows.
+        StartTimeoutError: If no job arrived within `start_within`.
+        BaseException: What the source of items raised; `errors.outcomes_of` gives what was done.
+    """
+    return await gather(handler, items, checked(handler, items, rules, options))
+
+
+@overload
+async def map(
+    handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, rules: Rules | None = None,
+    **options: Unpack[RuleArgs],
+) -> list[R]: ...  # fmt: skip
+@overload
+async def map(
+    handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, rules: Rules | None = None,
+    **options: Unpack[RuleArgs],
+) -> list[R]: ...  # fmt: skip
+async def map(  # noqa: A001 - the field's word for it, used as qanat.map
+    handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, rules: Rules | None = None,
+    **options: Unpack[RuleArgs],
+) -> list[Any]:  # fmt: skip
+    """Run a handler over items and return the values, in input order.
+
+    The first job that fails for good cancels the others, and its error is raised with a note that
+    says which item it was and after how many attempts.
+
+    Args:
+        handler: A coroutine function or a plain function of one item; called once an attempt.
+        items: Any iterable or async iterable.
+        rules: The rules as one value.
+        **options: Single rules, see `Rules`; they win over `rules`.
+
+    Returns:
+        The values in input order.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind; before any work starts.
+        ValueError: If a rule is out of range; before any work starts.
+        BaseException: The error of the first job that failed, or what the source of items raised;
+            `errors.outcomes_of` gives what was done.
+    """
+    found = checked(handler, items, rules, options)
+    first: list[Outcome[Any, Any]] = []
+
+    def first_failure(outcome: Outcome[Any, Any]) -> BaseException:
+        if not first:
+            first.append(outcome)
+        return raisable(first[0])
+
+    outcomes = await gather(handler, items, found, first_failure=first_failure)
+    return outcomes.values()
+
+
+@overload
+def stream(
+    handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, ordered: bool = False,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> OutcomeStream[T, R]: ...  # fmt: skip
+@overload
+def stream(
+    handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, ordered: bool = False,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> OutcomeStream[T, R]: ...  # fmt: skip
+def stream(
+    handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, ordered: bool = False,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> OutcomeStream[Any, Any]:  # fmt: skip
+    """Run a handler over items and give the outcomes as they complete.
+
+    Use it as `async with qanat.stream(...) as outcomes:` and iterate over that with `async for`.
+    A reader that is slow slows the run down: at most `buffer` outcomes wait for it. Leaving early
+    cancels the rest.
+
+    Args:
+        handler: A coroutine function or a plain function of one item; called once an attempt.
+        items: Any iterable or async iterable, also an endless one.
+        ordered: Give the outcomes in input order instead.
+        rules: The rules as one value.
+        **options: Single rules, see `Rules`; they win over `rules`.
+
+    Returns:
+        An async context manager giving an async iterator of outcomes.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind; here, before any work starts.
+        ValueError: If a rule is out of range; here, before any work starts.
+    """
+    found = checked(handler, items, rules, options)
+    if not isinstance(cast("object", ordered), bool):
+        raise TypeError(f"ordered must be True or False, got {ordered!r}")
+    return OutcomeStream(handler, items, found, ordered=ordered)

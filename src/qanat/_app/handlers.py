@@ -1,0 +1,57 @@
+"""What is checked of a handler and of items before any work starts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any
+
+
+def name_of(handler: object) -> str:
+    """Return a handler's name, for people."""
+    return getattr(handler, "__qualname__", None) or type(handler).__name__
+
+
+def check_handler(handler: Callable[..., Any]) -> None:
+    """Check that a handler can be called with one item.
+
+    Raises:
+        TypeError: If it cannot, or gives no value that could be waited for.
+    """
+    if not callable(handler):
+        hint = "; pass the function, not what it returns" if inspect.isawaitable(handler) else ""
+        if inspect.iscoroutine(handler):
+            handler.close()
+        raise TypeError(f"handler must be a function of one item, got {handler!r}{hint}")
+    if inspect.isasyncgenfunction(handler):
+        raise TypeError(
+            f"handler must return a value, got the async generator function {name_of(handler)!r}: "
+            "return a list instead of yielding"
+        )
+    try:
+        signature = inspect.signature(handler)
+    except (ValueError, TypeError):
+        return  # built-in functions may not say
+    try:
+        signature.bind(object())
+    except TypeError as error:
+        raise TypeError(
+            f"handler must take exactly one argument, the item, but {name_of(handler)}{signature} "
+            f"does not ({error}): use functools.partial or a lambda for the others"
+        ) from None
+
+
+def check_items(items: Iterable[Any] | AsyncIterable[Any]) -> None:
+    """Check that items can be read.
+
+    Raises:
+        TypeError: If they cannot.
+    """
+    if not isinstance(items, Iterable | AsyncIterable):
+        hint = ""
+        if inspect.iscoroutine(items):
+            items.close()
+            hint = "; await it first"
+        elif callable(items):
+            hint = "; call it first"
+        raise TypeError(f"items must be an iterable or an async iterable, got {items!r}{hint}")

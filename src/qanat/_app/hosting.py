@@ -1,0 +1,95 @@
+"""An engine in its task group, and what comes out of the group as one plain error."""
+
+from __future__ import annotations
+
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from qanat._app.handlers import name_of
+from qanat._app.observing import observe_function
+from qanat._engine.callee import callee_of
+from qanat._engine.clock import clock_in_use
+from qanat._engine.engine import Engine
+from qanat._core.retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from qanat._app.rules import Rules
+    from qanat._core.job import Job, Task
+    from qanat._core.outcome import Outcome
+
+
+def make_engine(
+    rules: Rules,
+    *,
+    append: Callable[[Outcome[Any, Any]], None] | None = None,
+    on_outcome: Callable[[Job[Any], Outcome[Any, Any]], None] | None = None,
+    on_failure: Callable[[Outcome[Any, Any]], None] | None = None,
+    name: str,
+) -> Engine:
+    """Return an engine for these rules, in the running event loop."""
+    return Engine(
+        clock=clock_in_use(),
+        rng=random.Random(),  # noqa: S311 - for jitter
+        capacity=rules.capacity,
+        limits=rules.all_limits,
+        observe=observe_function(rules.observers),
+        append=append,
+        on_outcome=on_outcome,
+        on_failure=on_failure,
+        start_within=rules.start_within,
+        name=name,
+    )
+
+
+def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
+    """Add a handler with its rules to an engine."""
+    return engine.dispatcher.add_task(
+        name_of(handler),
+        callee_of(handler, rules.executor),
+        make_order=rules.make_order,
+        retry=Retry.of(rules.retry),
+        timeout=rules.timeout,
+        state=rules.state,
+        lane_limits=rules.lane_limits,
+        uses_lanes=rules.lane is not None,
+    )
+
+
+@asynccontextmanager
+async def hosted(engine: Engine) -> AsyncGenerator[None]:
+    """Host an engine: when the block is left, nothing of it runs any more.
+
+    What the block raises comes out as it is, never in an exception group. A block that is left
+    early cancels what is left.
+    """
+    try:
+        async with anyio.create_task_group() as group:
+            engine.open(group)
+            try:
+                yield
+            finally:
+                if not engine.over:
+                    engine.cancel()
+                group.cancel_scope.cancel()
+    except BaseExceptionGroup as errors:
+        raise sole(errors) from None
+    finally:
+        await engine.close()
+
+
+def sole(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the one error that matters in a group: an interrupt before others, the first of those."""
+    leaves: list[BaseException] = []
+    todo: list[BaseException] = [errors]
+    while todo:
+        error = todo.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            todo[:0] = error.exceptions
+        else:
+            leaves.append(error)
+    return next((leaf for leaf in leaves if not isinstance(leaf, Exception)), leaves[0])

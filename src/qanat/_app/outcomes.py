@@ -1,0 +1,99 @@
+"""All outcomes of a run, and what can be said of them together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+import msgspec
+
+from qanat._core.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What happened in a run, in figures; `str` says it in words.
+
+    Attributes:
+        total: How many jobs ended.
+        done: How many have a value.
+        failed: How many failed for good.
+        cancelled: How many were cancelled.
+        retried: How many attempts were followed by another.
+        seconds: From the first job's arrival to the last one's end.
+        waits: Seconds waited by cause, all jobs together.
+        errors: How many jobs failed with each type of error.
+    """
+
+    total: int
+    done: int
+    failed: int
+    cancelled: int
+    retried: int
+    seconds: float
+    waits: Mapping[str, float]
+    errors: Mapping[str, int]
+
+    def __str__(self) -> str:
+        """Say it in a few lines."""
+        rate = f", {self.total / self.seconds:,.1f} a second" if self.seconds > 0.0 else ""
+        lines = [f"{self.done:,} of {self.total:,} done in {self.seconds:,.2f} s{rate}"]
+        also = [
+            f"{number:,} {word}"
+            for number, word in (
+                (self.failed, "failed"), (self.cancelled, "cancelled"), (self.retried, "retried")
+            )
+            if number
+        ]  # fmt: skip
+        if also:
+            lines.append(", ".join(also))
+        for name, number in sorted(self.errors.items(), key=lambda each: -each[1]):
+            lines.append(f"  {number:,} x {name}")
+        waited = sum(self.waits.values())
+        if waited >= 0.0005:
+            parts = sorted(self.waits.items(), key=lambda each: -each[1])
+            shares = ", ".join(f"{seconds / waited:.0%} {cause}" for cause, seconds in parts if seconds)
+            lines.append(f"waited {waited:,.3f} s in all jobs together: {shares}")
+        return "\n".join(lines)
+
+
+class Outcomes(list[Outcome[T, R]], Generic[T, R]):
+    """The outcomes of a run, in input order: a list with a few questions answered."""
+
+    def __repr__(self) -> str:
+        """Show the first few and the number: asyncio.run takes the repr of what it returns."""
+        shown = ", ".join(map(repr, self[:3]))
+        return f"Outcomes([{shown}, ... {len(self):,} in all])" if len(self) > 3 else f"Outcomes([{shown}])"
+
+    def values(self) -> list[R]:
+        """Return the values of the jobs that are done, in input order."""
+        return [cast("R", outcome.value) for outcome in self if outcome.state == "done"]
+
+    @property
+    def failed(self) -> list[Outcome[T, R]]:
+        """The outcomes of the jobs that failed for good, in input order."""
+        return [outcome for outcome in self if outcome.state == "dead"]
+
+    def summary(self) -> Summary:
+        """Return what happened, in figures."""
+        states = Counter(outcome.state for outcome in self)
+        waits: Counter[str] = Counter()
+        errors: Counter[str] = Counter()
+        retried = 0
+        for outcome in self:
+            for cause, seconds in outcome.waits.items():
+                waits[cause] += seconds  # type: ignore[assignment]  # a Counter of seconds
+            if outcome.state == "dead":
+                errors[type(outcome.error).__name__] += 1
+            retried += max(0, outcome.attempts - 1)
+        begun = min((outcome.offered_at for outcome in self), default=0.0)
+        ended = max((outcome.ended_at for outcome in self), default=0.0)
+        return Summary(
+            total=len(self), done=states["done"], failed=states["dead"], cancelled=states["cancelled"],
+            retried=retried, seconds=ended - begun, waits=dict(waits), errors=dict(errors),
+        )  # fmt: skip

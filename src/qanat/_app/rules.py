@@ -1,0 +1,262 @@
+"""The rules of a run: one frozen value, one definition, one validation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypedDict, cast
+
+from qanat._core.arguments import number, one_of, positive, whole
+from qanat._core.events import Observer
+from qanat._core.limit import Limit
+from qanat._core.limits import Concurrency
+from qanat._core.order import Order
+from qanat._core.orders import ORDERS
+from qanat._core.rates import parse_rate
+from qanat._core.retry import Retry
+from qanat._engine.callee import Executor
+
+OrderName = Literal["fifo", "lifo", "priority"]
+EXECUTORS: tuple[Executor, ...] = ("loop", "thread", "process")
+
+
+class Flow(TypedDict, total=False):
+    """When a job may start, and which is next."""
+
+    concurrency: int | Concurrency
+    rate: str | Limit | None
+    limits: Limit | Iterable[Limit]
+    lane: Callable[[Any], Hashable] | None
+    lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None
+    order: OrderName | Callable[[], Order]
+    priority: Callable[[Any], float] | None
+
+
+class Attempt(TypedDict, total=False):
+    """How a job is run, and run again."""
+
+    retry: int | Retry
+    timeout: float | None
+    executor: Executor | None
+
+
+class Input(TypedDict, total=False):
+    """How items are read."""
+
+    buffer: int
+    id: Callable[[Any], int | str] | None
+
+
+class Stop(TypedDict, total=False):
+    """What ends a run early."""
+
+    start_within: float | None
+    max_failures: float | None
+
+
+class Watch(TypedDict, total=False):
+    """Who looks on."""
+
+    state: Any
+    progress: bool | None
+    observers: Observer | Iterable[Observer]
+
+
+class RuleArgs(Flow, Attempt, Input, Stop, Watch, total=False):
+    """Every rule, as keyword arguments."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rules:
+    """The options of a run as one frozen value.
+
+    The same rules are taken by `map`, `collect`, `stream`, `run`, `Pool` and the command line.
+    They are checked here, once: a wrong kind is a `TypeError`, a wrong number a `ValueError`.
+
+    Attributes:
+        concurrency: How many jobs run at once: a number, or a `Concurrency` to share or resize.
+        rate: How many may start in a time, such as "100/s", "300/15m" or "100/s evenly"; or a
+            limit. None is no rate.
+        limits: Any further limits.
+        lane: Function of the item giving its lane's key. Lanes take turns, and a lane that has to
+            wait never blocks another.
+        lane_limits: Function of a lane's key giving that lane's own limits.
+        order: Which job of a lane is next: "fifo", "lifo", "priority", or whatever makes an order.
+        priority: Function of the item giving its priority; smaller is first.
+        retry: How many times a failed job is tried again, or a `Retry`.
+        timeout: Seconds for one attempt; None is unlimited.
+        executor: Where the handler runs: "loop", "thread", "process"; None is by its kind.
+        buffer: How many items may be read and not started, outcomes not read counted too.
+        id: Function of the item giving its job's id.
+        start_within: Seconds in which a first job has to arrive; None is for ever.
+        max_failures: How many jobs may fail, or below 1 which share of the finished (judged after
+            20); one more stops the run. None is any number.
+        state: Any object, found at `current_job().state`.
+        progress: Whether to show progress; None is by place: on for `run` on a terminal.
+        observers: Who is told of every event.
+    """
+
+    concurrency: int | Concurrency = 10
+    rate: str | Limit | None = None
+    limits: tuple[Limit, ...] = ()
+    lane: Callable[[Any], Hashable] | None = None
+    lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None = None
+    order: OrderName | Callable[[], Order] = "fifo"
+    priority: Callable[[Any], float] | None = None
+    retry: int | Retry = 0
+    timeout: float | None = None
+    executor: Executor | None = None
+    buffer: int = 1000
+    id: Callable[[Any], int | str] | None = None
+    start_within: float | None = None
+    max_failures: float | None = None
+    state: Any = None
+    progress: bool | None = None
+    observers: tuple[Observer, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check every rule, and bring those with several forms to one."""
+        checked: dict[str, object] = {"limits": _limits(self.limits), "observers": _observers(self.observers)}
+        if not isinstance(self.concurrency, Concurrency):
+            checked["concurrency"] = whole("concurrency", self.concurrency, 1)
+        if isinstance(self.rate, str):
+            parse_rate(self.rate)
+        elif self.rate is not None and not isinstance(cast("object", self.rate), Limit):
+            raise TypeError(f'rate must be a text such as "100/s", or a limit, got {self.rate!r}')
+        for name in ("lane", "lane_limits", "priority", "id"):
+            _check_callback(name, getattr(self, name))
+        if not callable(self.order):
+            one_of("order", self.order, cast("Mapping[OrderName, object]", ORDERS))
+        if isinstance(self.retry, bool) or not isinstance(cast("object", self.retry), (int, Retry)):
+            raise TypeError(f"retry must be a number of retries or a Retry, got {self.retry!r}")
+        Retry.of(self.retry)
+        for name in ("timeout", "start_within"):
+            value = getattr(self, name)
+            if value is not None:
+                checked[name] = positive(name, value)
+        if self.executor is not None:
+            one_of("executor", self.executor, EXECUTORS)
+        checked["buffer"] = whole("buffer", self.buffer, 1)
+        if self.max_failures is not None:
+            checked["max_failures"] = _max_failures(self.max_failures)
+        if self.progress is not None and not isinstance(cast("object", self.progress), bool):
+            raise TypeError(f"progress must be True, False or None, got {self.progress!r}")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, rules: Rules | None, options: Mapping[str, Any]) -> Rules:
+        """Return the rules of a call: those given as a value, with the keywords over them.
+
+        Raises:
+            TypeError: If a keyword is no rule, or a value is of the wrong kind.
+            ValueError: If a value is out of range.
+        """
+        if rules is not None and not isinstance(cast("object", rules), Rules):
+            raise TypeError(f"rules must be a Rules, got {rules!r}")
+        unknown = sorted(set(options) - _NAMES)
+        if unknown:
+            known = ", ".join(sorted(_NAMES))
+            raise TypeError(f"{unknown[0]!r} is not a rule; the rules are {known}")
+        return cls(**options) if rules is None else replace(rules, **options)
+
+    def replace(self, **changes: Any) -> Rules:
+        """Return the rules with some of them replaced."""
+        return Rules.of(self, changes)
+
+    @property
+    def capacity(self) -> float:
+        """How many slots the run itself has; infinite if a `Concurrency` counts them."""
+        return math.inf if isinstance(self.concurrency, Concurrency) else self.concurrency
+
+    @property
+    def all_limits(self) -> tuple[Limit, ...]:
+        """All limits of the run but a plain number of slots, a rate as the limit it means."""
+        found: list[Limit] = []
+        if isinstance(self.concurrency, Concurrency):
+            found.append(self.concurrency)
+        if self.rate is not None:
+            found.append(parse_rate(self.rate) if isinstance(self.rate, str) else self.rate)
+        return (*found, *self.limits)
+
+    @property
+    def make_order(self) -> Callable[[], Order]:
+        """What makes a new, empty order."""
+        return self.order if callable(self.order) else ORDERS[self.order]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether lanes or an order choose among the items that were read."""
+        return self.order != "fifo" or self.lane is not None
+
+    def __str__(self) -> str:
+        """Say the rules in words, those that were set."""
+        words = [f"{_in_words(self.concurrency)} at once"]
+        if self.rate is not None:
+            words.append(f"at most {self.rate}")
+        words += [str(limit) for limit in self.limits]
+        if self.lane is not None:
+            words.append(f"lanes by {_in_words(self.lane)}")
+        if self.lane_limits is not None:
+            words.append(f"each with {_in_words(self.lane_limits)}")
+        if self.order != "fifo":
+            words.append(f"{_in_words(self.order)} order")
+        retry = Retry.of(self.retry)
+        if retry.times:
+            words.append(str(retry))
+        if self.timeout is not None:
+            words.append(f"timeout {self.timeout:g} s")
+        if self.executor is not None:
+            words.append(f"in a {self.executor}" if self.executor != "loop" else "on the loop")
+        if self.buffer != 1000:
+            words.append(f"buffer {self.buffer}")
+        if self.start_within is not None:
+            words.append(f"a first job within {self.start_within:g} s")
+        if self.max_failures is not None:
+            share = isinstance(self.max_failures, float)
+            words.append(f"at most {f'{self.max_failures:.0%}' if share else self.max_failures} failures")
+        return ", ".join(words)
+
+
+_NAMES = {field.name for field in fields(Rules)}
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, Concurrency):
+        return str(value.at_once)
+    return getattr(value, "__name__", None) or str(value)
+
+
+def _check_callback(name: str, value: object) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{name} must be a function of the item, got {value!r}")
+
+
+def _limits(value: object) -> tuple[Limit, ...]:
+    if isinstance(value, Limit):
+        return (value,)
+    found = tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else (value,)
+    for limit in found:
+        if not isinstance(limit, Limit):
+            raise TypeError(f"limits must be limits, such as SlidingWindow(100, 1.0), got {limit!r}")
+    return cast("tuple[Limit, ...]", found)
+
+
+def _observers(value: object) -> tuple[Observer, ...]:
+    found = tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else (value,)
+    for observer in found:
+        if not callable(getattr(observer, "event", None)) or not callable(getattr(observer, "close", None)):
+            raise TypeError(f"observers must have the methods event(event) and close(), got {observer!r}")
+    return cast("tuple[Observer, ...]", found)
+
+
+def _max_failures(value: object) -> float:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return whole("max_failures", value, 1)
+    share = number("max_failures", value)
+    if not 0.0 < share < 1.0:
+        raise ValueError(
+            f"max_failures must be a whole number of at least 1, or a share between 0 and 1, got {value!r}"
+        )
+    return share

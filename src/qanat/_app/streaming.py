@@ -1,0 +1,159 @@
+"""Outcomes as they complete: `stream`."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from qanat._app.failures import FailureLimit
+from qanat._app.hosting import add_task, hosted, make_engine
+from qanat._engine.intake import Callbacks, Intake
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from qanat._app.rules import Rules
+    from qanat._core.job import Job
+    from qanat._core.outcome import Outcome
+    from qanat._engine.engine import Engine
+    from qanat._engine.loop import Spot
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class OutcomeStream(Generic[T, R]):
+    """The outcomes of a run, to be read with `async for` inside its `async with`."""
+
+    def __init__(
+        self,
+        handler: Callable[..., Any],
+        items: Iterable[Any] | AsyncIterable[Any],
+        rules: Rules,
+        *,
+        ordered: bool,
+    ) -> None:
+        """Keep what was asked for; nothing runs before the block is entered."""
+        self._handler = handler
+        self._items = items
+        self._rules = rules
+        self._ordered = ordered
+        self._ready: deque[Outcome[T, R]] = deque()
+        # Ordered: outcomes that came before their turn, by position.
+        self._early: dict[int, Outcome[T, R]] = {}
+        self._turn = 0
+        self._spot: Spot | None = None
+        self._failures = FailureLimit(rules.max_failures)
+        self._engine: Engine | None = None
+        self._intake: Intake | None = None
+        self._host: AbstractAsyncContextManager[None] | None = None
+        self._entered = False
+        self._closed = False
+        self._raised = False
+
+    async def __aenter__(self) -> Self:
+        """Begin the run."""
+        if self._entered:
+            raise RuntimeError("a stream can be entered once: call qanat.stream again for another run")
+        self._entered = True
+        rules = self._rules
+        engine = self._engine = make_engine(
+            rules, on_outcome=self._put, on_failure=None if rules.max_failures is None else self._judge,
+            name="stream",
+        )  # fmt: skip
+        task = add_task(engine, self._handler, rules)
+        self._intake = Intake(
+            self._items, engine, task,
+            callbacks=Callbacks(rules.lane, rules.priority, rules.id),
+            buffer=rules.buffer, chooses=rules.chooses, unread=self._unread,
+        )  # fmt: skip
+        self._host = hosted(engine)
+        await self._host.__aenter__()
+        engine.read(self._intake)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Cancel what is left and wait until nothing runs."""
+        assert self._host is not None  # noqa: S101 - entered
+        self._closed = True
+        return await self._host.__aexit__(kind, error, trace)
+
+    def __aiter__(self) -> Self:
+        """Return itself: there is one pass over the outcomes."""
+        return self
+
+    async def __anext__(self) -> Outcome[T, R]:
+        """Return the next outcome, waiting for it.
+
+        Raises:
+            StopAsyncIteration: If all were read.
+            BaseException: What the source of items raised, or what stopped the run, once.
+        """
+        engine = self._engine
+        if engine is None:
+            raise RuntimeError("enter the stream first: async with qanat.stream(...) as outcomes")
+        while not self._ready:
+            if engine.over or self._closed or engine.failure is not None:
+                self._finish()
+            spot = self._spot = engine.loop.spot()
+            engine.when_over(spot)
+            await spot.wait()
+        outcome = self._ready.popleft()
+        if engine.held and len(self._ready) < self._rules.buffer:
+            engine.hold(False)
+        elif engine.source is not None and len(self._ready) * 2 <= self._rules.buffer:
+            engine.refill_soon()
+        return outcome
+
+    def _finish(self) -> None:
+        engine, intake = self._engine, self._intake
+        assert engine is not None  # noqa: S101 - entered
+        assert intake is not None  # noqa: S101 - entered
+        problem = engine.failure or intake.error
+        if problem is None or self._raised or self._closed:
+            raise StopAsyncIteration
+        self._raised = True
+        if problem is intake.error:
+            problem.add_note(f"raised by the source of items after {intake.count} of them")
+        raise problem
+
+    def _put(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
+        """Take an outcome in; stop starting jobs when the reader is behind."""
+        if not self._ordered:
+            self._ready.append(outcome)
+        elif outcome.index != self._turn:
+            self._early[outcome.index] = outcome
+            return
+        else:
+            self._ready.append(outcome)
+            self._turn += 1
+            while (following := self._early.pop(self._turn, None)) is not None:
+                self._ready.append(following)
+                self._turn += 1
+        spot, self._spot = self._spot, None
+        if spot is not None:
+            spot.wake()
+        engine = self._engine
+        assert engine is not None  # noqa: S101 - entered
+        if len(self._ready) >= self._rules.buffer and not engine.held:
+            engine.hold(True)
+
+    def _judge(self, outcome: Outcome[Any, Any]) -> None:
+        engine = self._engine
+        assert engine is not None  # noqa: S101 - entered
+        problem = self._failures.exceeded_by(engine.dispatcher)
+        if problem is not None:
+            engine.cancel(problem)
+            self._wake()
+
+    def _wake(self) -> None:
+        spot, self._spot = self._spot, None
+        if spot is not None:
+            spot.wake()
+
+    def _unread(self) -> int:
+        return len(self._ready) + len(self._early)

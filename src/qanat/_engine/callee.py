@@ -1,0 +1,132 @@
+"""How a handler is called: on the loop, in a thread or in a process."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from qanat._core.job import Job
+    from qanat._engine.carrier import Carrier
+
+Executor = Literal["loop", "thread", "process"]
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Whether calling this gives a coroutine, as far as can be told before calling it."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is what is looked at
+    )
+
+
+class Callee:
+    """A handler, and where it runs.
+
+    Attributes:
+        function: What is called with the item.
+        on_loop: True if it is called on the loop and gives an awaitable: the fast way, which the
+            carrier goes by itself.
+    """
+
+    __slots__ = ("function", "on_loop")
+
+    def __init__(self, function: Callable[[Any], Any], *, on_loop: bool) -> None:
+        """Keep the function."""
+        self.function = function
+        self.on_loop = on_loop
+
+    async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
+        """Call the function for a job, and return its value or its error."""
+        raise NotImplementedError
+
+
+class PlainOnLoop(Callee):
+    """A plain function called on the loop, because it was asked for; it may give an awaitable."""
+
+    async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
+        """Call the function, and await what it gives if that can be awaited."""
+        try:
+            value = self.function(job.item)
+            if inspect.isawaitable(value):
+                value = await value
+        except StopIteration as error:
+            return None, error
+        return value, None
+
+
+class InThread(PlainOnLoop):
+    """A plain function called in a thread.
+
+    If it gives an awaitable, that is awaited on the loop, and so are all calls from then on.
+    """
+
+    __slots__ = ("_gives_awaitables",)
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        """Keep the function."""
+        super().__init__(function, on_loop=False)
+        self._gives_awaitables = False
+
+    async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
+        """Call the function in a thread and wait for it."""
+        if self._gives_awaitables:
+            return await super().call(carrier, job)
+        outside = carrier.engine.outside
+        call = outside.submit_to_thread(self.function, job.item)
+        try:
+            await outside.wait(call)
+        except BaseException:
+            if not call.ended and not outside.withdraw_from_thread(call):
+                carrier.left_behind = call
+            raise
+        value, error = call.value, call.error
+        if error is None and inspect.isawaitable(value):
+            self._gives_awaitables = True
+            value = await value
+        return value, error
+
+
+class InProcess(Callee):
+    """A plain function called in a child process, which a timeout or a cancellation kills."""
+
+    __slots__ = ()
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        """Keep the function."""
+        super().__init__(function, on_loop=False)
+
+    async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
+        """Call the function in a child process and wait for it."""
+        outside = carrier.engine.outside
+        call = outside.submit_to_process(self.function, job.item)
+        try:
+            await outside.wait(call)
+        except BaseException:
+            await outside.kill_process(self.function, call)
+            raise
+        return call.value, call.error
+
+
+def callee_of(function: Callable[[Any], Any], executor: Executor | None) -> Callee:
+    """Return how to call a handler: as asked, or by its kind.
+
+    Raises:
+        TypeError: If the handler cannot be called like that.
+    """
+    is_async = is_coroutine_function(function)
+    if executor is None:
+        return Callee(function, on_loop=True) if is_async else InThread(function)
+    if executor == "loop":
+        return Callee(function, on_loop=True) if is_async else PlainOnLoop(function, on_loop=False)
+    if is_async:
+        raise TypeError(
+            f"executor={executor!r} is for plain functions, got the coroutine function "
+            f"{getattr(function, '__qualname__', function)!r}: leave executor out"
+        )
+    return InThread(function) if executor == "thread" else InProcess(function)
+
+

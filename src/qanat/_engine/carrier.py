@@ -1,0 +1,261 @@
+"""A carrier: a long-lived worker of the event loop that carries jobs through their handler.
+
+This is the hot path. A job that can start at once costs no event-loop primitive here: no future,
+lock, task or cancel scope is made for it. What must stay true:
+
+- **One scope, renewed when used.** A carrier runs its jobs in one cancel scope. Whoever cancels
+  a job cancels that scope, so after every attempt `is_spent` is looked at, and a used scope
+  is left before the next job; else a late cancellation would hit the wrong job.
+- **Nobody starves.** A carrier that did not suspend for 2 ms yields once. All carriers share the
+  slice, or ten of them would take ten slices in one turn of the loop. `engine.turn` tells a
+  carrier whether another one ran since it last looked, that is, whether it suspended by itself.
+- **A handler's context is its own.** After each attempt the context is compared with what it was
+  before (by identity of an internal map, unless the handler changed something). At the first
+  change the carrier gives way to a new one with a clean context, and from then on every attempt
+  runs in a copy of its own.
+- **Every ending is an outcome.** Whatever the handler raises is caught inside its own task;
+  `SystemExit` or `KeyboardInterrupt` that escaped a task would end the event loop.
+"""
+
+from __future__ import annotations
+
+import math
+from contextvars import copy_context
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from qanat._engine.context import run_in, running_job
+from qanat.errors import JobCancelledError, JobTimeoutError
+
+if TYPE_CHECKING:
+    from qanat._core.job import Job
+    from qanat._engine.engine import Engine
+    from qanat._engine.loop import Spot
+    from qanat._engine.threads import Call
+
+SLICE = 0.002
+"""Seconds that the carriers may keep the loop without a suspension, all together."""
+
+
+class Carrier:
+    """Carry one job after the other, until there are none left.
+
+    Attributes:
+        job: The job in hand; None between jobs.
+        deadline: When its attempt times out.
+        left_behind: A call in a thread that could not be stopped.
+    """
+
+    __slots__ = (
+        "_cancelled",
+        "_scope",
+        "_spot",
+        "_timed_out",
+        "deadline",
+        "engine",
+        "is_spent",
+        "job",
+        "left_behind",
+    )
+
+    def __init__(self, engine: Engine) -> None:
+        """Begin with empty hands."""
+        self.engine = engine
+        self.job: Job[Any] | None = None
+        self.deadline = math.inf
+        self.left_behind: Call | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._spot: Spot | None = None
+        self._timed_out = False
+        self._cancelled = False
+        self.is_spent = False
+
+    # --- from outside ----------------------------------------------------------------------
+
+    def time_out(self) -> None:
+        """Stop the attempt in hand because its time is up."""
+        self._timed_out = True
+        self.deadline = math.inf
+        self._spend_scope()
+
+    def cancel(self) -> None:
+        """Stop the job in hand for good."""
+        self._cancelled = True
+        self._spend_scope()
+
+    def _spend_scope(self) -> None:
+        assert self._scope is not None  # noqa: S101 - a carrier with a job is in its scope
+        self.is_spent = True
+        self._scope.cancel()
+
+    def wake(self) -> None:
+        """End an idle wait."""
+        if self._spot is not None:
+            self._spot.wake()
+
+    # --- the carrier's own task ------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Carry jobs until the engine is over, or this carrier is not needed any more."""
+        engine = self.engine
+        try:
+            staying = True
+            while staying:
+                self.is_spent = False
+                with anyio.CancelScope() as self._scope:
+                    staying = await self._serve()
+        finally:
+            engine.left(self)
+
+    async def _serve(self) -> bool:
+        """Carry jobs until the scope is used up (True) or the carrier is to leave (False)."""
+        engine = self.engine
+        dispatcher = engine.dispatcher
+        next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
+        ended, append = dispatcher.ended, engine.append
+        set_job = running_job.set
+        engine.called = False
+        now = clock()
+        while True:
+            if engine.held:
+                job = None
+            elif (source := engine.source) is None or (job := source.draw(now)) is None:
+                job = next_job(now)
+            if ended:
+                engine.tell_ended()
+            if job is None:
+                if not engine.refill() and not await self._idle():
+                    return False
+                now = clock()
+                continue
+            if not engine.called:
+                engine.call_up()
+            if engine.tops_up:
+                engine.refill()
+            self.job = job
+            task = job._task
+            if task.timeout is not None:
+                self.deadline = deadline = now + task.timeout
+                if deadline < engine.alarm_at:
+                    engine.set_alarm(deadline)
+            set_job(job)
+            before = copy_context()
+            callee = task.handler
+            value: Any = None
+            error: BaseException | None = None
+            try:
+                if not callee.on_loop:
+                    value, error = await callee.call(self, job)
+                elif engine.isolates:
+                    value = await run_in(copy_context(), callee.function(job.item))
+                else:
+                    value = await callee.function(job.item)
+            except BaseException as caught:
+                error = caught
+            now = clock()
+            if error is None and not self.is_spent and type(value) is not CoroutineType:
+                outcome = finish(job, value, None, now)
+                self.job = None
+                self.deadline = math.inf
+                if append is not None:
+                    append(outcome)
+                else:
+                    engine.settle(job, outcome)
+            else:
+                staying = self._conclude(job, value, error, now)
+                error = None  # or the frame keeps the traceback, which keeps the frame
+                if staying is not None:
+                    return staying
+                now = clock()
+            if copy_context() != before:
+                engine.isolates = True
+                return False
+            if now >= engine.slice_end:
+                if engine.turn is self:
+                    await self._breathe()
+                    now = clock()
+                else:
+                    engine.turn = self
+
+    def _conclude(self, job: Job[Any], value: Any, error: BaseException | None, now: float) -> bool | None:
+        """Settle an attempt that did not simply return a value.
+
+        Returns:
+            None: go on with the next job. True: the scope is used up, renew it. False: leave.
+
+        Raises:
+            BaseException: A cancellation, which the scope or those around it wait for.
+        """
+        engine = self.engine
+        timed_out, self._timed_out = self._timed_out, False
+        cancelled, self._cancelled = self._cancelled, False
+        left_behind, self.left_behind = self.left_behind, None
+        self.job = None
+        self.deadline = math.inf
+        if type(value) is CoroutineType:
+            value.close()
+            value, error = None, TypeError(
+                "the handler returned a coroutine that nobody awaited: write `return await ...` in it"
+            )  # fmt: skip
+        is_cancellation = isinstance(error, engine.cancellation)
+        stopped = False
+        leaving = False
+        if is_cancellation:
+            # Ours if a scope around us was cancelled; else it comes from the handler's own doing.
+            stopped = not self.is_spent and anyio.current_effective_deadline() == -math.inf
+            if not stopped and not self.is_spent:
+                # It cancelled the very task that carries it: this one is spoilt, a new one comes.
+                leaving = engine.loop.is_being_cancelled()
+        elif type(error) is GeneratorExit and not engine.loop.is_running():
+            raise error
+        outcome_error = error
+        if error is not None:
+            if timed_out and self.is_spent:
+                timeout = job._task.timeout
+                assert timeout is not None  # noqa: S101 - only such jobs time out
+                outcome_error = JobTimeoutError(timeout, still_running=left_behind is not None)
+                outcome_error.__cause__ = None if is_cancellation else error
+            elif (cancelled and self.is_spent) or stopped:
+                outcome_error = JobCancelledError("the job was cancelled while it ran")
+                outcome_error.__cause__ = None if is_cancellation else error
+        gone = error is not None and (stopped or (cancelled and not timed_out))
+        engine.conclude(job, value, outcome_error, now, cancelled=gone, left_behind=left_behind)
+        try:
+            if is_cancellation and (self.is_spent or stopped):
+                assert error is not None  # noqa: S101 - a cancellation is an error
+                raise error
+            if self.is_spent:
+                return True
+            return False if leaving else None
+        finally:
+            del error, outcome_error
+
+    async def _idle(self) -> bool:
+        """Wait to be called up; False if this carrier is to leave."""
+        engine = self.engine
+        if not engine.may_wait(self):
+            return False
+        spot = self._spot = engine.loop.spot()
+        engine.idle.append(self)
+        engine.called = False
+        try:
+            await spot.wait()
+        finally:
+            self._spot = None
+            if self in engine.idle:
+                engine.idle.remove(self)
+            engine.called = False
+        engine.turn = self
+        return not engine.over
+
+    async def _breathe(self) -> None:
+        """Let everything else run once; the first carrier to come back begins a new slice."""
+        engine = self.engine
+        epoch = engine.epoch
+        await engine.loop.checkpoint()
+        if engine.epoch == epoch:
+            engine.epoch += 1
+            engine.slice_end = engine.now() + SLICE
+        engine.turn = self

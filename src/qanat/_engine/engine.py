@@ -1,0 +1,441 @@
+"""The engine: turns a Dispatcher on real time, on asyncio or trio.
+
+It owns the carriers, which run the handlers; the intake, which reads the source; the alarm, which
+rings when a job may start or an attempt is over time; and what runs outside of the loop. All its
+state changes in plain calls from the loop's thread; nothing is awaited between asking the
+dispatcher and acting on its answer.
+
+Carriers are called up one at a time: a carrier that got a job calls up the next one if there may
+be more to start (`called` is True while one is on its way, or nobody is left to call). So a
+handler that never waits is run by one carrier, and one that waits soon has as many as may run.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from qanat._core.dispatcher import Dispatcher
+from qanat._core.events import RunEnded, RunStarted
+from qanat._engine.alarm import Alarm, AsyncioAlarm, TrioAlarm
+from qanat._engine.carrier import SLICE, Carrier
+from qanat._engine.loop import Spot, running_loop
+from qanat._engine.outside import Outside
+from qanat.errors import StartTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from anyio.abc import TaskGroup
+
+    from qanat._core.events import Event
+    from qanat._core.job import Job
+    from qanat._core.limit import Limit
+    from qanat._core.outcome import Outcome
+    from qanat._core.ports import Clock, Random
+    from qanat._engine.intake import Intake
+    from qanat._engine.threads import Call
+
+_log = logging.getLogger("qanat")
+
+
+class Engine:
+    """Run jobs until there are no more.
+
+    Attributes:
+        dispatcher: Who decides.
+        append: Called with each outcome, if that is all there is to do; else `settle` is.
+        held: True while nobody reads the outcomes: nothing is started.
+        over: True once nothing runs and nothing more comes.
+        failure: What stopped the run, if something did.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_context",
+        "_faults_logged",
+        "_group",
+        "_on_failure",
+        "_on_outcome",
+        "_over_spots",
+        "_start_by",
+        "_start_within",
+        "alarm_at",
+        "append",
+        "called",
+        "cancellation",
+        "carriers",
+        "clock",
+        "dispatcher",
+        "epoch",
+        "failure",
+        "held",
+        "idle",
+        "isolates",
+        "loop",
+        "name",
+        "now",
+        "observe",
+        "outside",
+        "over",
+        "slice_end",
+        "source",
+        "tops_up",
+        "turn",
+    )
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        rng: Random,
+        capacity: float = math.inf,
+        limits: Iterable[Limit] = (),
+        observe: Callable[[Event], None] | None = None,
+        append: Callable[[Outcome[Any, Any]], None] | None = None,
+        on_outcome: Callable[[Job[Any], Outcome[Any, Any]], None] | None = None,
+        on_failure: Callable[[Outcome[Any, Any]], None] | None = None,
+        start_within: float | None = None,
+        name: str = "qanat",
+    ) -> None:
+        """Make an engine; `open` begins its work."""
+        self.clock = clock
+        self.now = clock.now
+        self.name = name
+        self.observe = observe
+        self.append = append
+        self.dispatcher = Dispatcher(
+            rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
+            precision=clock.precision, observe=observe, notify=self.poke,
+        )  # fmt: skip
+        self._on_outcome = on_outcome
+        self._on_failure = on_failure
+        self._start_within = start_within
+        self._start_by = math.inf
+        self.loop = running_loop()
+        self.cancellation = anyio.get_cancelled_exc_class()
+        self.outside = Outside(self.loop, clock, self._released)
+        self.source: Intake | None = None
+        self.carriers: set[Carrier] = set()
+        self.idle: list[Carrier] = []
+        self.called = False
+        self.held = False
+        self.tops_up = False
+        self.over = False
+        self.isolates = False
+        self.failure: BaseException | None = None
+        self.alarm_at = math.inf
+        self.epoch = 0
+        self.slice_end = self.now() + SLICE
+        self.turn: Carrier | None = None
+        self._context = copy_context()
+        self._group: TaskGroup | None = None
+        self._alarm: Alarm | None = None
+        self._over_spots: list[Spot] = []
+        self._faults_logged = 0
+
+    # --- life ------------------------------------------------------------------------------
+
+    def open(self, group: TaskGroup) -> None:
+        """Begin to work in a task group, which is cancelled when the engine is closed."""
+        self._group = group
+        if self.loop.name == "trio":
+            self._alarm = TrioAlarm(self.clock, self._ring, group)
+        else:
+            self._alarm = AsyncioAlarm(self.clock, self._ring)
+        if self.observe is not None:
+            self.observe(RunStarted(self.now(), self.name))
+        if self._start_within is not None:
+            self._start_by = self.now() + self._start_within
+            self.set_alarm(self._start_by)
+
+    def read(self, source: Intake) -> None:
+        """Take jobs from a source until it ends."""
+        self.source = source
+        self.tops_up = source.tops_up
+        if source.needs_task:
+            self._start(source.run)
+        else:
+            self.poke()
+
+    def source_ended(self) -> None:
+        """Hear that the source has no more items."""
+        self.source = None
+        self.dispatcher.close(self.now())
+        self.tell_ended()
+        self._start_by = math.inf
+        self.poke()
+
+    async def wait_over(self) -> None:
+        """Wait until nothing runs and nothing more comes."""
+        if not self.over:
+            spot = self.loop.spot()
+            self._over_spots.append(spot)
+            await spot.wait()
+
+    def when_over(self, spot: Spot) -> None:
+        """Wake whoever waits at a spot when the engine is over, or now if it is."""
+        if self.over:
+            spot.wake()
+        else:
+            self._over_spots = [each for each in self._over_spots if each is not spot][-8:] + [spot]
+
+    async def close(self) -> None:
+        """Wait for what runs outside of the loop, and let go of everything."""
+        if self.source is not None:
+            self.source.close()
+            self.source = None
+        with anyio.CancelScope(shield=True):
+            await self.outside.close()
+        if self._alarm is not None:
+            self._alarm.clear()
+        self.tell_ended()
+        dispatcher = self.dispatcher
+        dispatcher.detach()
+        if self.observe is not None:
+            counts = {
+                "done": dispatcher.done, "failed": dispatcher.failed,
+                "cancelled": dispatcher.cancelled, "retried": dispatcher.retried,
+            }  # fmt: skip
+            self.observe(RunEnded(self.now(), counts, dispatcher.waits))
+
+    def end(self) -> None:
+        """Let everybody go home."""
+        if self.over:
+            return
+        self.over = True
+        if self._alarm is not None:
+            self._alarm.clear()
+        for carrier in list(self.idle):
+            carrier.wake()
+        spots, self._over_spots = self._over_spots, []
+        for spot in spots:
+            spot.wake()
+
+    def stop(self) -> None:
+        """Start nothing more; what runs goes on to its end, what waits is cancelled."""
+        now = self.now()
+        if self.source is not None:
+            self.source.close()
+            self.source = None
+        self.dispatcher.close(now)
+        self.dispatcher.drop_all(now)
+        self.tell_ended()
+        self.poke()
+
+    def cancel(self, failure: BaseException | None = None) -> None:
+        """Cancel what waits and what runs."""
+        if self.failure is None:
+            self.failure = failure
+        now = self.now()
+        self.source = None
+        self.dispatcher.close(now)
+        self.dispatcher.drop_all(now)
+        self.tell_ended()
+        if self._group is not None:
+            self._group.cancel_scope.cancel()
+
+    def _start(self, function: Callable[..., Any]) -> None:
+        """Start a task in the context of whoever opened the engine, not of whoever calls."""
+        assert self._group is not None  # noqa: S101 - opened
+        self._context.copy().run(self._group.start_soon, function)
+
+    # --- carriers --------------------------------------------------------------------------
+
+    def poke(self) -> None:
+        """See to it that somebody asks the dispatcher soon."""
+        if self.called or self.over or self._group is None:
+            return
+        if self.idle:
+            self.called = True
+            self.idle.pop().wake()
+        elif len(self.carriers) < self.dispatcher.capacity:
+            self.called = True
+            carrier = Carrier(self)
+            self.carriers.add(carrier)
+            self._start(self.loop.protected(carrier.run))
+        else:
+            # All are busy, and each of them asks when it is done.
+            self.called = True
+
+    def call_up(self) -> None:
+        """Call another carrier if there may be more to start."""
+        dispatcher = self.dispatcher
+        if dispatcher.may_start_more or (
+            self.source is not None and dispatcher.running < dispatcher.capacity and not dispatcher.waiting
+        ):
+            self.poke()
+
+    def may_wait(self, carrier: Carrier) -> bool:
+        """Whether a carrier that found nothing to do may wait; False sends it away."""
+        if self.over:
+            return False
+        dispatcher = self.dispatcher
+        if dispatcher.closed and dispatcher.is_idle:
+            self.end()
+            return False
+        if len(self.carriers) > dispatcher.capacity:
+            return False
+        if not self.held:
+            at = dispatcher.wake_at
+            if at < self.alarm_at:
+                self.set_alarm(at)
+        return True
+
+    def left(self, carrier: Carrier) -> None:
+        """Hear that a carrier has gone."""
+        self.carriers.discard(carrier)
+        self.called = False
+        if self._group is not None and not self._group.cancel_scope.cancel_called:
+            self.poke()
+
+    def refill(self) -> bool:
+        """Read from the source if there is room; False if nothing came of it."""
+        source = self.source
+        if source is None or not source.pull():
+            return False
+        self._start_by = math.inf
+        self.tell_ended()
+        return True
+
+    def refill_soon(self) -> None:
+        """See to it that the source is read again, if that waits for room."""
+        if not self.dispatcher.waiting and self.idle:
+            self.poke()
+        elif self.source is not None and self.source.is_async:
+            self.source.pull()
+
+    def resize(self, capacity: float) -> None:
+        """Let more or fewer jobs run at once."""
+        self.dispatcher.resize(capacity, self.now())
+        self.called = False
+        for carrier in list(self.idle):
+            if len(self.carriers) > capacity:
+                carrier.wake()
+        self.poke()
+
+    def hold(self, held: bool) -> None:
+        """Start nothing while nobody reads the outcomes; start again when they are read."""
+        if self.held and not held:
+            self.held = False
+            self.poke()
+        else:
+            self.held = held
+
+    # --- time ------------------------------------------------------------------------------
+
+    def set_alarm(self, at: float) -> None:
+        """Ring at this time, which is earlier than the one set."""
+        self.alarm_at = at
+        if self._alarm is not None:
+            self._alarm.set(at)
+
+    def _ring(self) -> None:
+        now = self.now()
+        self.alarm_at = math.inf
+        soonest = math.inf
+        for carrier in list(self.carriers):
+            if carrier.deadline <= now:
+                carrier.time_out()
+            elif carrier.deadline < soonest:
+                soonest = carrier.deadline
+        if self._start_by <= now:
+            within = self._start_within
+            self.cancel(StartTimeoutError(f"no job arrived within start_within={within:g} s"))
+            return
+        soonest = min(soonest, self._start_by)
+        if not self.held:
+            at = self.dispatcher.wake_at
+            if at <= now:
+                self.poke()
+            else:
+                soonest = min(soonest, at)
+        if soonest < math.inf:
+            self.set_alarm(soonest)
+
+    # --- outcomes --------------------------------------------------------------------------
+
+    def offered(self) -> None:
+        """Hear that a job was offered from outside of the source."""
+        self._start_by = math.inf
+        if self.dispatcher.ended:
+            self.tell_ended()
+        self.poke()
+
+    def settle(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
+        """Hand an outcome over to whoever wants it."""
+        if self.append is not None:
+            self.append(outcome)
+        if self._on_outcome is not None:
+            self._on_outcome(job, outcome)
+        if outcome.error is not None and self._on_failure is not None and outcome.state == "dead":
+            self._on_failure(outcome)
+
+    def tell_ended(self) -> None:
+        """Hand over the outcomes of jobs that ended without running."""
+        ended = self.dispatcher.ended
+        while ended:
+            told = ended[:]
+            ended.clear()
+            for job, outcome in told:
+                self.settle(job, outcome)
+
+    def conclude(
+        self,
+        job: Job[Any],
+        value: Any,
+        error: BaseException | None,
+        now: float,
+        *,
+        cancelled: bool,
+        left_behind: Call | None,
+    ) -> None:
+        """Settle an attempt that ended with an error, or was interrupted."""
+        dispatcher = self.dispatcher
+        if left_behind is not None:
+            self.outside.leave_behind(left_behind, dispatcher.hold(job))
+        outcome = dispatcher.finish(
+            job, value, error, now,
+            wall=self.clock.wall(), cancelled=cancelled, holding=left_behind is not None,
+        )  # fmt: skip
+        if dispatcher.faults:
+            self._report_faults()
+        if outcome is not None:
+            self.settle(job, outcome)
+            return
+        if dispatcher.ended:
+            self.tell_ended()
+        if not self.held and dispatcher.wake_at < self.alarm_at:
+            self.set_alarm(dispatcher.wake_at)
+
+    def _released(self, held: Job[Any], call: Call) -> None:
+        """Give back what a call held that went on after its attempt was over."""
+        self.dispatcher.release(held, call.value, call.error, self.now())
+        self.called = False
+        self.poke()
+
+    def cancel_job(self, job: Job[Any]) -> bool:
+        """Cancel one job, waiting or running; False if it has ended."""
+        if self.dispatcher.cancel(job, self.now()):
+            self.tell_ended()
+            self.called = False
+            self.poke()
+            return True
+        for carrier in self.carriers:
+            if carrier.job is job:
+                carrier.cancel()
+                return True
+        return False
+
+    def _report_faults(self) -> None:
+        faults = self.dispatcher.faults
+        for fault in faults:
+            self._faults_logged += 1
+            if self._faults_logged <= 10:
+                _log.error("a limit raised in give_back; the job's outcome stands", exc_info=fault)
+        faults.clear()

@@ -1,0 +1,209 @@
+"""The few things the engine needs from an event loop, at the loop's own price.
+
+AnyIO's event costs about 10 us and its checkpoint several; a future of the loop's own costs
+about 1 us. Everything that happens once a run or seldom goes through AnyIO; these three, which
+may happen once a job, do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import trio
+
+
+class Spot(Protocol):
+    """Where one task waits once, until it is woken; waking twice is harmless."""
+
+    async def wait(self) -> None:
+        """Wait to be woken; returns at once if that has happened. Cancellation is raised."""
+        ...
+
+    def wake(self) -> None:
+        """Let the waiter go on; called in the loop's thread."""
+        ...
+
+
+class Loop(Protocol):
+    """An event loop, as the engine sees it."""
+
+    name: str
+
+    def spot(self) -> Spot:
+        """Make a place to wait once."""
+        ...
+
+    def checkpoint(self) -> Awaitable[None]:
+        """Let everything else that is ready run once."""
+        ...
+
+    def call_soon_threadsafe(self, function: Callable[[], object]) -> None:
+        """Call a function in the loop's thread, from any thread or signal handler.
+
+        Raises:
+            RuntimeError: If the loop has ended.
+        """
+        ...
+
+    def current_task(self) -> Any:
+        """Return the loop's own object for the running task."""
+        ...
+
+    def is_being_cancelled(self) -> bool:
+        """Whether somebody cancelled the running task by the loop's own means."""
+        ...
+
+    def is_running(self) -> bool:
+        """Whether the loop runs; it does not when it closes what was left in it."""
+        ...
+
+    def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Return the function so that Ctrl-C is not raised inside of it, but in the main task."""
+        ...
+
+
+class _AsyncioSpot:
+    __slots__ = ("_future",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._future: asyncio.Future[None] = loop.create_future()
+
+    async def wait(self) -> None:
+        await self._future
+
+    def wake(self) -> None:
+        if not self._future.done():
+            self._future.set_result(None)
+
+
+class AsyncioLoop:
+    """asyncio, and uvloop with it."""
+
+    name = "asyncio"
+
+    def __init__(self) -> None:
+        """Take the running loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def spot(self) -> Spot:
+        """Make a place to wait once."""
+        return _AsyncioSpot(self._loop)
+
+    def checkpoint(self) -> Awaitable[None]:
+        """Let everything else that is ready run once."""
+        return asyncio.sleep(0)
+
+    def call_soon_threadsafe(self, function: Callable[[], object]) -> None:
+        """Call a function in the loop's thread, from any thread or signal handler."""
+        self._loop.call_soon_threadsafe(function)
+
+    def current_task(self) -> Any:
+        """Return the running asyncio task."""
+        return asyncio.current_task()
+
+    def is_being_cancelled(self) -> bool:
+        """Whether somebody called `cancel` on the running task."""
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+
+    def is_running(self) -> bool:
+        """Whether the loop runs."""
+        return self._loop.is_running()
+
+    def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Return the function as it is: asyncio raises Ctrl-C in nobody's task."""
+        return function
+
+
+class _TrioSpot:
+    __slots__ = ("_task", "_trio", "_woken")
+
+    def __init__(self, module: Any) -> None:
+        self._trio = module
+        self._task: trio.lowlevel.Task | None = None
+        self._woken = False
+
+    async def wait(self) -> None:
+        if self._woken:
+            return
+        lowlevel = self._trio.lowlevel
+        self._task = lowlevel.current_task()
+
+        def abort(_raise_cancel: object) -> Any:
+            self._task = None
+            return lowlevel.Abort.SUCCEEDED
+
+        await lowlevel.wait_task_rescheduled(abort)
+
+    def wake(self) -> None:
+        self._woken = True
+        task, self._task = self._task, None
+        if task is not None:
+            self._trio.lowlevel.reschedule(task)
+
+
+class TrioLoop:
+    """trio, imported only where it already runs."""
+
+    name = "trio"
+
+    def __init__(self) -> None:
+        """Take the running loop."""
+        self._trio: Any = sys.modules["trio"]
+        self._token = self._trio.lowlevel.current_trio_token()
+
+    def spot(self) -> Spot:
+        """Make a place to wait once."""
+        return _TrioSpot(self._trio)
+
+    def checkpoint(self) -> Awaitable[None]:
+        """Let everything else that is ready run once."""
+        checkpoint: Awaitable[None] = self._trio.lowlevel.cancel_shielded_checkpoint()
+        return checkpoint
+
+    def call_soon_threadsafe(self, function: Callable[[], object]) -> None:
+        """Call a function in the loop's thread, from any thread or signal handler."""
+        try:
+            self._token.run_sync_soon(function)
+        except self._trio.RunFinishedError:
+            raise RuntimeError("the event loop has ended") from None
+
+    def current_task(self) -> Any:
+        """Return the running trio task."""
+        return self._trio.lowlevel.current_task()
+
+    def is_being_cancelled(self) -> bool:
+        """Return False: trio has no other means than scopes."""
+        return False
+
+    def is_running(self) -> bool:
+        """Whether the loop runs."""
+        running: bool = self._trio.lowlevel.in_trio_run()
+        return running
+
+    def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Return the function with KeyboardInterrupt protection."""
+
+        @self._trio.lowlevel.enable_ki_protection  # type: ignore[untyped-decorator]
+        async def protected() -> None:
+            await function()
+
+        wrapped: Callable[[], Awaitable[None]] = protected
+        return wrapped
+
+
+def running_loop() -> Loop:
+    """Return the event loop that runs in this thread.
+
+    Raises:
+        RuntimeError: If none runs.
+    """
+    module = sys.modules.get("trio")
+    if module is not None and module.lowlevel.in_trio_run():
+        return TrioLoop()
+    return AsyncioLoop()

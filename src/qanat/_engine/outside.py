@@ -1,0 +1,90 @@
+"""Work outside of the loop: threads, processes, and calls that outlived their attempt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from qanat._engine.processes import Processes
+from qanat._engine.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qanat._core.job import Job
+    from qanat._core.ports import Clock
+    from qanat._engine.loop import Loop, Spot
+    from qanat._engine.threads import Call
+
+
+class Outside:
+    """What an engine has running in threads and processes; made with the first such job."""
+
+    def __init__(self, loop: Loop, clock: Clock, on_release: Callable[[Job[Any], Call], None]) -> None:
+        """Start nothing yet; `on_release` hears when a call that was left behind has ended."""
+        self._loop = loop
+        self._clock = clock
+        self._on_release = on_release
+        self._threads: Threads | None = None
+        self._processes: dict[Callable[[Any], Any], Processes] = {}
+        self._left: dict[Call, Job[Any]] = {}
+        self._spots: dict[Call, Spot] = {}
+
+    def submit_to_thread(self, function: Callable[[Any], Any], item: Any) -> Call:
+        """Call a function in a thread."""
+        if self._threads is None:
+            self._threads = Threads(self._loop, self._clock)
+        return self._threads.submit(function, item, self._ended)
+
+    def submit_to_process(self, function: Callable[[Any], Any], item: Any) -> Call:
+        """Call a function in a child process."""
+        processes = self._processes.get(function)
+        if processes is None:
+            processes = self._processes[function] = Processes(self._loop, self._clock, function)
+        return processes.submit(item, self._ended)
+
+    async def wait(self, call: Call) -> None:
+        """Wait until a call has ended."""
+        while call in self._spots or not call.ended:
+            spot = self._spots[call] = self._loop.spot()
+            try:
+                await spot.wait()
+            finally:
+                self._spots.pop(call, None)
+
+    def withdraw_from_thread(self, call: Call) -> bool:
+        """Take a call back that no thread has taken yet."""
+        return self._threads is not None and self._threads.withdraw(call)
+
+    async def kill_process(self, function: Callable[[Any], Any], call: Call) -> None:
+        """End a call in a process by ending the process, and wait until it is gone."""
+        processes = self._processes[function]
+        if not call.ended and not processes.withdraw(call):
+            processes.kill(call)
+            with anyio.CancelScope(shield=True):
+                await self.wait(call)
+
+    def leave_behind(self, call: Call, held: Job[Any]) -> None:
+        """Note that nobody waits for a call any more, but what its job took stays taken."""
+        self._left[call] = held
+
+    @property
+    def left_behind(self) -> list[Call]:
+        """The calls whose attempt is over, but which still run."""
+        return list(self._left)
+
+    def _ended(self, call: Call) -> None:
+        spot = self._spots.pop(call, None)
+        if spot is not None:
+            spot.wake()
+        held = self._left.pop(call, None)
+        if held is not None:
+            self._on_release(held, call)
+
+    async def close(self) -> None:
+        """Wait for what still runs, however long, and end the threads and processes."""
+        for processes in self._processes.values():
+            await processes.close()
+        if self._threads is not None:
+            await self._threads.close()
