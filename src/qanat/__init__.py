@@ -3,7 +3,9 @@
 from qanat import errors
 from qanat._app.current import current_job
 from qanat._app.functions import collect, map, stream
+from qanat._app.handle import Handle
 from qanat._app.outcomes import Outcomes, Summary
+from qanat._app.pool import Pool, Stats
 from qanat._app.rules import Rules
 from qanat._core.backoff import constant, exponential, linear
 from qanat._core.job import Job

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
     from qanat._app.rules import Rules
     from qanat._core.job import Job, Task
+    from qanat._core.limit import Limit
     from qanat._core.outcome import Outcome
 
 
 def make_engine(
     rules: Rules,
     *,
+    limits: tuple[Limit, ...] | None = None,
     append: Callable[[Outcome[Any, Any]], None] | None = None,
     on_outcome: Callable[[Job[Any], Outcome[Any, Any]], None] | None = None,
     on_failure: Callable[[Outcome[Any, Any]], None] | None = None,
@@ -36,7 +38,7 @@ def make_engine(
         clock=clock_in_use(),
         rng=random.Random(),  # noqa: S311 - for jitter
         capacity=rules.capacity,
-        limits=rules.all_limits,
+        limits=rules.all_limits if limits is None else limits,
         observe=observe_function(rules.observers),
         append=append,
         on_outcome=on_outcome,

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+from qanat._core.reason import Cause
+
 if TYPE_CHECKING:
     from qanat._core.limit import Limit
     from qanat._core.retry import Retry
@@ -60,7 +62,7 @@ class History(msgspec.Struct):
     waits: dict[str, float] = {}
     scheduled_at: float = 0.0
     due_at: float = 0.0
-    cause: str = "delay"
+    cause: Cause = "delay"
 
 
 class Job(msgspec.Struct, Generic[T], eq=False):

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from qanat._engine.context import run_in, running_job
+from qanat._engine.context import run_in, running_carrier, running_job
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Carrier:
         job: The job in hand; None between jobs.
         deadline: When its attempt times out.
         left_behind: A call in a thread that could not be stopped.
+        task: The loop's task that this carrier is.
+        waits: The handles that the handler in hand awaits, by the task that does.
     """
 
     __slots__ = (
@@ -58,6 +60,8 @@ class Carrier:
         "is_spent",
         "job",
         "left_behind",
+        "task",
+        "waits",
     )
 
     def __init__(self, engine: Engine) -> None:
@@ -71,6 +75,8 @@ class Carrier:
         self._timed_out = False
         self._cancelled = False
         self.is_spent = False
+        self.task: Any = None
+        self.waits: dict[Any, Any] = {}
 
     # --- from outside ----------------------------------------------------------------------
 
@@ -100,6 +106,8 @@ class Carrier:
     async def run(self) -> None:
         """Carry jobs until the engine is over, or this carrier is not needed any more."""
         engine = self.engine
+        self.task = engine.loop.current_task()
+        running_carrier.set(self)
         try:
             staying = True
             while staying:

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
 
     from qanat._core.job import Job
+    from qanat._engine.carrier import Carrier
 
 running_job: ContextVar[Job[Any]] = ContextVar("qanat_job")
+running_carrier: ContextVar[Carrier] = ContextVar("qanat_carrier")
 
 
 @types.coroutine

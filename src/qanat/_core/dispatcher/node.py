@@ -66,7 +66,6 @@ class Node:
     budget: RetryBudget | None
 
     def __init__(self, parent: Node | None, key: Hashable, limits: tuple[Limit, ...]) -> None:
-        """Begin active and without jobs."""
         self.parent = parent
         self.key = key
         self.limits = limits
@@ -92,6 +91,34 @@ class Node:
         self.path: tuple[Limit, ...] = ()
         self.path_version = -1
         self.mark: Any = None
+
+    @property
+    def has_jobs(self) -> bool:
+        """Whether a job waits here that can be asked for."""
+        parent = self.parent
+        return len(self.order) > 0 if parent is not None and parent.parent is not None else len(self.turns) > 0
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether the turns can come here: it takes part in them, and its parent is not parked."""
+        parent = self.parent
+        return parent is None or (self.in_turns and parent.cause is None)
+
+    def activate(self) -> None:
+        """Take part in the parent's turns, and let the parent in its own, as far as they can."""
+        node, parent = self, self.parent
+        while parent is not None and node.cause is None and node.has_jobs:
+            parent.turns.add(node)
+            node, parent = parent, parent.parent
+
+    def leave_turns(self) -> None:
+        """Leave the parent's turns; a parent that nobody is left in leaves its own."""
+        node, parent = self, self.parent
+        while parent is not None:
+            parent.turns.leave(node)
+            if len(parent.turns):
+                return
+            node, parent = parent, parent.parent
 
     def __repr__(self) -> str:
         """Show the key and what it waits for."""

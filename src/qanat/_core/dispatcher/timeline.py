@@ -6,25 +6,26 @@ import math
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
+from qanat._core.job import Job
+
 if TYPE_CHECKING:
     from qanat._core.dispatcher.gate import Gate
-    from qanat._core.job import Job
-
-Due = "Job[Any] | Gate"
 
 
 class Timeline:
     """Entries in the order of their time, then of their adding.
 
+    An entry counts as long as what it names still awaits that time; the others are passed over,
+    and swept out once they are half.
+
     Attributes:
-        at: The time of the earliest entry; `math.inf` if there is none. Stale entries count until
-            they are reached, which makes `at` too early at worst.
+        at: The time of the earliest entry; `math.inf` if there is none. An entry that no longer
+            counts may make it too early, never too late.
     """
 
     __slots__ = ("_heap", "_number", "_stale", "at")
 
     def __init__(self) -> None:
-        """Begin empty."""
         self.at = math.inf
         self._heap: list[tuple[float, int, Job[Any] | Gate]] = []
         self._number = 0
@@ -37,17 +38,21 @@ class Timeline:
         if at < self.at:
             self.at = at
 
-    def pop(self, now: float) -> tuple[float, Job[Any] | Gate] | None:
-        """Take out the earliest entry if its time has come."""
+    def pop(self, now: float) -> Job[Any] | Gate | None:
+        """Take out the earliest thing whose time has come."""
         heap = self._heap
-        if not heap or heap[0][0] > now:
-            return None
-        at, _, what = heappop(heap)
+        found: Job[Any] | Gate | None = None
+        while found is None and heap and heap[0][0] <= now:
+            at, _, what = heappop(heap)
+            if what.awaits(at):
+                found = what
+            else:
+                self._stale -= 1
         self.at = heap[0][0] if heap else math.inf
-        return at, what
+        return found
 
-    def spoil(self, what: Job[Any] | Gate) -> None:
-        """Note that an entry no longer counts; the heap is swept when half of it does not."""
+    def spoil(self) -> None:
+        """Hear that one more entry no longer counts."""
         self._stale += 1
         if self._stale * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if entry[2].awaits(entry[0])]
@@ -55,17 +60,6 @@ class Timeline:
             self._stale = 0
             self.at = self._heap[0][0] if self._heap else math.inf
 
-    def drain(self) -> list[Job[Any] | Gate]:
-        """Take everything out."""
-        found = [what for _, _, what in sorted(self._heap)]
-        self._heap.clear()
-        self._stale = 0
-        self.at = math.inf
-        return found
-
-    def first_job(self) -> Job[Any] | None:
-        """Return the job that falls due next; None if none is scheduled."""
-        for _, _, what in sorted(self._heap):
-            if not hasattr(what, "limit"):
-                return what  # type: ignore[return-value]
-        return None
+    def jobs(self) -> list[Job[Any]]:
+        """Return the jobs that are scheduled, in the order in which they fall due."""
+        return [what for at, _, what in sorted(self._heap) if isinstance(what, Job) and what.awaits(at)]

@@ -20,11 +20,9 @@ class Turns:
     __slots__ = ("_ring",)
 
     def __init__(self) -> None:
-        """Begin with nobody."""
         self._ring: deque[Node] = deque()
 
     def __len__(self) -> int:
-        """Return how many children are in."""
         return len(self._ring)
 
     def add(self, child: Node) -> None:
@@ -49,9 +47,15 @@ class Turns:
         """Take a child out."""
         if child.in_turns:
             child.in_turns = False
-            # Nearly always it is this child's turn, or was until now: the search is short.
             ring = self._ring
+            # It is first if it parks, and last if it just had its turn: the search is for the rest.
             if ring[-1] is child:
                 ring.pop()
             else:
                 ring.remove(child)
+
+    def clear(self) -> None:
+        """Take all children out."""
+        for child in self._ring:
+            child.in_turns = False
+        self._ring.clear()

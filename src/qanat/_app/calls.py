@@ -1,0 +1,108 @@
+"""`Pool.call`: any function, each a task node of its own for as long as calls of it are open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qanat._app.handlers import name_of
+from qanat._core.arguments import positive
+from qanat._core.job import Job
+from qanat._core.retry import Retry
+from qanat._engine.callee import callee_of, is_coroutine_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qanat._app.rules import Rules
+    from qanat._core.job import Task
+    from qanat._engine.engine import Engine
+
+
+class Spread:
+    """A function of several arguments, as a function of their tuple."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Keep the function."""
+        self.function = function
+
+    def __call__(self, args: tuple[Any, ...]) -> Any:
+        """Call it."""
+        return self.function(*args)
+
+
+class SpreadAsync(Spread):
+    """A coroutine function of several arguments, as one of their tuple."""
+
+    __slots__ = ()
+
+    async def __call__(self, args: tuple[Any, ...]) -> Any:
+        """Call and await it."""
+        return await self.function(*args)
+
+
+class _OpenCalls:
+    __slots__ = ("function", "number", "task")
+
+    def __init__(self, function: Callable[..., Any], task: Task) -> None:
+        self.function = function  # kept alive, so that its id stays its own
+        self.task = task
+        self.number = 0
+
+
+class Calls:
+    """The functions of which calls are open."""
+
+    def __init__(self, engine: Engine, rules: Rules) -> None:
+        """Begin with none."""
+        self._engine = engine
+        self._rules = rules
+        self._open: dict[int, _OpenCalls] = {}
+
+    def job(
+        self, index: int, function: Callable[..., Any], args: tuple[Any, ...], timeout: float | None,
+        retry: int | Retry,
+    ) -> Job[Any]:  # fmt: skip
+        """Return a job for a call.
+
+        Raises:
+            TypeError: If it is not a function, or an argument is of the wrong kind.
+            ValueError: If a number is out of range.
+        """
+        if not callable(function):
+            raise TypeError(f"function must be a function, got {function!r}; pass it, do not call it")
+        found = Retry.of(retry)
+        if timeout is not None:
+            timeout = positive("timeout", timeout)
+        calls = self._open.get(id(function))
+        if calls is None:
+            calls = self._open[id(function)] = _OpenCalls(function, self._add(function))
+        calls.number += 1
+        task = calls.task
+        if timeout is not None or found.times or found.max_throttles != task.retry.max_throttles:
+            task = task.varied(retry=found, timeout=timeout)
+        return Job(index, args, index, task, metadata=None)
+
+    def _add(self, function: Callable[..., Any]) -> Task:
+        is_async = is_coroutine_function(function)
+        rules = self._rules
+        return self._engine.dispatcher.add_task(
+            name_of(function),
+            callee_of(
+                SpreadAsync(function) if is_async else Spread(function), None if is_async else rules.executor
+            ),
+            make_order=rules.make_order,
+            retry=Retry(0),
+            state=rules.state,
+        )
+
+    def ended(self, job: Job[Any]) -> None:
+        """Hear that a call ended for good; a function without open calls is forgotten."""
+        for key, calls in self._open.items():
+            if calls.task.node is job._task.node:
+                calls.number -= 1
+                if not calls.number:
+                    del self._open[key]
+                    self._engine.dispatcher.drop_task(calls.task)
+                return

@@ -1,0 +1,96 @@
+"""What `submit` returns: a job to be awaited, asked and cancelled."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import msgspec
+
+from qanat._app.waiting import wait_for
+from qanat._core.job import Job
+from qanat._core.outcome import Outcome
+from qanat.errors import JobCancelledError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from qanat._core.reason import Reason
+    from qanat._engine.engine import Engine
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+LOOKED_AT = "looked at"
+"""Set in place of the mark of a job that ended, once somebody has seen how."""
+
+
+class Handle(msgspec.Struct, Generic[T, R], eq=False):
+    """A job that was handed to a Pool; await it for its value.
+
+    Cancelling whoever awaits a handle does not cancel the job. A handle may be awaited by
+    several, and again after the job has ended.
+
+    Attributes:
+        job: The job.
+    """
+
+    job: Job[T]
+    _engine: Any
+
+    @property
+    def id(self) -> int | str:
+        """The job's id."""
+        return self.job.id
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has ended, well or not."""
+        return isinstance(self.job._waiter, Outcome)
+
+    def cancel(self) -> bool:
+        """Cancel the job, whether it waits or runs; False if it has ended.
+
+        A running handler is cancelled where it awaits; one that runs in a thread cannot be
+        stopped and keeps its slot until it ends.
+        """
+        engine: Engine = self._engine
+        return not self.done and engine.cancel_job(self.job)
+
+    def why(self) -> Reason | None:
+        """Return why the job waits; None if it runs or has ended."""
+        engine: Engine = self._engine
+        return None if self.done else engine.dispatcher.why(self.job)
+
+    async def outcome(self) -> Outcome[T, R]:
+        """Wait until the job has ended and return its outcome, whatever it is.
+
+        Raises:
+            PoolDeadlockError: If the caller is a handler that can never be answered.
+        """
+        if not isinstance(self.job._waiter, Outcome):
+            await wait_for(self.job, self._engine)
+        self.job._mark = LOOKED_AT
+        return cast("Outcome[T, R]", self.job._waiter)
+
+    def __await__(self) -> Generator[Any, Any, R]:
+        """Wait until the job has ended; return its value or raise its error.
+
+        Raises:
+            JobCancelledError: If the job was cancelled.
+            PoolDeadlockError: If the caller is a handler that can never be answered.
+            BaseException: What the handler raised.
+        """
+        outcome = yield from self.outcome().__await__()
+        error = outcome.error
+        if error is None:
+            return cast("R", outcome.value)
+        if isinstance(error, CancelledError):
+            # Raised as it is, it would be taken for the cancellation of whoever awaits.
+            raise JobCancelledError("the handler awaited something that was cancelled elsewhere") from error
+        raise error
+
+    def __repr__(self) -> str:
+        """Show the job's id and how it is doing."""
+        held = self.job._waiter
+        return f"<Handle of job {self.job.id!r}, {held.state if isinstance(held, Outcome) else 'not ended'}>"

@@ -1,0 +1,564 @@
+"""Work that arrives as you go: `Pool`.
+
+A facade over three parts: the engine that runs the jobs, the hosting of that engine (in a task of
+its own on asyncio, so that opening and closing may happen in different tasks), and the readers and
+putters that wait at either end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, deque
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
+
+import anyio
+import msgspec
+
+from qanat._app import waiting
+from qanat._app.calls import Calls
+from qanat._app.failures import FailureLimit
+from qanat._app.handle import LOOKED_AT, Handle
+from qanat._app.handlers import check_handler, name_of
+from qanat._app.hosting import add_task, hosted, make_engine
+from qanat._app.reading import OutcomeReader, Readers
+from qanat._app.rules import RuleArgs, Rules
+from qanat._core.arguments import at_least, number, positive, whole
+from qanat._core.job import Job
+from qanat._core.limits import Concurrency
+from qanat._core.retry import Retry
+from qanat._engine.callee import callee_of
+from qanat._engine.intake import Callbacks
+from qanat.errors import PoolClosedError, PoolFull
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from qanat._core.job import Task
+    from qanat._core.outcome import Outcome
+    from qanat._core.reason import Reason
+    from qanat._engine.engine import Engine
+    from qanat._engine.loop import Spot
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_log = logging.getLogger("qanat")
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """How a Pool is doing.
+
+    Attributes:
+        waiting: Jobs that wait for a slot, their turn or a limit.
+        running: Jobs that hold a slot.
+        scheduled: Jobs that wait for a time of their own: delayed, or before a retry.
+        done: Jobs that have a value.
+        failed: Jobs that failed for good.
+        cancelled: Jobs that were cancelled.
+        retried: Attempts that were followed by another.
+        waits: Seconds that ended jobs waited, by cause.
+    """
+
+    waiting: int
+    running: int
+    scheduled: int
+    done: int
+    failed: int
+    cancelled: int
+    retried: int
+    waits: Mapping[str, float]
+
+
+class Pool(Generic[T, R]):
+    """Run a handler over items that arrive as you go, under the same rules as `collect`.
+
+    Use it as `async with qanat.Pool(handler, ...) as pool`. Leaving the block waits for all jobs;
+    an exception in it cancels them. Leaving never raises for a job; failures that nobody looked
+    at are logged once, grouped. A Pool may be opened again after it was closed, and its limits
+    remember what they counted. It belongs to the thread of its event loop.
+
+    Args:
+        handler: A function of one item; None for a Pool that only takes `call`.
+        max_waiting: How many jobs may wait at most; None is any number.
+        rules: The rules as one value.
+        **options: Single rules, see `Rules`; they win over `rules`.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If a rule is out of range.
+    """
+
+    @overload
+    def __init__(
+        self, handler: Callable[[T], Awaitable[R]], *, max_waiting: int | None = None,
+        rules: Rules | None = None, **options: Unpack[RuleArgs],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self, handler: Callable[[T], R] | None = None, *, max_waiting: int | None = None,
+        rules: Rules | None = None, **options: Unpack[RuleArgs],
+    ) -> None: ...  # fmt: skip
+    def __init__(
+        self, handler: Callable[[Any], Any] | None = None, *, max_waiting: int | None = None,
+        rules: Rules | None = None, **options: Unpack[RuleArgs],
+    ) -> None:  # fmt: skip
+        self._rules = Rules.of(rules, options)
+        if handler is not None:
+            check_handler(handler)
+            callee_of(handler, self._rules.executor)
+        if max_waiting is not None:
+            whole("max_waiting", max_waiting, 1)
+        self._handler = handler
+        self._max_waiting = max_waiting
+        # Made once, so that limits remember over several openings.
+        self._limits = self._rules.all_limits
+        self._capacity = self._rules.capacity
+        self._callbacks = Callbacks(self._rules.lane, self._rules.priority, self._rules.id)
+        self._failures = FailureLimit(self._rules.max_failures)
+        self._readers = Readers(self._rules.buffer, self._hold)
+        self._engine: Engine | None = None
+        self._task: Task | None = None
+        self._calls: Calls | None = None
+        self._thread = 0
+        self._count = 0
+        self._closing = False
+        self._host: _TaskHost | AbstractAsyncContextManager[None] | None = None
+        self._putters: deque[Spot] = deque()
+        self._reserved = 0
+        self._drain_spots: list[Spot] = []
+        self._unseen: Counter[str] = Counter()
+
+    # --- life ------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Begin to take jobs; the same as entering the block.
+
+        On asyncio `open` and `aclose` may be called from different tasks; on trio they must be
+        called from the same one.
+
+        Raises:
+            RuntimeError: If it is open.
+        """
+        if self._engine is not None:
+            raise RuntimeError("the Pool is open: close it before it is opened again")
+        rules = self._rules
+        engine = make_engine(
+            rules.replace(concurrency=self._capacity) if self._capacity != rules.capacity else rules,
+            limits=self._limits, on_outcome=self._ended,
+            on_failure=None if rules.max_failures is None else self._judge, name="pool",
+        )  # fmt: skip
+        self._calls = Calls(engine, rules)
+        self._task = None if self._handler is None else add_task(engine, self._handler, rules)
+        self._thread = get_ident()
+        self._closing = False
+        self._readers.open()
+        host = hosted(engine)
+        self._host = _TaskHost(host, engine) if engine.loop.name == "asyncio" else host
+        await self._host.__aenter__()
+        self._engine = engine
+
+    async def __aenter__(self) -> Self:
+        """Open the Pool."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        """Wait for all jobs and close; after an exception in the block, cancel them first."""
+        if error is None:
+            await self.aclose()
+            return None
+        if self._engine is not None:
+            self.cancel()
+            if isinstance(self._host, _TaskHost):
+                with anyio.CancelScope(shield=True):
+                    await self._leave()
+            else:
+                # The task group has to see a cancellation that is under way.
+                await self._leave(kind, error, trace)
+        return None
+
+    async def aclose(self) -> None:
+        """Take no more jobs, wait until all have ended, and close. Does nothing if it is closed.
+
+        If the waiting is cancelled, so are the jobs.
+
+        Raises:
+            TooManyFailuresError: If more jobs failed than `max_failures` allows.
+            StartTimeoutError: If no job arrived within `start_within`.
+        """
+        engine = self._engine
+        if engine is None:
+            return
+        self._closing = True
+        self._readers.lift()
+        for putter in self._putters:
+            putter.wake()
+        engine.dispatcher.close(engine.now())
+        engine.called = False
+        engine.poke()
+        try:
+            await engine.wait_over()
+        except BaseException:
+            self.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._leave()
+            raise
+        await self._leave()
+        if engine.failure is not None:
+            raise engine.failure
+
+    async def _leave(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
+        host = self._host
+        if host is None:
+            return
+        try:
+            await host.__aexit__(kind, error, trace)
+        finally:
+            self._engine = self._host = None
+            self._closing = True
+            self._readers.close()
+            self._wake_drained()
+            self._tell_unseen()
+
+    def cancel(self) -> None:
+        """Cancel all jobs, those that wait and those that run, and take no more."""
+        engine = self._open_engine()
+        self._closing = True
+        self._readers.lift()
+        for putter in self._putters:
+            putter.wake()
+        engine.cancel()
+
+    def _open_engine(self) -> Engine:
+        if self._engine is None:
+            raise PoolClosedError("the Pool is not open: use it inside `async with`, or call open()")
+        return self._engine
+
+    def _taking_engine(self) -> Engine:
+        engine = self._open_engine()
+        if self._closing or engine.failure is not None:
+            raise PoolClosedError("the Pool is closing and takes no more jobs") from engine.failure
+        if get_ident() != self._thread:
+            raise RuntimeError(
+                "the Pool belongs to the thread of its event loop, and this is another one: "
+                "use anyio.from_thread.run_sync(pool.submit, item)"
+            )
+        return engine
+
+    # --- jobs ------------------------------------------------------------------------------
+
+    def submit(
+        self, item: T, *, id: int | str | None = None, priority: float | None = None,  # noqa: A002
+        lane: Hashable = None, metadata: Mapping[str, Any] | None = None, delay: float = 0.0,
+        timeout: float | None = None, retry: int | Retry | None = None,
+    ) -> Handle[T, R]:  # fmt: skip
+        """Hand in an item and return a handle of its job, without waiting.
+
+        Args:
+            item: What the handler is called with.
+            id: The job's id; None gives it a number.
+            priority: Smaller is first, with `order="priority"`; None asks the rule.
+            lane: The lane's key; None asks the rule.
+            metadata: Found at `current_job().metadata` and in the outcome.
+            delay: Seconds before which the job does not start.
+            timeout: Seconds for an attempt, instead of the Pool's.
+            retry: Retries, instead of the Pool's.
+
+        Raises:
+            PoolFull: If `max_waiting` jobs wait.
+            PoolClosedError: If the Pool is not open.
+            TypeError: If the Pool has no handler, or an argument is of the wrong kind.
+        """
+        engine = self._taking_engine()
+        if self._max_waiting is not None and not self._has_room():
+            raise PoolFull(
+                f"{self._max_waiting} jobs wait, as many as max_waiting allows: `await pool.put(item)` "
+                "waits for room"
+            )
+        return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry)
+
+    async def put(
+        self, item: T, *, id: int | str | None = None, priority: float | None = None,  # noqa: A002
+        lane: Hashable = None, metadata: Mapping[str, Any] | None = None, delay: float = 0.0,
+        timeout: float | None = None, retry: int | Retry | None = None,
+    ) -> Handle[T, R]:  # fmt: skip
+        """Hand in an item, waiting for room if `max_waiting` jobs wait. The rest is as in `submit`."""
+        engine = self._taking_engine()
+        if self._max_waiting is not None and (self._putters or not self._has_room()):
+            await self._wait_room(engine)
+            engine = self._taking_engine()
+        return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry)
+
+    def _submit(
+        self, engine: Engine, item: T, given_id: int | str | None, priority: float | None, lane: Hashable,
+        metadata: Mapping[str, Any] | None, delay: float, timeout: float | None, retry: int | Retry | None,
+    ) -> Handle[T, R]:  # fmt: skip
+        task = self._task
+        if task is None:
+            raise TypeError("the Pool has no handler: make it with one, or use pool.call(function, ...)")
+        if timeout is not None or retry is not None:
+            task = task.varied(
+                retry=None if retry is None else Retry.of(retry),
+                timeout=None if timeout is None else positive("timeout", timeout),
+            )
+        if delay:
+            delay = at_least("delay", delay, 0.0)
+        index = self._count
+        job = Job(index, item, index, task, metadata=metadata)
+        if lane is not None:
+            hash(lane)
+        if priority is not None:
+            priority = number("priority", priority)
+        problem: Exception | None = None
+        if self._callbacks:
+            try:
+                self._callbacks.fill(job)
+            except Exception as error:
+                problem = error
+        if lane is not None:
+            job.lane = lane
+        if priority is not None:
+            job.priority = priority
+        if given_id is not None:
+            job.id = given_id
+        self._count = index + 1
+        handle: Handle[T, R] = Handle(job, engine)
+        if problem is None:
+            engine.dispatcher.offer(job, engine.now(), delay=delay)
+        else:
+            engine.dispatcher.refuse(job, problem, engine.now())
+        engine.offered()
+        return handle
+
+    @overload
+    def call(
+        self, function: Callable[..., Awaitable[R]], *args: Any, timeout: float | None = None,
+        retry: int | Retry = 0,
+    ) -> Handle[tuple[Any, ...], R]: ...  # fmt: skip
+    @overload
+    def call(
+        self, function: Callable[..., R], *args: Any, timeout: float | None = None, retry: int | Retry = 0
+    ) -> Handle[tuple[Any, ...], R]: ...
+    def call(
+        self, function: Callable[..., Any], *args: Any, timeout: float | None = None, retry: int | Retry = 0
+    ) -> Handle[tuple[Any, ...], Any]:
+        """Call any function under the Pool's limits and return a handle of the call.
+
+        Calls of one function take turns with those of others and with the handler's jobs.
+
+        Args:
+            function: A coroutine function or a plain function.
+            *args: Its arguments; the job's item is their tuple.
+            timeout: Seconds for one attempt; None is unlimited.
+            retry: How many retries, or a `Retry`.
+
+        Raises:
+            PoolFull: If `max_waiting` jobs wait.
+            PoolClosedError: If the Pool is not open.
+            TypeError: If it is not a function.
+        """
+        engine = self._taking_engine()
+        if self._max_waiting is not None and not self._has_room():
+            raise PoolFull(f"{self._max_waiting} jobs wait, as many as max_waiting allows")
+        assert self._calls is not None  # noqa: S101 - open
+        index = self._count
+        job = self._calls.job(index, function, args, timeout, retry)
+        self._count = index + 1
+        engine.dispatcher.offer(job, engine.now())
+        engine.offered()
+        return Handle(job, engine)
+
+    # --- room ------------------------------------------------------------------------------
+
+    def _has_room(self) -> bool:
+        engine = self._engine
+        assert engine is not None  # noqa: S101 - asked by those who have seen it open
+        dispatcher = engine.dispatcher
+        most = cast("int", self._max_waiting)
+        return dispatcher.waiting + dispatcher.scheduled + self._reserved < most
+
+    async def _wait_room(self, engine: Engine) -> None:
+        spot = engine.loop.spot()
+        self._putters.append(spot)
+        engine.source, engine.tops_up = _Putters(self), True
+        try:
+            await spot.wait()
+        except BaseException:
+            if spot in self._putters:
+                self._putters.remove(spot)
+            else:
+                self._reserved -= 1
+                self.let_put()
+            raise
+        if spot in self._putters:  # woken to be told that the Pool closes
+            self._putters.remove(spot)
+        else:
+            self._reserved -= 1
+
+    def let_put(self) -> None:
+        """Wake those who wait for room, as far as there is some."""
+        while self._putters and self._has_room():
+            self._reserved += 1
+            self._putters.popleft().wake()
+        engine = self._engine
+        if not self._putters and engine is not None:
+            engine.source, engine.tops_up = None, False
+
+    # --- results ---------------------------------------------------------------------------
+
+    def outcomes(self) -> OutcomeReader[T, R]:
+        """Return an async iterator over the outcomes of jobs that end from now on.
+
+        It ends when the Pool is closed. While `buffer` outcomes wait to be read no job is
+        started, until the Pool is closing; a reader that is dropped no longer counts.
+        """
+        engine = self._open_engine()
+        return self._readers.add(engine.loop)
+
+    def _hold(self, held: bool) -> None:
+        if self._engine is not None:
+            self._engine.hold(held)
+
+    def _ended(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
+        """Hear that a job ended for good."""
+        looked_at = waiting.ended(job, outcome)
+        if self._readers.tell(outcome) or looked_at:
+            job._mark = LOOKED_AT
+        elif outcome.state == "dead":
+            job._mark = None
+            self._unseen.update((type(outcome.error).__name__,))
+        if self._calls is not None and job._task is not self._task:
+            self._calls.ended(job)
+        if self._drain_spots and self._engine is not None and self._engine.dispatcher.is_idle:
+            self._wake_drained()
+
+    def _judge(self, outcome: Outcome[Any, Any]) -> None:
+        engine = self._engine
+        if engine is not None and (problem := self._failures.exceeded_by(engine.dispatcher)) is not None:
+            self._closing = True
+            engine.cancel(problem)
+            self._readers.lift()
+
+    def _tell_unseen(self) -> None:
+        unseen, self._unseen = self._unseen, Counter()
+        if unseen:
+            kinds = ", ".join(f"{number} x {name}" for name, number in unseen.most_common())
+            _log.warning(
+                "%d failed jobs of Pool(%s) were never looked at: %s",
+                unseen.total(), name_of(self._handler) if self._handler else "", kinds,
+            )  # fmt: skip
+
+    async def drain(self) -> None:
+        """Wait until nothing waits, is scheduled or runs; the Pool goes on taking jobs.
+
+        Raises:
+            TooManyFailuresError: If more jobs failed than `max_failures` allows.
+            StartTimeoutError: If no job arrived within `start_within`.
+        """
+        engine = self._open_engine()
+        while self._engine is engine and not engine.dispatcher.is_idle and engine.failure is None:
+            spot = engine.loop.spot()
+            self._drain_spots.append(spot)
+            await spot.wait()
+        if engine.failure is not None:
+            raise engine.failure
+
+    def _wake_drained(self) -> None:
+        spots, self._drain_spots = self._drain_spots, []
+        for spot in spots:
+            spot.wake()
+
+    # --- while it runs ---------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Start no jobs until `resume`; those that run go on."""
+        engine = self._open_engine()
+        engine.dispatcher.pause(engine.now())
+
+    def resume(self) -> None:
+        """Start jobs again."""
+        engine = self._open_engine()
+        engine.dispatcher.resume(engine.now())
+        engine.called = False
+        engine.poke()
+
+    def resize(self, n: int) -> None:
+        """Let so many jobs run at once; those that run beyond it go on to their end."""
+        whole("n", n, 1)
+        concurrency = self._rules.concurrency
+        if isinstance(concurrency, Concurrency):
+            concurrency.resize(n)
+        else:
+            self._capacity = n
+            if self._engine is not None:
+                self._engine.resize(n)
+
+    def stats(self) -> Stats:
+        """Return how the Pool is doing, from counters that are kept anyway."""
+        dispatcher = self._open_engine().dispatcher
+        return Stats(
+            waiting=dispatcher.waiting, running=dispatcher.running, scheduled=dispatcher.scheduled,
+            done=dispatcher.done, failed=dispatcher.failed, cancelled=dispatcher.cancelled,
+            retried=dispatcher.retried, waits=dispatcher.waits,
+        )  # fmt: skip
+
+    def why(self) -> Reason | None:
+        """Return why nothing more is started now; None if nothing waits."""
+        return self._open_engine().dispatcher.why()
+
+
+class _Putters:
+    """Those who wait for room, in the place of a source: asked whenever a job was started."""
+
+    is_async = False
+
+    def __init__(self, pool: Pool[Any, Any]) -> None:
+        self._pool = pool
+
+    def draw(self, now: float) -> None:
+        return None
+
+    def pull(self) -> bool:
+        self._pool.let_put()
+        return False
+
+    def close(self) -> None:
+        return None
+
+
+class _TaskHost:
+    """An engine hosted in an asyncio task of its own, to be entered and left in any task."""
+
+    def __init__(self, host: AbstractAsyncContextManager[None], engine: Engine) -> None:
+        self._host = host
+        self._engine = engine
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> None:
+        ready = self._engine.loop.spot()
+        self._task = asyncio.create_task(self._run(ready), name="qanat pool")
+        await ready.wait()
+
+    async def _run(self, ready: Spot) -> None:
+        async with self._host:
+            ready.wake()
+            await self._engine.wait_over()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._task is not None  # noqa: S101 - entered
+        await asyncio.wait([self._task])
+        if not self._task.cancelled() and (problem := self._task.exception()) is not None:
+            raise problem

@@ -1,0 +1,173 @@
+"""Waiting for jobs from anywhere, and finding out when that can never end.
+
+A handler that awaits a handle holds its slot meanwhile. If all slots of a Pool are held by handlers
+that await jobs which need one of these very slots, nothing will ever move. That is found out the
+moment it comes about: whenever a handler begins to wait, the question is whether anything that
+could move can be reached from it. A waiting job can move if its Pool has a free slot or one of
+the jobs that run there can move; a running job can move unless its handler awaits a handle, and
+then if the awaited job can. A handler under a timeout can always move. A handler is known to
+wait if it awaits the handle itself, or through `asyncio.gather`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import math
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from qanat._core.job import RUNNING
+from qanat._core.outcome import Outcome
+from qanat._engine.context import running_carrier
+from qanat.errors import PoolDeadlockError
+
+if TYPE_CHECKING:
+    from qanat._core.job import Job
+    from qanat._engine.carrier import Carrier
+    from qanat._engine.engine import Engine
+    from qanat._engine.loop import Spot
+
+
+class Waiters:
+    """Those who wait for a job; stands in the job's place for the outcome until that is there."""
+
+    __slots__ = ("spots",)
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self.spots: list[Spot] = []
+
+
+class Wait:
+    """One wait of a handler for a job of a Pool."""
+
+    __slots__ = ("engine", "failed", "job", "spot")
+
+    def __init__(self, job: Job[Any], engine: Engine, spot: Spot) -> None:
+        """Keep who is waited for, and how to end the wait."""
+        self.job = job
+        self.engine = engine
+        self.spot = spot
+        self.failed = False
+
+
+async def wait_for(job: Job[Any], engine: Engine) -> None:
+    """Wait until a job has ended.
+
+    Raises:
+        PoolDeadlockError: If the caller is a handler and the wait can never end.
+    """
+    waiters = job._waiter
+    if waiters is None:
+        waiters = job._waiter = Waiters()
+    spot = engine.loop.spot()
+    waiters.spots.append(spot)
+    carrier = running_carrier.get(None)
+    wait: Wait | None = None
+    task: Any = None
+    if carrier is not None and carrier.job is not None and not _has_deadline(carrier):
+        task = engine.loop.current_task()
+        wait = carrier.waits[task] = Wait(job, engine, spot)
+        _find_deadlock(carrier)
+    try:
+        await spot.wait()
+    finally:
+        if wait is not None and carrier is not None:
+            carrier.waits.pop(task, None)
+        if spot in waiters.spots:
+            waiters.spots.remove(spot)
+    if wait is not None and wait.failed:
+        raise PoolDeadlockError(
+            f"the handler waits for job {job.id!r}, which needs a slot, but all slots are held by handlers "
+            "that wait like this one: raise concurrency, or hand the inner jobs to a Pool of their own"
+        )
+
+
+def ended(job: Job[Any], outcome: Outcome[Any, Any]) -> bool:
+    """Put a job's outcome in place and wake who waits for it; False if nobody does."""
+    waiters = job._waiter
+    job._waiter = outcome
+    if not isinstance(waiters, Waiters) or not waiters.spots:
+        return False
+    for spot in waiters.spots:
+        spot.wake()
+    return True
+
+
+def _has_deadline(carrier: Carrier) -> bool:
+    return carrier.deadline < math.inf or anyio.current_effective_deadline() < math.inf
+
+
+def _find_deadlock(origin: Carrier) -> None:
+    """End the waits of all handlers that can never go on, if this one cannot."""
+    stuck: list[Carrier] = []
+    seen: set[int] = set()
+    todo: list[Carrier | Engine] = [origin]
+    while todo:
+        each = todo.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if hasattr(each, "waits"):
+            waits = _waits_of(each)
+            if waits is None:
+                return
+            stuck.append(each)
+            for wait in waits:
+                if isinstance(wait.job._waiter, Outcome):
+                    return
+                runner = _runner_of(wait)
+                if runner is None and wait.job._status == RUNNING:
+                    return  # about to end, or in a thread
+                todo.append(wait.engine if runner is None else runner)
+        else:
+            dispatcher = each.dispatcher
+            held = [carrier for carrier in each.carriers if carrier.job is not None]
+            if dispatcher.is_paused or dispatcher.running < dispatcher.capacity or len(held) < dispatcher.running:
+                return
+            todo.extend(held)
+    if any(_has_timer(carrier) for carrier in stuck):
+        return
+    for carrier in stuck:
+        for wait in carrier.waits.values():
+            wait.failed = True
+            wait.spot.wake()
+
+
+def _waits_of(carrier: Carrier) -> list[Wait] | None:
+    """Return what a handler waits for; None if it does something else too, or is under a timeout."""
+    if not carrier.waits or carrier.deadline < math.inf:
+        return None
+    direct = carrier.waits.get(carrier.task)
+    if direct is not None:
+        return [direct]
+    gathering = getattr(carrier.task, "_fut_waiter", None)
+    children = getattr(gathering, "_children", None)
+    if children is None:
+        return None
+    waits = [carrier.waits.get(child) for child in children if not child.done()]
+    return None if None in waits else [wait for wait in waits if wait is not None]
+
+
+def _runner_of(wait: Wait) -> Carrier | None:
+    if wait.job._status != RUNNING:
+        return None
+    return next((carrier for carrier in wait.engine.carriers if carrier.job is wait.job), None)
+
+
+def _has_timer(carrier: Carrier) -> bool:
+    """Whether an `asyncio.timeout` around the wait will end it.
+
+    asyncio keeps no list of them, so this asks the garbage collector who refers to the task. It is
+    asked only where everything else says that nothing will ever move.
+    """
+    for referrer in gc.get_referrers(carrier.task):
+        if isinstance(referrer, asyncio.Timeout):
+            return True
+        if type(referrer) is dict and any(
+            isinstance(owner, asyncio.Timeout) for owner in gc.get_referrers(referrer)
+        ):
+            return True
+    return False

@@ -1,0 +1,57 @@
+"""What ended how, and what was waited for: outcomes and the counts of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qanat._core.dispatcher import ledger
+from qanat._core.job import History
+from qanat._core.outcome import Outcome
+
+if TYPE_CHECKING:
+    from qanat._core.dispatcher.node import Node
+    from qanat._core.job import Job
+    from qanat._core.outcome import State
+
+LEAST = 1e-9
+"""Seconds below which a rest of waiting time is taken for rounding."""
+
+
+def make_outcome(
+    job: Job[Any], value: Any, error: BaseException | None, state: State, now: float, ran: float,
+    started_at: float | None,
+) -> Outcome[Any, Any]:  # fmt: skip
+    """Return the outcome of a job, with its waits by cause."""
+    # Without a mark it arrived in the lone lane, where only slots are waited for.
+    rest_for = "concurrency" if job._mark is None else "turn"
+    lost: dict[str, float] | str = rest_for
+    history = job._history
+    if history is not None and history.waits:
+        lost = dict(history.waits)
+        rest = (now - job.offered_at - ran) - sum(lost.values())
+        if rest > LEAST:
+            lost[rest_for] = lost.get(rest_for, 0.0) + rest
+    attempts = 0 if started_at is None else job.attempt
+    return Outcome(
+        job.id, job.index, job.item, value, error, state, attempts, job.lane, job.metadata,
+        job.parent, job.offered_at, started_at, now, ran, lost,
+    )  # fmt: skip
+
+
+def add_waits(job: Job[Any], waits: dict[str, float]) -> None:
+    """Add to what a job has waited for."""
+    if waits:
+        history = job._history
+        if history is None:
+            history = job._history = History()
+        for cause, seconds in waits.items():
+            history.waits[cause] = history.waits.get(cause, 0.0) + seconds
+
+
+def note_start(job: Job[Any], lane: Node, now: float) -> None:
+    """Keep what a job waited for until it started, and when it first did."""
+    if job._mark is not None:
+        add_waits(job, ledger.waited_for(job, lane))
+    history = job._history
+    if history is not None and history.first_started_at is None:
+        history.first_started_at = now

@@ -1,0 +1,130 @@
+"""The tree of nodes: the root, its tasks, and their lanes, which come and go."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from qanat._core.dispatcher.node import Node
+from qanat._core.limit import Limit
+from qanat._core.retry import RetryBudget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable
+
+    from qanat._core.dispatcher.gate import Gates
+    from qanat._core.order import Order
+    from qanat._core.ports import Random
+
+
+class Tree:
+    """Make and forget nodes, and keep what all their limits need.
+
+    Attributes:
+        root: The node above all.
+        tasks: The task nodes.
+        version: Counts changes of any node's limits; paths made before are made again.
+    """
+
+    __slots__ = ("_fading", "_gates", "_owner", "_precision", "_rng", "root", "tasks", "version")
+
+    def __init__(
+        self, gates: Gates, limits: Iterable[Limit], *, owner: int, rng: Random, precision: float
+    ) -> None:
+        self._gates = gates
+        self._owner = owner
+        self._rng = rng
+        self._precision = precision
+        self._fading: deque[Node] = deque()
+        self.version = 0
+        self.tasks: list[Node] = []
+        self.root = Node(None, None, self.bound(limits))
+
+    def bound(self, limits: Iterable[Limit]) -> tuple[Limit, ...]:
+        """Return limits, tied to the thread that uses them."""
+        bound = tuple(limits)
+        for limit in bound:
+            limit.bind(self._owner, self._rng, self._precision)
+        return bound
+
+    def add_task(
+        self,
+        name: str,
+        *,
+        make_order: Callable[[], Order],
+        limits: Iterable[Limit],
+        lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None,
+        uses_lanes: bool,
+        budget: float | None,
+    ) -> Node:
+        """Add a task."""
+        node = Node(self.root, name, self.bound(limits))
+        node.make_order = make_order
+        node.lane_limits = lane_limits
+        node.uses_lanes = uses_lanes or lane_limits is not None
+        node.budget = None if budget is None else RetryBudget(budget)
+        self.tasks.append(node)
+        return node
+
+    def drop_task(self, task: Node) -> None:
+        """Forget a task that has no jobs left."""
+        self.root.turns.leave(task)
+        self.tasks.remove(task)
+
+    def lane(self, task: Node, key: Hashable) -> Node:
+        """Return a task's lane, making it if need be.
+
+        Raises:
+            Exception: What the user's function for its limits raises.
+        """
+        lane = task.lanes.get(key)
+        if lane is None:
+            limits: tuple[Limit, ...] = ()
+            if task.lane_limits is not None:
+                given = task.lane_limits(key)
+                limits = self.bound((given,) if isinstance(given, Limit) else given)
+            lane = Node(task, key, limits)
+            lane.order = task.make_order()
+            task.lanes[key] = lane
+        return lane
+
+    def path(self, lane: Node, task: Node) -> tuple[Limit, ...]:
+        """Return all limits that a job of a lane has to take."""
+        if lane.path_version != self.version:
+            lane.path = lane.limits + task.limits + self.root.limits
+            lane.path_version = self.version
+        return lane.path
+
+    def set_limits(self, node: Node, limits: tuple[Limit, ...]) -> None:
+        """Give a node other limits."""
+        node.limits = limits
+        self.version += 1
+
+    def fade(self, lane: Node, task: Node, now: float) -> None:
+        """See to an empty lane: forget it once its limits are as good as new.
+
+        Each call also looks at two that were seen to before, so that the list of them cannot
+        grow faster than it is swept. The unnamed lane stays.
+        """
+        fading = self._fading
+        if lane.key is not None:
+            if lane.limits:
+                if not lane.is_fading:
+                    lane.is_fading = True
+                    fading.append(lane)
+            elif not lane.running:
+                self._forget(lane, task)
+        for _ in range(min(2, len(fading))):
+            old = fading.popleft()
+            owner = old.parent
+            if owner is None or len(old.order):
+                old.is_fading = False
+            elif not old.running and all(limit.fresh_at(now) <= now for limit in old.limits):
+                self._forget(old, owner)
+            else:
+                fading.append(old)
+
+    def _forget(self, lane: Node, task: Node) -> None:
+        if task.lanes.get(lane.key) is lane:
+            del task.lanes[lane.key]
+        self._gates.forget(lane.limits)
