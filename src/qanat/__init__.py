@@ -1,4 +1,12 @@
-"""From a for-loop to a fleet without a rewrite: a function, many items, and the rules."""
+"""From a for-loop to a fleet without a rewrite: a function, many items, and the rules.
+
+The same handler and the same rules run over a list, a generator or an endless source:
+
+    outcomes = qanat.run(fetch, urls, concurrency=50, rate="100/s", retry=3)      # from a script
+    values   = await qanat.map(fetch, urls, concurrency=50)                       # inside async code
+"""
+
+from importlib.metadata import version as _version
 
 from qanat import errors
 from qanat._app.current import current_job
@@ -7,9 +15,23 @@ from qanat._app.handle import Handle
 from qanat._app.outcomes import Outcomes, Summary
 from qanat._app.pool import Pool, Stats
 from qanat._app.rules import Rules
+from qanat._app.run import run
+from qanat._app.streaming import OutcomeStream
 from qanat._core.backoff import constant, exponential, linear
+from qanat._core.events import (
+    Event,
+    JobEnded,
+    JobParked,
+    JobRetried,
+    JobStarted,
+    Observer,
+    RunEnded,
+    RunStarted,
+)
 from qanat._core.job import Job
+from qanat._core.limit import Limit, Refused
 from qanat._core.limits import Concurrency, FixedWindow, SlidingWindow, Spacing, TokenBucket
+from qanat._core.order import Order
 from qanat._core.outcome import Outcome
 from qanat._core.reason import Reason
 from qanat._core.retry import Retry
@@ -30,3 +52,59 @@ from qanat.errors import (
     Throttled,
     TooManyFailuresError,
 )
+
+__version__ = _version("qanat")
+
+__all__ = [
+    "CommandError",
+    "Concurrency",
+    "Discard",
+    "Event",
+    "FixedWindow",
+    "Handle",
+    "InputError",
+    "Job",
+    "JobCancelledError",
+    "JobDiscardedError",
+    "JobEnded",
+    "JobParked",
+    "JobRetried",
+    "JobStarted",
+    "JobTimeoutError",
+    "Limit",
+    "Observer",
+    "Order",
+    "Outcome",
+    "OutcomeStream",
+    "Outcomes",
+    "Pool",
+    "PoolClosedError",
+    "PoolDeadlockError",
+    "PoolFull",
+    "ProcessDiedError",
+    "QanatError",
+    "Reason",
+    "Refused",
+    "Retry",
+    "RetryLater",
+    "Rules",
+    "RunEnded",
+    "RunStarted",
+    "SlidingWindow",
+    "Spacing",
+    "StartTimeoutError",
+    "Stats",
+    "Summary",
+    "Throttled",
+    "TokenBucket",
+    "TooManyFailuresError",
+    "collect",
+    "constant",
+    "current_job",
+    "errors",
+    "exponential",
+    "linear",
+    "map",
+    "run",
+    "stream",
+]

@@ -208,9 +208,7 @@ class Throttled(Signal):
 
     def __init__(self, retry_after: float | str | None = None, limit: str | None = None) -> None:
         """Keep when to come back and which limit to close."""
-        super().__init__(
-            "throttled" if retry_after is None else f"throttled, retry after {retry_after}"
-        )
+        super().__init__("throttled" if retry_after is None else f"throttled, retry after {retry_after}")
         self.retry_after = retry_after
         self.limit = limit
 

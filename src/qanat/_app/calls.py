@@ -85,13 +85,16 @@ class Calls:
         return Job(index, args, index, task, metadata=None)
 
     def _add(self, function: Callable[..., Any]) -> Task:
-        is_async = is_coroutine_function(function)
         rules = self._rules
+        callee = (
+            callee_of(SpreadAsync(function), None)
+            if is_coroutine_function(function)
+            else callee_of(Spread(function), rules.executor)
+        )
+        callee.prepare(self._engine.outside)
         return self._engine.dispatcher.add_task(
             name_of(function),
-            callee_of(
-                SpreadAsync(function) if is_async else Spread(function), None if is_async else rules.executor
-            ),
+            callee,
             make_order=rules.make_order,
             retry=Retry(0),
             state=rules.state,

@@ -68,5 +68,5 @@ def raisable(outcome: Outcome[Any, Any]) -> BaseException:
 def _short(item: object) -> str:
     try:
         return reprlib.repr(item)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
         return f"<{type(item).__name__}, whose repr raised {type(error).__name__}>"

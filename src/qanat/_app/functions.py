@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
@@ -16,8 +17,10 @@ from qanat._engine.intake import Callbacks, Intake, nothing_unread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+    from contextlib import AbstractAsyncContextManager
 
     from qanat._core.outcome import Outcome
+    from qanat._engine.engine import Engine
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,8 +32,16 @@ async def gather(
     rules: Rules,
     *,
     first_failure: Callable[[Outcome[Any, Any]], BaseException] | None = None,
+    around: Callable[[Engine], AbstractAsyncContextManager[object]] | None = None,
 ) -> Outcomes[Any, Any]:
     """Run a handler over items and return all outcomes in input order.
+
+    Args:
+        handler: The handler, checked.
+        items: The items, checked.
+        rules: The rules.
+        first_failure: Given, the first job that fails ends the run with the error that this makes.
+        around: Given, entered with the engine before the first item is read, and left at the end.
 
     Raises:
         BaseException: What stopped the run, with the outcomes of the jobs that ended.
@@ -57,12 +68,13 @@ async def gather(
         buffer=rules.buffer, chooses=rules.chooses, unread=nothing_unread,
     )  # fmt: skip
     try:
-        async with hosted(engine):
+        async with hosted(engine), nullcontext() if around is None else around(engine):
             engine.read(intake)
             await engine.wait_over()
     except BaseException as error:
         outcomes.sort(key=attrgetter("index"))
-        raise with_outcomes(error, outcomes)
+        with_outcomes(error, outcomes)
+        raise
     outcomes.sort(key=attrgetter("index"))
     problem = engine.failure or intake.error
     if problem is not None:
@@ -73,7 +85,10 @@ async def gather(
 
 
 def checked(
-    handler: Callable[..., Any], items: Iterable[Any] | AsyncIterable[Any], rules: Rules | None, options: RuleArgs
+    handler: Callable[..., Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    rules: Rules | None,
+    options: RuleArgs,
 ) -> Rules:
     """Check what a call was given, before any work starts, and return its rules."""
     found = Rules.of(rules, options)
@@ -85,8 +100,8 @@ def checked(
 
 @overload
 async def collect(
-    handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, rules: Rules | None = None,
-    **options: Unpack[RuleArgs],
+    handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 async def collect(
@@ -122,15 +137,15 @@ async def collect(
 
 @overload
 async def map(
-    handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, rules: Rules | None = None,
-    **options: Unpack[RuleArgs],
+    handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> list[R]: ...  # fmt: skip
 @overload
 async def map(
     handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, rules: Rules | None = None,
     **options: Unpack[RuleArgs],
 ) -> list[R]: ...  # fmt: skip
-async def map(  # noqa: A001 - the field's word for it, used as qanat.map
+async def map(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, rules: Rules | None = None,
     **options: Unpack[RuleArgs],
 ) -> list[Any]:  # fmt: skip

@@ -10,10 +10,10 @@ import anyio
 
 from qanat._app.handlers import name_of
 from qanat._app.observing import observe_function
+from qanat._core.retry import Retry
 from qanat._engine.callee import callee_of
 from qanat._engine.clock import clock_in_use
 from qanat._engine.engine import Engine
-from qanat._core.retry import Retry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -36,7 +36,7 @@ def make_engine(
     """Return an engine for these rules, in the running event loop."""
     return Engine(
         clock=clock_in_use(),
-        rng=random.Random(),  # noqa: S311 - for jitter
+        rng=random.Random(),
         capacity=rules.capacity,
         limits=rules.all_limits if limits is None else limits,
         observe=observe_function(rules.observers),
@@ -50,9 +50,11 @@ def make_engine(
 
 def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
     """Add a handler with its rules to an engine."""
+    callee = callee_of(handler, rules.executor)
+    callee.prepare(engine.outside)
     return engine.dispatcher.add_task(
         name_of(handler),
-        callee_of(handler, rules.executor),
+        callee,
         make_order=rules.make_order,
         retry=Retry.of(rules.retry),
         timeout=rules.timeout,
@@ -69,19 +71,31 @@ async def hosted(engine: Engine) -> AsyncGenerator[None]:
     What the block raises comes out as it is, never in an exception group. A block that is left
     early cancels what is left.
     """
+    problem: BaseException | None = None
     try:
         async with anyio.create_task_group() as group:
             engine.open(group)
             try:
                 yield
+            except BaseException as error:
+                problem = error
+                raise
             finally:
                 if not engine.over:
                     engine.cancel()
                 group.cancel_scope.cancel()
     except BaseExceptionGroup as errors:
-        raise sole(errors) from None
+        if problem is None or isinstance(problem, engine.cancellation):
+            problem = sole(errors)
     finally:
         await engine.close()
+    if problem is not None:
+        # Raised here, where no group is being handled that would become its context. A cancellation
+        # too: the group has taken it for its own.
+        try:
+            raise problem
+        finally:
+            del problem
 
 
 def sole(errors: BaseExceptionGroup[BaseException]) -> BaseException:

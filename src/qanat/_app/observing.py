@@ -36,7 +36,7 @@ class _Observing:
                 observer.event(event)
                 if isinstance(event, RunEnded):
                     observer.close()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - anybody may observe
                 entry[1] += 1  # type: ignore[operator]
                 if entry[1] == 1:
                     _log.warning("an observer raised: %r", error, exc_info=error)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from collections.abc import Mapping
+from typing import Generic, TypeVar, cast
 
 import msgspec
 
 from qanat._core.outcome import Outcome
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 T = TypeVar("T")
 R = TypeVar("R")

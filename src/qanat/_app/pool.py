@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
+from collections.abc import Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
@@ -33,7 +34,7 @@ from qanat._engine.intake import Callbacks
 from qanat.errors import PoolClosedError, PoolFull
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable, Mapping
+    from collections.abc import Awaitable, Callable, Hashable
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -143,7 +144,7 @@ class Pool(Generic[T, R]):
         Raises:
             RuntimeError: If it is open.
         """
-        if self._engine is not None:
+        if self._host is not None:
             raise RuntimeError("the Pool is open: close it before it is opened again")
         rules = self._rules
         engine = make_engine(
@@ -158,7 +159,11 @@ class Pool(Generic[T, R]):
         self._readers.open()
         host = hosted(engine)
         self._host = _TaskHost(host, engine) if engine.loop.name == "asyncio" else host
-        await self._host.__aenter__()
+        try:
+            await self._host.__aenter__()
+        except BaseException:
+            self._host = None
+            raise
         self._engine = engine
 
     async def __aenter__(self) -> Self:
@@ -175,12 +180,7 @@ class Pool(Generic[T, R]):
             return None
         if self._engine is not None:
             self.cancel()
-            if isinstance(self._host, _TaskHost):
-                with anyio.CancelScope(shield=True):
-                    await self._leave()
-            else:
-                # The task group has to see a cancellation that is under way.
-                await self._leave(kind, error, trace)
+            await self._leave(error)
         return None
 
     async def aclose(self) -> None:
@@ -195,49 +195,46 @@ class Pool(Generic[T, R]):
         engine = self._engine
         if engine is None:
             return
-        self._closing = True
-        self._readers.lift()
-        for putter in self._putters:
-            putter.wake()
+        self._take_no_more()
         engine.dispatcher.close(engine.now())
         engine.called = False
         engine.poke()
         try:
             await engine.wait_over()
-        except BaseException:
-            self.cancel()
-            with anyio.CancelScope(shield=True):
-                await self._leave()
+        except BaseException as error:
+            engine.cancel()
+            await self._leave(error)
             raise
         await self._leave()
         if engine.failure is not None:
             raise engine.failure
 
-    async def _leave(
-        self,
-        kind: type[BaseException] | None = None,
-        error: BaseException | None = None,
-        trace: TracebackType | None = None,
-    ) -> None:
+    async def _leave(self, error: BaseException | None = None) -> None:
+        """Wait until nothing runs any more, whatever happens to the caller meanwhile."""
         host = self._host
         if host is None:
             return
         try:
-            await host.__aexit__(kind, error, trace)
+            await host.__aexit__(None if error is None else type(error), error, None)
         finally:
-            self._engine = self._host = None
-            self._closing = True
-            self._readers.close()
-            self._wake_drained()
-            self._tell_unseen()
+            if self._host is host:
+                self._engine = self._host = None
+                self._take_no_more()
+                self._readers.close()
+                self._wake_drained()
+                self._tell_unseen()
 
-    def cancel(self) -> None:
-        """Cancel all jobs, those that wait and those that run, and take no more."""
-        engine = self._open_engine()
+    def _take_no_more(self) -> None:
+        """Refuse jobs from now on; who waits for room is told, and no reader holds up the rest."""
         self._closing = True
         self._readers.lift()
         for putter in self._putters:
             putter.wake()
+
+    def cancel(self) -> None:
+        """Cancel all jobs, those that wait and those that run, and take no more."""
+        engine = self._open_engine()
+        self._take_no_more()
         engine.cancel()
 
     def _open_engine(self) -> Engine:
@@ -259,7 +256,7 @@ class Pool(Generic[T, R]):
     # --- jobs ------------------------------------------------------------------------------
 
     def submit(
-        self, item: T, *, id: int | str | None = None, priority: float | None = None,  # noqa: A002
+        self, item: T, *, id: int | str | None = None, priority: float | None = None,
         lane: Hashable = None, metadata: Mapping[str, Any] | None = None, delay: float = 0.0,
         timeout: float | None = None, retry: int | Retry | None = None,
     ) -> Handle[T, R]:  # fmt: skip
@@ -289,7 +286,7 @@ class Pool(Generic[T, R]):
         return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry)
 
     async def put(
-        self, item: T, *, id: int | str | None = None, priority: float | None = None,  # noqa: A002
+        self, item: T, *, id: int | str | None = None, priority: float | None = None,
         lane: Hashable = None, metadata: Mapping[str, Any] | None = None, delay: float = 0.0,
         timeout: float | None = None, retry: int | Retry | None = None,
     ) -> Handle[T, R]:  # fmt: skip
@@ -324,7 +321,7 @@ class Pool(Generic[T, R]):
         if self._callbacks:
             try:
                 self._callbacks.fill(job)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the user's code may raise anything
                 problem = error
         if lane is not None:
             job.lane = lane
@@ -391,7 +388,7 @@ class Pool(Generic[T, R]):
     async def _wait_room(self, engine: Engine) -> None:
         spot = engine.loop.spot()
         self._putters.append(spot)
-        engine.source, engine.tops_up = _Putters(self), True
+        engine.take_from(_Putters(self))
         try:
             await spot.wait()
         except BaseException:
@@ -413,7 +410,7 @@ class Pool(Generic[T, R]):
             self._putters.popleft().wake()
         engine = self._engine
         if not self._putters and engine is not None:
-            engine.source, engine.tops_up = None, False
+            engine.take_from(None)
 
     # --- results ---------------------------------------------------------------------------
 
@@ -446,9 +443,8 @@ class Pool(Generic[T, R]):
     def _judge(self, outcome: Outcome[Any, Any]) -> None:
         engine = self._engine
         if engine is not None and (problem := self._failures.exceeded_by(engine.dispatcher)) is not None:
-            self._closing = True
+            self._take_no_more()
             engine.cancel(problem)
-            self._readers.lift()
 
     def _tell_unseen(self) -> None:
         unseen, self._unseen = self._unseen, Counter()
@@ -522,9 +518,14 @@ class _Putters:
     """Those who wait for room, in the place of a source: asked whenever a job was started."""
 
     is_async = False
+    needs_task = False
+    tops_up = True
 
     def __init__(self, pool: Pool[Any, Any]) -> None:
         self._pool = pool
+
+    async def run(self) -> None:
+        return None
 
     def draw(self, now: float) -> None:
         return None
@@ -548,7 +549,12 @@ class _TaskHost:
     async def __aenter__(self) -> None:
         ready = self._engine.loop.spot()
         self._task = asyncio.create_task(self._run(ready), name="qanat pool")
-        await ready.wait()
+        try:
+            await ready.wait()
+        except BaseException as error:
+            self._engine.cancel()
+            await self.__aexit__(type(error), error, None)
+            raise
 
     async def _run(self, ready: Spot) -> None:
         async with self._host:
@@ -558,7 +564,21 @@ class _TaskHost:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._task is not None  # noqa: S101 - entered
-        await asyncio.wait([self._task])
-        if not self._task.cancelled() and (problem := self._task.exception()) is not None:
+        task = self._task
+        assert task is not None  # noqa: S101 - entered
+        interruption: BaseException | None = None
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as cancellation:
+            interruption = cancellation
+            self._engine.cancel()
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError as cancellation:
+                    interruption = cancellation
+        if not task.cancelled() and (problem := task.exception()) is not None:
             raise problem
+        if interruption is not None and not isinstance(error, asyncio.CancelledError):
+            raise interruption

@@ -8,14 +8,14 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, cast
 
 from qanat._core.arguments import number, one_of, positive, whole
-from qanat._core.events import Observer
+from qanat._core.events import Observer  # noqa: TC001 - part of the types that users look up
 from qanat._core.limit import Limit
 from qanat._core.limits import Concurrency
-from qanat._core.order import Order
+from qanat._core.order import Order  # noqa: TC001
 from qanat._core.orders import ORDERS
 from qanat._core.rates import parse_rate
 from qanat._core.retry import Retry
-from qanat._engine.callee import Executor
+from qanat._engine.callee import Executor  # noqa: TC001
 
 OrderName = Literal["fifo", "lifo", "priority"]
 EXECUTORS: tuple[Executor, ...] = ("loop", "thread", "process")
@@ -117,7 +117,12 @@ class Rules:
 
     def __post_init__(self) -> None:
         """Check every rule, and bring those with several forms to one."""
-        checked: dict[str, object] = {"limits": _limits(self.limits), "observers": _observers(self.observers)}
+        checked = self._checked_flow() | self._checked_rest()
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def _checked_flow(self) -> dict[str, object]:
+        checked: dict[str, object] = {"limits": _limits(self.limits)}
         if not isinstance(self.concurrency, Concurrency):
             checked["concurrency"] = whole("concurrency", self.concurrency, 1)
         if isinstance(self.rate, str):
@@ -128,6 +133,10 @@ class Rules:
             _check_callback(name, getattr(self, name))
         if not callable(self.order):
             one_of("order", self.order, cast("Mapping[OrderName, object]", ORDERS))
+        return checked
+
+    def _checked_rest(self) -> dict[str, object]:
+        checked: dict[str, object] = {"observers": _observers(self.observers)}
         if isinstance(self.retry, bool) or not isinstance(cast("object", self.retry), (int, Retry)):
             raise TypeError(f"retry must be a number of retries or a Retry, got {self.retry!r}")
         Retry.of(self.retry)
@@ -142,8 +151,7 @@ class Rules:
             checked["max_failures"] = _max_failures(self.max_failures)
         if self.progress is not None and not isinstance(cast("object", self.progress), bool):
             raise TypeError(f"progress must be True, False or None, got {self.progress!r}")
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        return checked
 
     @classmethod
     def of(cls, rules: Rules | None, options: Mapping[str, Any]) -> Rules:

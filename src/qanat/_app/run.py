@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import asynccontextmanager
 from functools import partial
+from signal import SIGINT
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 import anyio
 
+from qanat._app.failures import with_outcomes
 from qanat._app.functions import checked, gather
+from qanat._app.stopping import Stopping
 from qanat._core.arguments import one_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 
     from qanat._app.outcomes import Outcomes
     from qanat._app.rules import RuleArgs, Rules
+    from qanat._engine.engine import Engine
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,7 +61,8 @@ def run(
 
     Raises:
         RuntimeError: If an event loop runs in this thread.
-        KeyboardInterrupt: If it was stopped; `errors.outcomes_of` gives what was done.
+        KeyboardInterrupt: If Ctrl-C stopped it; `errors.outcomes_of` gives what was done.
+        SystemExit: If SIGTERM stopped it, with status 143.
         TypeError: If an argument is of the wrong kind; before any work starts.
         ValueError: If a rule is out of range; before any work starts.
         TooManyFailuresError: If more jobs failed than `max_failures` allows.
@@ -70,9 +76,22 @@ def run(
             "qanat.run starts an event loop of its own, and one runs in this thread: "
             "write `await qanat.collect(...)` instead"
         )
-    return anyio.run(
-        partial(gather, handler, items, found, in_front=True), backend=name, backend_options=loop_options
-    )
+    with Stopping() as stopping:
+        outcomes = anyio.run(
+            partial(gather, handler, items, found, around=partial(_in_front, stopping)),
+            backend=name, backend_options=loop_options,
+        )  # fmt: skip
+    if stopping.signal is not None:
+        problem = KeyboardInterrupt() if stopping.signal == SIGINT else SystemExit(stopping.status)
+        raise with_outcomes(problem, outcomes)
+    return outcomes
+
+
+@asynccontextmanager
+async def _in_front(stopping: Stopping, engine: Engine) -> AsyncGenerator[None]:
+    """Let signals stop a run."""
+    with stopping.reach(engine.loop.call_soon_threadsafe, stop=engine.stop, cancel=engine.cancel):
+        yield
 
 
 def backend_of(backend: Backend) -> tuple[str, dict[str, Any]]:

@@ -69,6 +69,7 @@ class OutcomeStream(Generic[T, R]):
             callbacks=Callbacks(rules.lane, rules.priority, rules.id),
             buffer=rules.buffer, chooses=rules.chooses, unread=self._unread,
         )  # fmt: skip
+        engine.when_over(self._wake)
         self._host = hosted(engine)
         await self._host.__aenter__()
         engine.read(self._intake)
@@ -97,10 +98,9 @@ class OutcomeStream(Generic[T, R]):
         if engine is None:
             raise RuntimeError("enter the stream first: async with qanat.stream(...) as outcomes")
         while not self._ready:
-            if engine.over or self._closed or engine.failure is not None:
+            if engine.over or self._closed:
                 self._finish()
             spot = self._spot = engine.loop.spot()
-            engine.when_over(spot)
             await spot.wait()
         outcome = self._ready.popleft()
         if engine.held and len(self._ready) < self._rules.buffer:

@@ -20,12 +20,12 @@ import anyio
 
 from qanat._core.job import RUNNING
 from qanat._core.outcome import Outcome
+from qanat._engine.carrier import Carrier
 from qanat._engine.context import running_carrier
 from qanat.errors import PoolDeadlockError
 
 if TYPE_CHECKING:
     from qanat._core.job import Job
-    from qanat._engine.carrier import Carrier
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
 
@@ -110,7 +110,7 @@ def _find_deadlock(origin: Carrier) -> None:
         if id(each) in seen:
             continue
         seen.add(id(each))
-        if hasattr(each, "waits"):
+        if isinstance(each, Carrier):
             waits = _waits_of(each)
             if waits is None:
                 return
@@ -125,7 +125,11 @@ def _find_deadlock(origin: Carrier) -> None:
         else:
             dispatcher = each.dispatcher
             held = [carrier for carrier in each.carriers if carrier.job is not None]
-            if dispatcher.is_paused or dispatcher.running < dispatcher.capacity or len(held) < dispatcher.running:
+            if (
+                dispatcher.is_paused
+                or dispatcher.running < dispatcher.capacity
+                or len(held) < dispatcher.running
+            ):
                 return
             todo.extend(held)
     if any(_has_timer(carrier) for carrier in stuck):

@@ -11,7 +11,6 @@ from qanat._core.outcome import Outcome
 from qanat._core.reason import Reason
 
 
-
 class RunStarted(msgspec.Struct, frozen=True):
     """A run or a Pool opened, at this monotonic time."""
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+from qanat._core.limit import Limit
 from qanat._core.reason import Cause
 
 if TYPE_CHECKING:
-    from qanat._core.limit import Limit
     from qanat._core.retry import Retry
 
 T = TypeVar("T")
@@ -38,9 +38,14 @@ class Task:
     __slots__ = ("handler", "name", "node", "retry", "state", "timeout")
 
     def __init__(
-        self, name: str, handler: Any, node: Any, retry: Retry, timeout: float | None = None, state: Any = None
+        self,
+        name: str,
+        handler: Any,
+        node: Any,
+        retry: Retry,
+        timeout: float | None = None,
+        state: Any = None,
     ) -> None:
-        """Keep what is shared."""
         self.name = name
         self.handler = handler
         self.node = node
@@ -50,7 +55,9 @@ class Task:
 
     def varied(self, *, retry: Retry | None = None, timeout: float | None = None) -> Task:
         """Return a task that differs in its retry or its timeout, for one job."""
-        return Task(self.name, self.handler, self.node, retry or self.retry, timeout or self.timeout, self.state)
+        return Task(
+            self.name, self.handler, self.node, retry or self.retry, timeout or self.timeout, self.state
+        )
 
 
 class History(msgspec.Struct):

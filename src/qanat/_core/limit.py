@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qanat._core.reason import Cause
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - a limit's answer, and never seen by callers
     """Say that a job can never start; raised by `Limit.ready_at` with the job's error."""
 
     def __init__(self, error: Exception) -> None:

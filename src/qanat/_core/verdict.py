@@ -59,7 +59,7 @@ def judge(
     """
     try:
         return _judge(job, error, retry, budget, now, wall, rng)
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - the user's callbacks may raise anything
         problem.__context__ = error
         return Verdict("dead", problem)
 
@@ -87,7 +87,9 @@ def _judge(
         return Verdict("dead", discarded)
     if job.attempt > retry.times:
         return Verdict("dead", error)
-    first = job.started_at if history is None or history.first_started_at is None else history.first_started_at
+    first = (
+        job.started_at if history is None or history.first_started_at is None else history.first_started_at
+    )
     if isinstance(error, RetryLater):
         delay = retry_after_seconds(error.delay, wall)
     elif retry.allows(error, job.attempt):

@@ -42,7 +42,8 @@ class AsyncioAlarm:
         self._timer: asyncio.TimerHandle | None = None
         # asyncio's own loops count like the engine's clock, so a time is exactly that time. The
         # clock of uvloop has an origin of its own and whole milliseconds.
-        self._same = abs(self._loop.time() - clock.now()) < 1.0 and "uvloop" not in type(self._loop).__module__
+        is_uvloop = "uvloop" in type(self._loop).__module__
+        self._same = not is_uvloop and abs(self._loop.time() - clock.now()) < 1.0
 
     def set(self, at: float) -> None:
         """Ring at this time, and at no other set before."""

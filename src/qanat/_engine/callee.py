@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qanat._core.job import Job
     from qanat._engine.carrier import Carrier
+    from qanat._engine.outside import Outside
 
 Executor = Literal["loop", "thread", "process"]
 
@@ -33,6 +35,13 @@ class Callee:
     """
 
     __slots__ = ("function", "on_loop")
+
+    def prepare(self, outside: Outside) -> None:
+        """Make ready what the calls need; most need nothing.
+
+        Raises:
+            TypeError: If the function cannot be called where it should be.
+        """
 
     def __init__(self, function: Callable[[Any], Any], *, on_loop: bool) -> None:
         """Keep the function."""
@@ -99,6 +108,10 @@ class InProcess(Callee):
         """Keep the function."""
         super().__init__(function, on_loop=False)
 
+    def prepare(self, outside: Outside) -> None:
+        """Pickle the function, which shows whether a child can find it."""
+        outside.prepare_processes(self.function)
+
     async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call the function in a child process and wait for it."""
         outside = carrier.engine.outside
@@ -128,5 +141,3 @@ def callee_of(function: Callable[[Any], Any], executor: Executor | None) -> Call
             f"{getattr(function, '__qualname__', function)!r}: leave executor out"
         )
     return InThread(function) if executor == "thread" else InProcess(function)
-
-

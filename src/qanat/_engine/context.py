@@ -36,6 +36,6 @@ def run_in(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Generator[A
         except GeneratorExit:
             context.run(coroutine.close)
             raise
-        except BaseException as error:  # handed on to the coroutine, as `await` would
+        except BaseException as error:  # noqa: BLE001 - handed on to the coroutine, as `await` would
             argument = error
             step = coroutine.throw

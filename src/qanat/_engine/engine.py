@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from qanat._core.limit import Limit
     from qanat._core.outcome import Outcome
     from qanat._core.ports import Clock, Random
-    from qanat._engine.intake import Intake
+    from qanat._engine.intake import Source
     from qanat._engine.threads import Call
 
 _log = logging.getLogger("qanat")
@@ -51,7 +51,7 @@ class Engine:
         dispatcher: Who decides.
         append: Called with each outcome, if that is all there is to do; else `settle` is.
         held: True while nobody reads the outcomes: nothing is started.
-        over: True once nothing runs and nothing more comes.
+        over: True once nothing more is started, as nothing is left to do or the engine was closed.
         failure: What stopped the run, if something did.
     """
 
@@ -62,9 +62,10 @@ class Engine:
         "_group",
         "_on_failure",
         "_on_outcome",
-        "_over_spots",
+        "_over_calls",
         "_start_by",
         "_start_within",
+        "_stopped",
         "alarm_at",
         "append",
         "called",
@@ -120,7 +121,7 @@ class Engine:
         self.loop = running_loop()
         self.cancellation = anyio.get_cancelled_exc_class()
         self.outside = Outside(self.loop, clock, self._released)
-        self.source: Intake | None = None
+        self.source: Source | None = None
         self.carriers: set[Carrier] = set()
         self.idle: list[Carrier] = []
         self.called = False
@@ -129,6 +130,7 @@ class Engine:
         self.over = False
         self.isolates = False
         self.failure: BaseException | None = None
+        self._stopped = False
         self.alarm_at = math.inf
         self.epoch = 0
         self.slice_end = self.now() + SLICE
@@ -136,7 +138,7 @@ class Engine:
         self._context = copy_context()
         self._group: TaskGroup | None = None
         self._alarm: Alarm | None = None
-        self._over_spots: list[Spot] = []
+        self._over_calls: list[Callable[[], object]] = []
         self._faults_logged = 0
 
     # --- life ------------------------------------------------------------------------------
@@ -154,18 +156,22 @@ class Engine:
             self._start_by = self.now() + self._start_within
             self.set_alarm(self._start_by)
 
-    def read(self, source: Intake) -> None:
+    def read(self, source: Source) -> None:
         """Take jobs from a source until it ends."""
-        self.source = source
-        self.tops_up = source.tops_up
+        self.take_from(source)
         if source.needs_task:
             self._start(source.run)
         else:
             self.poke()
 
+    def take_from(self, source: Source | None) -> None:
+        """Ask this source from now on; None is nobody."""
+        self.source = source
+        self.tops_up = source is not None and source.tops_up
+
     def source_ended(self) -> None:
         """Hear that the source has no more items."""
-        self.source = None
+        self.take_from(None)
         self.dispatcher.close(self.now())
         self.tell_ended()
         self._start_by = math.inf
@@ -175,21 +181,17 @@ class Engine:
         """Wait until nothing runs and nothing more comes."""
         if not self.over:
             spot = self.loop.spot()
-            self._over_spots.append(spot)
+            self._over_calls.append(spot.wake)
             await spot.wait()
 
-    def when_over(self, spot: Spot) -> None:
-        """Wake whoever waits at a spot when the engine is over, or now if it is."""
-        if self.over:
-            spot.wake()
-        else:
-            self._over_spots = [each for each in self._over_spots if each is not spot][-8:] + [spot]
+    def when_over(self, callback: Callable[[], object]) -> None:
+        """Call a function once, when the engine is over."""
+        self._over_calls.append(callback)
 
     async def close(self) -> None:
         """Wait for what runs outside of the loop, and let go of everything."""
-        if self.source is not None:
-            self.source.close()
-            self.source = None
+        self.end()
+        self._close_source()
         with anyio.CancelScope(shield=True):
             await self.outside.close()
         if self._alarm is not None:
@@ -213,32 +215,35 @@ class Engine:
             self._alarm.clear()
         for carrier in list(self.idle):
             carrier.wake()
-        spots, self._over_spots = self._over_spots, []
-        for spot in spots:
-            spot.wake()
+        calls, self._over_calls = self._over_calls, []
+        for call in calls:
+            call()
 
     def stop(self) -> None:
         """Start nothing more; what runs goes on to its end, what waits is cancelled."""
+        self._stopped = True
         now = self.now()
-        if self.source is not None:
-            self.source.close()
-            self.source = None
+        self._close_source()
         self.dispatcher.close(now)
         self.dispatcher.drop_all(now)
         self.tell_ended()
+        self.called = False
         self.poke()
 
     def cancel(self, failure: BaseException | None = None) -> None:
-        """Cancel what waits and what runs."""
+        """Cancel what waits and what runs; the engine is over once all of it has ended."""
         if self.failure is None:
             self.failure = failure
-        now = self.now()
-        self.source = None
-        self.dispatcher.close(now)
-        self.dispatcher.drop_all(now)
-        self.tell_ended()
-        if self._group is not None:
-            self._group.cancel_scope.cancel()
+        self.stop()
+        for carrier in list(self.carriers):
+            if carrier.job is not None:
+                carrier.cancel()
+
+    def _close_source(self) -> None:
+        source = self.source
+        self.take_from(None)
+        if source is not None:
+            source.close()
 
     def _start(self, function: Callable[..., Any]) -> None:
         """Start a task in the context of whoever opened the engine, not of whoever calls."""
@@ -299,7 +304,6 @@ class Engine:
         source = self.source
         if source is None or not source.pull():
             return False
-        self._start_by = math.inf
         self.tell_ended()
         return True
 
@@ -345,9 +349,12 @@ class Engine:
             elif carrier.deadline < soonest:
                 soonest = carrier.deadline
         if self._start_by <= now:
-            within = self._start_within
-            self.cancel(StartTimeoutError(f"no job arrived within start_within={within:g} s"))
-            return
+            self._start_by = math.inf
+            dispatcher = self.dispatcher
+            if dispatcher.is_idle and not (dispatcher.done or dispatcher.failed or dispatcher.cancelled):
+                within = self._start_within
+                self.cancel(StartTimeoutError(f"no job arrived within start_within={within:g} s"))
+                return
         soonest = min(soonest, self._start_by)
         if not self.held:
             at = self.dispatcher.wake_at
@@ -362,7 +369,6 @@ class Engine:
 
     def offered(self) -> None:
         """Hear that a job was offered from outside of the source."""
-        self._start_by = math.inf
         if self.dispatcher.ended:
             self.tell_ended()
         self.poke()
@@ -408,6 +414,8 @@ class Engine:
         if outcome is not None:
             self.settle(job, outcome)
             return
+        if self._stopped:
+            dispatcher.cancel(job, now)
         if dispatcher.ended:
             self.tell_ended()
         if not self.held and dispatcher.wake_at < self.alarm_at:

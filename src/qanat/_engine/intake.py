@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from asyncio import CancelledError
 from collections.abc import AsyncIterable, Callable, Hashable, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from math import isnan
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import anyio
 
 from qanat._core.job import RUNNING, WAITING, Job
 
@@ -19,7 +24,9 @@ LONG = 0.001
 """Seconds after which reading a chunk was too long: a source that blocks is read one by one."""
 
 
-QUICK_ITERATORS = (type(iter([])), type(iter(())), type(iter(range(0))), type(iter({})), type(iter(set())))
+QUICK_ITERATORS = frozenset(
+    (type(iter(range(0))), type(iter(())), type(iter([0])), type(iter({0: 0})), type(iter({0})))
+)
 """Iterators whose next item takes no time worth looking at the clock for."""
 
 
@@ -32,6 +39,45 @@ def _ended() -> Any:
     raise StopIteration
 
 
+def _raisable(error: BaseException) -> BaseException:
+    """Return what a source raised so that it can be raised to the caller, who was not cancelled."""
+    if not isinstance(error, CancelledError):
+        return error
+    problem = RuntimeError("the source of items awaited something that was cancelled elsewhere")
+    problem.__cause__ = error
+    return problem
+
+
+class Source(Protocol):
+    """Where an engine's jobs come from, as the carriers see it.
+
+    Attributes:
+        is_async: Whether a task of its own reads it.
+        needs_task: Whether `run` has to be running.
+        tops_up: Whether `pull` is to be called after every start.
+    """
+
+    is_async: bool
+    needs_task: bool
+    tops_up: bool
+
+    def draw(self, now: float) -> Job[Any] | None:
+        """Start a new job at once; None if that cannot be."""
+        ...
+
+    def pull(self) -> bool:
+        """Offer some jobs if there is room; False if nothing came of it."""
+        ...
+
+    async def run(self) -> None:
+        """Read in a task of its own."""
+        ...
+
+    def close(self) -> None:
+        """Stop reading."""
+        ...
+
+
 class Callbacks:
     """The user's functions of an item that say where its job goes."""
 
@@ -41,7 +87,7 @@ class Callbacks:
         self,
         lane: Callable[[Any], Hashable] | None = None,
         priority: Callable[[Any], float] | None = None,
-        id: Callable[[Any], int | str] | None = None,  # noqa: A002 - the rule's name
+        id: Callable[[Any], int | str] | None = None,
     ) -> None:
         """Keep the functions that were given."""
         self.lane = lane
@@ -50,7 +96,7 @@ class Callbacks:
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return self.lane is not None or self.priority is not None or self.id is not None
+        return any(each is not None for each in (self.lane, self.priority, self.id))
 
     def fill(self, job: Job[Any]) -> None:
         """Set what the functions say of a job's item; what they raise is raised."""
@@ -59,12 +105,12 @@ class Callbacks:
             hash(lane)
             job.lane = lane
         if self.priority is not None:
-            priority = self.priority(job.item)
-            if isinstance(priority, bool) or not isinstance(priority, (int, float)) or priority != priority:
+            priority = cast("object", self.priority(job.item))
+            if isinstance(priority, bool) or not isinstance(priority, (int, float)) or isnan(priority):
                 raise TypeError(f"priority must give a number, got {priority!r}")
             job.priority = priority
         if self.id is not None:
-            given = self.id(job.item)
+            given = cast("object", self.id(job.item))
             if isinstance(given, bool) or not isinstance(given, (int, str)):
                 raise TypeError(f"id must give an int or a str, got {given!r}")
             job.id = given
@@ -74,6 +120,8 @@ class Intake:
     """Read items from a source and offer their jobs, with room for so many.
 
     Attributes:
+        is_async: Whether the source is awaited, in a task of its own.
+        needs_task: Whether `run` has to be running: the source is awaited, or read whole at first.
         count: How many items were read.
         error: What the source raised, if it did; the items before it count.
         tops_up: Whether the buffer is kept full, because an order or lanes choose among what is in.
@@ -110,24 +158,20 @@ class Intake:
         self._reading = False
         self.count = 0
         self.error: BaseException | None = None
-        self.is_async = isinstance(items, AsyncIterable) and not isinstance(items, Iterable)
-        self._iterator: Any = items.__aiter__() if isinstance(items, AsyncIterable) and self.is_async else None
-        if self._iterator is None:
-            assert isinstance(items, Iterable)  # noqa: S101 - checked where the call was made
-            self._iterator = iter(items)
+        self.is_async = not isinstance(items, Iterable)
+        self._iterator: Any = iter(items) if isinstance(items, Iterable) else items.__aiter__()
         self._whole = chooses and hasattr(items, "__len__")
-        self.tops_up = chooses and not self._whole
+        self._is_closed = False
+        self._scope: anyio.CancelScope | None = None
+        # A source that is awaited is told after every start that there may be room.
+        self.tops_up = self.is_async or (chooses and not self._whole)
+        self.needs_task = self.is_async or self._whole
         self._room_spot: Spot | None = None
         self._dispatcher = engine.dispatcher
         self._may_block = type(self._iterator) not in QUICK_ITERATORS
         self._draws = not (self.is_async or chooses or callbacks)
         self._counts_unread = unread is not nothing_unread
         self._next: Callable[[], Any] = getattr(self._iterator, "__next__", _ended)
-
-    @property
-    def needs_task(self) -> bool:
-        """Whether `run` has to be running: the source is awaited, or is read whole at first."""
-        return self.is_async or self._whole
 
     def pull(self) -> bool:
         """Read and offer some items if there is room; False if nothing came of it."""
@@ -175,8 +219,8 @@ class Intake:
         except StopIteration:
             self._end()
             return None
-        except Exception as error:
-            self.error = error
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - the user's code may raise anything
+            self.error = _raisable(error)
             self._end()
             return None
         finally:
@@ -208,8 +252,8 @@ class Intake:
                 for item in islice(self._iterator, chunk):
                     add(Job(number, item, number, task, now, WAITING))
                     number += 1
-        except Exception as error:
-            self.error = error
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - the user's code may raise anything
+            self.error = _raisable(error)
             return -1
         finally:
             self._reading = False
@@ -222,7 +266,7 @@ class Intake:
         job = Job(number, item, number, self._task)
         try:
             self._callbacks.fill(job)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
             self._engine.dispatcher.refuse(job, error, now)
         else:
             self._engine.dispatcher.offer(job, now)
@@ -234,23 +278,24 @@ class Intake:
 
     async def run(self) -> None:
         """Read the source in a task of its own."""
-        if self.is_async:
-            await self._run_async()
-        else:
-            engine = self._engine
-            begun = engine.now()
-            while self._read(CHUNK) == CHUNK:
-                if engine.now() - begun > LONG:
-                    await engine.loop.checkpoint()
-                    begun = engine.now()
-            engine.tell_ended()
-        self._end()
+        engine = self._engine
+        with anyio.CancelScope() as self._scope:
+            if self.is_async:
+                await self._run_async()
+            else:
+                begun = engine.now()
+                while not self._is_closed and self._read(CHUNK) == CHUNK:
+                    if engine.now() - begun > LONG:
+                        await engine.loop.checkpoint()
+                        begun = engine.now()
+        if not self._is_closed:
+            self._end()
 
     async def _run_async(self) -> None:
         engine = self._engine
         iterator = self._iterator
         try:
-            while not engine.over:
+            while not self._is_closed:
                 while self._room() <= 0:
                     spot = self._room_spot = engine.loop.spot()
                     await spot.wait()
@@ -260,9 +305,11 @@ class Intake:
                     break
                 self._offer(item, self.count, engine.now())
                 self.count += 1
-                engine.poke()
-        except Exception as error:
-            self.error = error
+                engine.offered()
+        except (Exception, CancelledError) as error:
+            if isinstance(error, CancelledError) and anyio.current_effective_deadline() == -math.inf:
+                raise
+            self.error = _raisable(error)
         finally:
             closing = getattr(iterator, "aclose", None)
             if closing is not None:
@@ -276,6 +323,9 @@ class Intake:
 
     def close(self) -> None:
         """Stop reading; a generator is closed."""
+        self._is_closed = True
+        if self._scope is not None:
+            self._scope.cancel()
         closing = getattr(self._iterator, "close", None)
         if not self.is_async and closing is not None and not self._reading:
             closing()

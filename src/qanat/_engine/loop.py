@@ -8,8 +8,11 @@ may happen once a job, do not.
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -56,6 +59,14 @@ class Loop(Protocol):
 
     def is_being_cancelled(self) -> bool:
         """Whether somebody cancelled the running task by the loop's own means."""
+        ...
+
+    def cancel_mark(self) -> Any:
+        """Return what has a true `_must_cancel` while a cancellation waits for the running task's next step."""
+        ...
+
+    async def shake_off_cancel(self) -> None:
+        """Take the cancellation that waits for the running task, and forget it."""
         ...
 
     def is_running(self) -> bool:
@@ -111,6 +122,21 @@ class AsyncioLoop:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
 
+    def cancel_mark(self) -> Any:
+        """Return the running task: asyncio notes a cancellation that is still to be raised in it."""
+        return asyncio.current_task()
+
+    async def shake_off_cancel(self) -> None:
+        """Take the cancellation that waits for the running task, and forget it."""
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+        task = asyncio.current_task()
+        while task is not None and task.uncancel():
+            pass
+
     def is_running(self) -> bool:
         """Whether the loop runs."""
         return self._loop.is_running()
@@ -147,6 +173,10 @@ class _TrioSpot:
             self._trio.lowlevel.reschedule(task)
 
 
+class _NoMark:
+    _must_cancel = False
+
+
 class TrioLoop:
     """trio, imported only where it already runs."""
 
@@ -181,6 +211,13 @@ class TrioLoop:
         """Return False: trio has no other means than scopes."""
         return False
 
+    def cancel_mark(self) -> Any:
+        """Return what never says yes: trio cancels scopes, not tasks."""
+        return _NoMark
+
+    async def shake_off_cancel(self) -> None:
+        """Do nothing: there is nothing to forget."""
+
     def is_running(self) -> bool:
         """Whether the loop runs."""
         running: bool = self._trio.lowlevel.in_trio_run()
@@ -189,11 +226,10 @@ class TrioLoop:
     def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """Return the function with KeyboardInterrupt protection."""
 
-        @self._trio.lowlevel.enable_ki_protection  # type: ignore[untyped-decorator]
         async def protected() -> None:
             await function()
 
-        wrapped: Callable[[], Awaitable[None]] = protected
+        wrapped: Callable[[], Awaitable[None]] = self._trio.lowlevel.enable_ki_protection(protected)
         return wrapped
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from qanat._engine.processes import Processes
 from qanat._engine.threads import Threads
 
 if TYPE_CHECKING:
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from qanat._core.job import Job
     from qanat._core.ports import Clock
     from qanat._engine.loop import Loop, Spot
+    from qanat._engine.processes import Processes
     from qanat._engine.threads import Call
 
 
@@ -37,12 +37,21 @@ class Outside:
             self._threads = Threads(self._loop, self._clock)
         return self._threads.submit(function, item, self._ended)
 
+    def prepare_processes(self, function: Callable[[Any], Any]) -> None:
+        """Get ready to call a function in child processes; they start with the first calls.
+
+        Raises:
+            TypeError: If a child could not find the function.
+        """
+        # Imported here: multiprocessing costs 15 ms, and most runs have no use for it.
+        from qanat._engine.processes import Processes
+
+        if function not in self._processes:
+            self._processes[function] = Processes(self._loop, self._clock, function)
+
     def submit_to_process(self, function: Callable[[Any], Any], item: Any) -> Call:
-        """Call a function in a child process."""
-        processes = self._processes.get(function)
-        if processes is None:
-            processes = self._processes[function] = Processes(self._loop, self._clock, function)
-        return processes.submit(item, self._ended)
+        """Call a function that was prepared in a child process."""
+        return self._processes[function].submit(item, self._ended)
 
     async def wait(self, call: Call) -> None:
         """Wait until a call has ended."""

@@ -169,9 +169,9 @@ class Dispatcher:
             self._leave_turns_behind(lone)
         elif lone is None and before is not None:
             # What the lone lane did without is made up for here.
-            task = before.parent
-            assert task is not None  # noqa: S101 - a lane has a task
-            before.running = task.running = self.running
+            above = before.parent
+            assert above is not None  # noqa: S101 - a lane has a task
+            before.running = above.running = self.running
             before.activate()
             self._park_if_full(self.now)
 

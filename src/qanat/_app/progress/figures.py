@@ -1,0 +1,125 @@
+"""The figures of a run at one moment, and its errors by type."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qanat._core.outcome import Outcome
+    from qanat._core.reason import Reason
+    from qanat._engine.engine import Engine
+
+MOST_TYPES = 20
+"""Types of errors that are told apart; what comes after counts as others."""
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """A run at one moment.
+
+    Attributes:
+        at: The moment, on the engine's timeline.
+        seconds: Since the run began.
+        total: How many jobs there will be; None if nobody knows.
+        done, failed, cancelled: How many ended so.
+        retried: How many attempts were followed by another.
+        running: How many run.
+        waiting: How many are known and neither run nor wait for a time of their own.
+        scheduled: How many wait for a time of their own: most for a retry.
+        reason: Why nothing more starts; None if nothing waits.
+        waits: Seconds waited by cause, all jobs together.
+    """
+
+    at: float
+    seconds: float
+    total: int | None
+    done: int
+    failed: int
+    cancelled: int
+    retried: int
+    running: int
+    waiting: int
+    scheduled: int
+    reason: Reason | None
+    waits: Mapping[str, float]
+
+    @property
+    def ended(self) -> int:
+        """How many jobs have ended."""
+        return self.done + self.failed + self.cancelled
+
+    @property
+    def left(self) -> int | None:
+        """How many are still to end; None if nobody knows."""
+        return None if self.total is None else max(0, self.total - self.ended)
+
+
+def figures_of(engine: Engine, begun: float, total: int | None) -> Figures:
+    """Take the figures of an engine; to be called in its loop's thread."""
+    dispatcher = engine.dispatcher
+    now = engine.now()
+    ended = dispatcher.done + dispatcher.failed + dispatcher.cancelled
+    waiting = dispatcher.waiting
+    if total is not None and not dispatcher.closed:
+        # Items that nobody has read yet wait, too.
+        waiting = max(waiting, total - ended - dispatcher.running - dispatcher.scheduled)
+    return Figures(
+        at=now, seconds=now - begun, total=total,
+        done=dispatcher.done, failed=dispatcher.failed, cancelled=dispatcher.cancelled,
+        retried=dispatcher.retried, running=dispatcher.running, waiting=waiting,
+        scheduled=dispatcher.scheduled, reason=dispatcher.why(), waits=dispatcher.waits,
+    )  # fmt: skip
+
+
+class ErrorGroup:
+    """The failures of one type.
+
+    Attributes:
+        name: The type's name.
+        count: How many jobs failed with it.
+        sample: The first one's message.
+        id: The first one's job.
+    """
+
+    __slots__ = ("count", "id", "name", "sample")
+
+    def __init__(self, name: str, sample: str, id: int | str) -> None:
+        """Begin with the first one."""
+        self.name = name
+        self.count = 1
+        self.sample = sample
+        self.id = id
+
+
+class ErrorTally:
+    """Count failures by type, with the first of each as a sample; nothing else is kept of them."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._groups: dict[str, ErrorGroup] = {}
+        self.others = 0
+
+    def add(self, outcome: Outcome[Any, Any]) -> None:
+        """Count a job that failed for good."""
+        name = type(outcome.error).__name__
+        group = self._groups.get(name)
+        if group is not None:
+            group.count += 1
+        elif len(self._groups) < MOST_TYPES:
+            self._groups[name] = ErrorGroup(name, _first_words(outcome.error), outcome.id)
+        else:
+            self.others += 1
+
+    def groups(self) -> list[ErrorGroup]:
+        """Return the types, the most frequent first."""
+        return sorted(self._groups.values(), key=lambda group: -group.count)
+
+
+def _first_words(error: object) -> str:
+    try:
+        return str(error)[:500]
+    except Exception as problem:
+        return f"<its str raised {type(problem).__name__}>"

@@ -1,0 +1,68 @@
+"""Progress for programs: one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qanat._app.progress.figures import ErrorTally, Figures
+
+
+class MachineView:
+    """Write a `progress` object each second, `note` objects, and one `summary` at the end."""
+
+    interval = 1.0
+
+    def __init__(self, stream: TextIO, _title: str) -> None:
+        """Write nothing yet."""
+        self._stream = stream
+
+    def show(
+        self, figures: Figures, rate: float | None, left: float | None, tally: ErrorTally, note: str | None
+    ) -> None:
+        """Write the figures."""
+        reason = figures.reason
+        why = None
+        if reason is not None:
+            until = None if reason.until is None else max(0.0, round(reason.until - figures.at, 3))
+            lane = None if reason.lane is None else str(reason.lane)
+            why = {"cause": reason.cause, "limit": reason.limit, "lane": lane, "for": until}
+        self._write(
+            "progress",
+            **_counts(figures),
+            running=figures.running, waiting=figures.waiting, scheduled=figures.scheduled,
+            rate=_rounded(rate), left=_rounded(left), why=why, note=note,
+        )  # fmt: skip
+
+    def say(self, text: str) -> None:
+        """Write a text."""
+        self._write("note", text=text)
+
+    def close(self, _lines: Sequence[str], figures: Figures | None, tally: ErrorTally) -> None:
+        """Write the summary."""
+        if figures is None:
+            return
+        errors = [
+            {"type": group.name, "count": group.count, "sample": group.sample, "id": group.id}
+            for group in tally.groups()
+        ]
+        waits = {cause: round(seconds, 3) for cause, seconds in figures.waits.items()}
+        self._write("summary", **_counts(figures), waits=waits, errors=errors, other_errors=tally.others)
+
+    def _write(self, event: str, **facts: Any) -> None:
+        self._stream.write(json.dumps({"event": event, **facts}) + "\n")
+        self._stream.flush()
+
+
+def _counts(figures: Figures) -> dict[str, Any]:
+    return {
+        "seconds": round(figures.seconds, 3), "total": figures.total, "done": figures.done,
+        "failed": figures.failed, "cancelled": figures.cancelled, "retried": figures.retried,
+    }  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

@@ -1,0 +1,127 @@
+"""The figures of a run in words: pure functions from figures to lines of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from qanat._app.text import safe_text
+
+if TYPE_CHECKING:
+    from qanat._app.progress.figures import ErrorTally, Figures
+    from qanat._core.reason import Reason
+
+SOON: Final = 1.0
+"""Seconds of waiting that are not worth a number."""
+
+
+def count_words(figures: Figures) -> str:
+    """Say what has ended: `186 of 300 done, 3 failed, 12 retries`."""
+    of = "" if figures.total is None else f" of {figures.total:,}"
+    words = [f"{figures.done:,}{of} done"]
+    if figures.failed:
+        words.append(f"{figures.failed:,} failed")
+    if figures.cancelled:
+        words.append(f"{figures.cancelled:,} cancelled")
+    if figures.retried:
+        words.append(f"{figures.retried:,} {'retry' if figures.retried == 1 else 'retries'}")
+    return ", ".join(words)
+
+
+def pace_words(rate: float | None, left: float | None) -> str:
+    """Say how fast it goes and how long it will take: `42.1/s, about 0:12 left`."""
+    words: list[str] = []
+    if rate is not None:
+        words.append(rate_words(rate))
+    if left is not None:
+        words.append(f"about {clock_words(left)} left")
+    return ", ".join(words)
+
+
+def rate_words(rate: float) -> str:
+    """Say a rate in the unit that gives a number people can picture."""
+    if rate >= 100.0:
+        return f"{rate:,.0f}/s"
+    if rate >= 1.0:
+        return f"{rate:.1f}/s"
+    return f"{rate * 60.0:.1f}/min" if rate * 60.0 >= 1.0 else f"{rate * 3600.0:.1f}/h"
+
+
+def clock_words(seconds: float) -> str:
+    """Say a length of time as a clock shows it: `0:07`, `1:02:03`, `3 d 04:05`."""
+    whole = int(seconds + 0.5)
+    days, rest = divmod(whole, 86400)
+    hours, rest = divmod(rest, 3600)
+    minutes, left = divmod(rest, 60)
+    if days:
+        return f"{days} d {hours:02}:{minutes:02}"
+    return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
+
+
+def state_words(figures: Figures) -> str:
+    """Say what runs and what waits, and why: `10 running, 104 waiting: rate 100/s`."""
+    words = [f"{figures.running:,} running"]
+    if figures.scheduled:
+        words.append(f"{figures.scheduled:,} to be retried")
+    if figures.waiting:
+        words.append(f"{figures.waiting:,} waiting")
+    said = ", ".join(words)
+    return f"{said}: {reason_words(figures.reason, figures.at)}" if figures.reason is not None else said
+
+
+_CAUSES: Final = {
+    "concurrency": "all {limit} slots are taken",
+    "rate": "the rate {limit}",
+    "spacing": "the spacing {limit}",
+    "budget": "the budget {limit}",
+    "breaker": "the circuit breaker {limit} is open",
+    "throttled": "the other side asked for a pause",
+    "delay": "not due yet",
+    "retry": "waiting to retry",
+    "paused": "paused",
+    "turn": "about to start",
+    "children": "waiting for child jobs",
+}
+
+
+def reason_words(reason: Reason, now: float) -> str:
+    """Say why a job waits, and how long at least."""
+    words = _CAUSES[reason.cause].format(limit=safe_text(reason.limit or "", 60)).replace("  ", " ").strip()
+    if reason.lane is not None:
+        words += f" (lane {safe_text(reason.lane, 40)})"
+    if reason.until is not None and reason.until - now >= SOON:
+        words += f", for {reason.until - now:.0f} s"
+    return words
+
+
+def error_lines(tally: ErrorTally, most: int) -> list[str]:
+    """Say which errors there were, a line for each type, so many lines at most."""
+    groups = tally.groups()
+    if len(groups) + bool(tally.others) > most:
+        most -= 1
+    lines = [
+        f"{group.count:,} x {safe_text(group.name, 60)}: {safe_text(group.sample, 200)}"
+        f" (job {safe_text(group.id, 60)})"
+        for group in groups[:most]
+    ]
+    others = tally.others + sum(group.count for group in groups[most:])
+    if others and most >= 0:
+        lines.append(f"{others:,} x other errors")
+    return lines
+
+
+def summary_lines(figures: Figures, tally: ErrorTally) -> list[str]:
+    """Say how a run ended, in a few lines."""
+    speed = figures.ended / figures.seconds if figures.seconds > 0.0 else 0.0
+    pace = f", {rate_words(speed)}" if speed > 0.0 else ""
+    lines = [f"{count_words(figures)} in {_seconds_words(figures.seconds)}{pace}"]
+    lines += [f"  {line}" for line in error_lines(tally, 10)]
+    waited = sum(figures.waits.values())
+    if waited >= 1.0:
+        parts = sorted(figures.waits.items(), key=lambda part: -part[1])
+        shares = ", ".join(f"{seconds / waited:.0%} {cause}" for cause, seconds in parts if seconds >= waited / 200.0)
+        lines.append(f"jobs waited {waited / max(1, figures.ended):,.2f} s on average: {shares}")
+    return lines
+
+
+def _seconds_words(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds < 100.0 else clock_words(seconds)

@@ -1,0 +1,135 @@
+"""What the command line takes: its commands and their flags, read by cyclopts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from qanat._cli.map_command import MapOptions, run_map
+from qanat._cli.usage import UsageError
+
+_STDIN = "\0-"
+"""Stands for `-` while flags are told from files; no argument can hold a NUL."""
+
+_RULES = Group("Rules", sort_key=1)
+_INPUT = Group("Input and output", sort_key=2)
+_RUN = Group("The run", sort_key=3)
+
+
+def _flag(name: str, *short: str, group: Group, help: str, negative: str | None = None) -> Parameter:  # noqa: A002
+    variable = f"QANAT_MAP_{name.upper().replace('-', '_')}"
+    return Parameter(
+        name=(f"--{name}", *short), env_var=variable, group=group, help=help,
+        negative="" if negative is None else negative,
+    )  # fmt: skip
+
+
+def _map(
+    *inputs: Annotated[str, Parameter(help="APP:FN and files; or files, and a command after --. - is stdin.")],
+    output: Annotated[str | None, _flag("output", "-o", group=_INPUT, help="Where results go; stdout.")] = None,
+    concurrency: Annotated[
+        int | None, _flag("concurrency", "-j", group=_RULES, help="How many run at once; 10.")
+    ] = None,
+    rate: Annotated[
+        str | None, _flag("rate", group=_RULES, help='How many start in a time, such as 100/s, "300/15m evenly".')
+    ] = None,
+    retries: Annotated[int | None, _flag("retries", group=_RULES, help="More attempts for what failed; 0.")] = None,
+    timeout: Annotated[str | None, _flag("timeout", group=_RULES, help="For one attempt, such as 30s, 5m.")] = None,
+    order: Annotated[
+        Literal["fifo", "lifo", "priority"] | None, _flag("order", group=_RULES, help="Which item is next; fifo.")
+    ] = None,
+    lane: Annotated[
+        str | None, _flag("lane", group=_RULES, help="Field of csv or jsonl items; its values take turns.")
+    ] = None,
+    halt: Annotated[
+        str | None, _flag("halt", group=_RULES, help="Stop when more fail: a number, or a share such as 5%.")
+    ] = None,
+    rules: Annotated[str | None, _flag("rules", group=_RULES, help="TOML file with rules by their names.")] = None,
+    format: Annotated[  # noqa: A002 - the flag's name
+        Literal["txt", "jsonl", "csv"] | None, _flag("format", group=_INPUT, help="How input is read; by suffix.")
+    ] = None,
+    keep_order: Annotated[
+        bool, _flag("keep-order", group=_INPUT, help="Write results in the order of the input.")
+    ] = False,
+    append: Annotated[bool, _flag("append", group=_INPUT, help="Add to what the output file holds.")] = False,
+    overwrite: Annotated[bool, _flag("overwrite", group=_INPUT, help="Replace what the output file holds.")] = False,
+    dry_run: Annotated[
+        bool, _flag("dry-run", group=_RUN, help="Import, check, read and count; start nothing.")
+    ] = False,
+    json: Annotated[bool, _flag("json", group=_RUN, help="Progress and summary as JSON lines on stderr.")] = False,
+    loop: Annotated[
+        Literal["asyncio", "uvloop", "trio"], _flag("loop", group=_RUN, help="The event loop.")
+    ] = "asyncio",
+    progress: Annotated[
+        bool | None,
+        _flag("progress", group=_RUN, help="Show progress; on a terminal.", negative="--no-progress"),
+    ] = None,
+    command: Annotated[tuple[str, ...] | None, Parameter(parse=False)] = None,
+) -> int:
+    """Run a function or a command over the items of files.
+
+    Writes a JSON line for each item as soon as its job has ended:
+    {"id":1,"item":…,"ok":true,"value":…,"error":null,"attempts":1,"waited":0.0,"seconds":0.12}
+
+        qanat map app:fetch urls.txt -o out.jsonl -j 50 --rate 100/s --retries 3
+
+        qanat map -o out.jsonl urls.txt -- curl -s {}
+    """
+    flags = {
+        "concurrency": concurrency, "rate": rate, "retry": retries, "timeout": timeout, "order": order,
+        "lane": lane, "max_failures": halt, "progress": progress,
+    }  # fmt: skip
+    return run_map(
+        MapOptions(
+            inputs=tuple(_plain(each) for each in inputs),
+            command=command,
+            flags={name: value or None if isinstance(value, str) else value for name, value in flags.items()},
+            output=_plain(output) if output else None,
+            rules=rules or None,
+            format=format,
+            loop=loop,
+            keep_order=keep_order,
+            append=append,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            json=json,
+        )
+    )
+
+
+def make_app(version: str) -> App:
+    """Return the command line."""
+    app = App(
+        name="qanat",
+        help="From a for-loop to a fleet without a rewrite: run a function or a command over many items.",
+        version=version,
+        help_format="plaintext",
+    )
+    app.command(_map, name="map")
+    return app
+
+
+def read_call(arguments: list[str], version: str) -> Callable[[], Any]:
+    """Return what is to be called for these arguments.
+
+    Raises:
+        UsageError: If they are wrong.
+    """
+    command: tuple[str, ...] | None = None
+    if arguments[:1] == ["map"] and "--" in arguments:
+        at = arguments.index("--")
+        arguments, command = arguments[:at], tuple(arguments[at + 1 :])
+    tokens = [_STDIN if argument == "-" else argument for argument in arguments]
+    app = make_app(version)
+    try:
+        function, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise UsageError(f"{_plain(str(error))} Try: qanat{' map' if arguments[:1] == ['map'] else ''} --help") from None
+    more = {"command": command} if "command" in ignored else {}
+    return lambda: function(*bound.args, **bound.kwargs, **more)
+
+
+def _plain(text: str) -> str:
+    return text.replace(_STDIN, "-")

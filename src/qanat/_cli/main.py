@@ -1,0 +1,62 @@
+"""The command `qanat`: what it returns and what it says when it cannot begin."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from importlib.metadata import version as version_of
+
+from qanat._app.text import safe_text
+from qanat._cli.usage import UsageError
+from qanat.errors import InputError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and end the process with its exit status.
+
+    Args:
+        arguments: The arguments without the program's name; None takes those of the process.
+    """
+    status = run(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:  # whoever read it has gone
+        # Or the interpreter would try again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        from qanat._cli.app import read_call
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"cyclopts", "rich"}:
+            raise
+        _say("the command line is an extra: pip install 'qanat[cli]'")
+        return 2
+    try:
+        returned = read_call(arguments, version_of("qanat"))()
+    except (UsageError, InputError) as error:
+        _say(str(error), as_json="--json" in arguments)
+        return 2
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        return 0
+    return returned if isinstance(returned, int) else 0
+
+
+def _say(text: str, *, as_json: bool = False) -> None:
+    """Say what is wrong on standard error, in one line or in several if it has several."""
+    if as_json:
+        said = json.dumps({"event": "error", "text": text})
+    else:
+        said = "\n".join(safe_text(line, 2000) for line in f"qanat: {text}".splitlines())
+    try:
+        print(said, file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # nobody to hear it

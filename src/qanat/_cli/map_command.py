@@ -1,0 +1,199 @@
+"""`qanat map`: a function or a command over the items of files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+import anyio
+
+from qanat._app.handlers import check_handler
+from qanat._app.progress.view import Progress
+from qanat._app.rules import Rules
+from qanat._app.run import Backend, backend_of
+from qanat._app.stopping import Stopping
+from qanat._app.text import safe_text
+from qanat._cli.commands import Command
+from qanat._cli.loading import is_function_name, load
+from qanat._cli.map_rules import make_rules
+from qanat._cli.map_run import MapRun, Plan, Result
+from qanat._cli.reading import Kind, Record
+from qanat._cli.results import AsyncCall, PlainCall
+from qanat._cli.sources import Source, count, find_sources, records
+from qanat._cli.usage import UsageError
+from qanat._cli.writing import Output, check_output, open_output, stdout_for_data
+from qanat._engine.callee import callee_of, is_coroutine_function
+from qanat.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class MapOptions:
+    """What `qanat map` was given, flags and environment together; None was not given.
+
+    Attributes:
+        inputs: APP:FN and files, or files alone if there is a command.
+        command: What came after `--`; None if there was no `--`.
+        flags: Rules by their names.
+    """
+
+    inputs: tuple[str, ...]
+    command: tuple[str, ...] | None
+    flags: dict[str, Any]
+    output: str | None = None
+    rules: str | None = None
+    format: Kind | None = None
+    loop: Backend = "asyncio"
+    keep_order: bool = False
+    append: bool = False
+    overwrite: bool = False
+    dry_run: bool = False
+    json: bool = False
+
+
+def run_map(options: MapOptions) -> int:
+    """Carry out a `qanat map` and return its exit status.
+
+    Raises:
+        UsageError: If it cannot be carried out as it was asked for; before any work starts.
+        InputError: If an input cannot be read.
+    """
+    files = options.inputs if options.command is not None else options.inputs[1:]
+    rules, lane = make_rules(options.flags, options.rules)
+    try:
+        backend, backend_options = backend_of(options.loop)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    path = None if options.output == "-" else options.output
+    check_output(path, append=options.append, overwrite=options.overwrite)
+    with ExitStack() as stack:
+        output: Output = stack.enter_context(stdout_for_data())
+        # Only now: what a module prints while it is imported is no data.
+        title, handler = _handler(options, rules)
+        sources = find_sources(files, options.format)
+        if lane is not None and all(source.kind == "txt" for source in sources):
+            raise UsageError(f"lane {lane!r} needs items with fields: csv or jsonl")
+        plan = Plan(handler, sources, rules, lane, options.keep_order)
+        total = _Total(sources)
+        progress = Progress(title, shown=rules.progress, total=total.get, machine=options.json)
+        if options.dry_run:
+            return _dry_run(plan, path, progress)
+        if path is not None:
+            output = open_output(path, append=options.append, overwrite=options.overwrite)
+            stack.callback(output.close)
+        if progress.is_shown or options.json:
+            total.find()
+        stopping = stack.enter_context(Stopping())
+        run = MapRun(plan, output, progress, stopping)
+        anyio.run(run.run, backend=backend, backend_options=backend_options)
+        return _concluded(run.result, output, progress, stopping, plan, total.get())
+
+
+def _handler(options: MapOptions, rules: Rules) -> tuple[str, Callable[[Record], Any]]:
+    """Return the title of the run and what is called with each record."""
+    if options.command is not None:
+        command = Command(options.command)
+        handler: Callable[[Record], Any] = AsyncCall(command)
+        title = command.__qualname__
+    else:
+        if not options.inputs:
+            raise UsageError("name a function such as app:fetch, or a command after --")
+        title = options.inputs[0]
+        if not is_function_name(title):
+            raise UsageError(
+                f"{safe_text(title)!r} is no function such as app:fetch; a command goes after the files: "
+                "qanat map urls.txt -- curl -s {}"
+            )
+        function = load(title)
+        try:
+            check_handler(function)
+        except TypeError as error:
+            raise UsageError(str(error)) from None
+        handler = AsyncCall(function) if is_coroutine_function(function) else PlainCall(function)
+    try:
+        callee_of(handler, rules.executor)
+    except TypeError as error:
+        raise UsageError(str(error)) from None
+    return safe_text(title, 60), handler
+
+
+class _Total:
+    """How many items there are, counted in a thread beside the run."""
+
+    def __init__(self, sources: list[Source]) -> None:
+        self._sources = sources
+        self._total: int | None = None
+
+    def find(self) -> None:
+        Thread(target=self._count, name="qanat-count", daemon=True).start()
+
+    def get(self) -> int | None:
+        return self._total
+
+    def _count(self) -> None:
+        self._total = count(self._sources)
+
+
+def _dry_run(plan: Plan, path: str | None, progress: Progress) -> int:
+    number = sum(1 for _ in records(plan.sources, plan.fields))
+    names = ", ".join("standard input" if source.path == "-" else safe_text(source.path) for source in plan.sources)
+    where = "standard output" if path is None else safe_text(path)
+    items = "1 item" if number == 1 else f"{number:,} items"
+    progress.say(f"dry run: {items} in {names}; {plan.rules}; results to {where}; nothing was started")
+    return 0
+
+
+def _concluded(
+    result: Result, output: Output, progress: Progress, stopping: Stopping, plan: Plan, total: int | None
+) -> int:
+    """Say how the run ended and return the exit status."""
+    status = 1 if result.failed else 0
+    said: list[str] = []
+    if result.failure is not None:
+        said.append(f"halted: {safe_text(result.failure)}")
+        status = 1
+    if output.problem is not None and not output.is_closed_pipe:
+        lost = len(output.unwritten)
+        results = "1 result is" if lost == 1 else f"{lost} results are"
+        said.append(f"{safe_text(output.name)}: {output.problem.strerror}; {results} lost")
+        status = 1
+    if result.error is not None:
+        said.append(safe_text(result.error, 500))
+        status = 2
+    if stopping.signal is not None and stopping.status is not None:
+        said.append(f"stopped by {stopping.signal.name}")
+        status = stopping.status
+    early = bool(said) or result.dropped or result.cut
+    if early and result.error is None:
+        left = _left_words(result, progress, plan, total)
+        if left:
+            said.append(left)
+    rules = plan.rules
+    summary = True if rules.progress is None else rules.progress or bool(status)
+    if isinstance(result.error, Exception) and not isinstance(result.error, InputError):
+        raise result.error
+    progress.finish(*(f"qanat: {line}" for line in said), summary=summary)
+    return status
+
+
+def _left_words(result: Result, progress: Progress, plan: Plan, total: int | None) -> str:
+    """Say what was not done, and from where on."""
+    figures = progress.last
+    words: list[str] = []
+    if result.cut:
+        words.append(f"{result.cut:,} cancelled while they ran")
+    if figures is not None and total is not None:
+        not_started = total - figures.done - figures.failed - result.cut
+        words.append(f"{not_started:,} not started")
+    else:
+        words.append(f"{result.dropped:,} of those read not started")
+    where = ""
+    if result.first_left is not None:
+        record = result.first_left[1]
+        file = record.file or plan.sources[0].path
+        where = f"; the first of them is line {record.line} of {safe_text(file)}"
+    return f"items left: {', '.join(words)}{where}. What ended has a line in the output"
+
+

@@ -1,0 +1,98 @@
+"""The rules of a `qanat map`, from its flags, the environment and a file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+from qanat._app.rules import Rules
+from qanat._cli.results import SerialisationError
+from qanat._cli.usage import UsageError
+from qanat._core.arguments import seconds
+from qanat._core.retry import Retry
+
+_NOT_IN_FILE: Final = frozenset({"limits", "lane_limits", "priority", "id", "state", "observers"})
+_RETRY: Final = frozenset({"times", "deadline", "budget", "max_throttles"})
+_HALT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)")
+
+
+def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, str | None]:
+    """Return the rules and the lane's field: flags win over the file, which wins over the defaults.
+
+    Args:
+        flags: What was given by flags or the environment, by the rules' names; None was not.
+        file: A TOML file with rules by their names.
+
+    Raises:
+        UsageError: If something is not a rule, or its value is wrong.
+    """
+    given = {} if file is None else _read(file)
+    given.update({name: value for name, value in flags.items() if value is not None})
+    lane = given.pop("lane", None)
+    if lane is not None and not isinstance(lane, str):
+        raise UsageError(f"lane must be the name of a field, got {lane!r}")
+    try:
+        options = {name: _AS[name](value) if name in _AS else value for name, value in given.items()}
+        rules = Rules(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    # A value that cannot be written will not be otherwise the next time.
+    retry = Retry.of(rules.retry)
+    never_on = (*cast("tuple[type[BaseException], ...]", retry.never_on), SerialisationError)
+    return rules.replace(retry=replace(retry, never_on=never_on)), lane
+
+
+def _read(file: str) -> dict[str, Any]:
+    try:
+        found = tomllib.loads(Path(file).read_text("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{file} is not TOML: {error}") from None
+    known = {field.name for field in fields(Rules)}
+    for name in found:
+        if name in _NOT_IN_FILE:
+            raise UsageError(f"{file}: the rule {name!r} takes Python objects and cannot be set in a file")
+        if name not in known:
+            rules = ", ".join(sorted(known - _NOT_IN_FILE))
+            raise UsageError(f"{file}: {name!r} is not a rule; the rules are {rules}")
+    return found
+
+
+def _halt(value: object) -> object:
+    """Return what `max_failures` means: a count, a share, or a text with either."""
+    if not isinstance(value, str):
+        return value
+    found = _HALT.fullmatch(value.strip())
+    if found is None:
+        raise ValueError(f'max_failures (--halt) must be a count or a share such as "5%", got {value!r}')
+    number, percent = found.groups()
+    if percent:
+        return float(number) / 100.0
+    return float(number) if "." in number else int(number)
+
+
+def _retry(value: object) -> object:
+    if not isinstance(value, dict):
+        return value
+    table = cast("dict[str, Any]", value)
+    unknown = sorted(set(table) - _RETRY)
+    if unknown:
+        raise ValueError(f"retry has no {unknown[0]!r} in a file, only {', '.join(sorted(_RETRY))}")
+    if "times" not in table:
+        raise ValueError("retry must say how many times")
+    if "deadline" in table:
+        table["deadline"] = seconds("retry.deadline", table["deadline"])
+    return Retry(**table)
+
+
+_AS: Final[dict[str, Callable[[Any], Any]]] = {
+    "timeout": lambda value: seconds("timeout", value),
+    "start_within": lambda value: seconds("start_within", value),
+    "max_failures": _halt,
+    "retry": _retry,
+}

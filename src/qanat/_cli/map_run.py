@@ -1,0 +1,249 @@
+"""A `qanat map` while it runs: records in, lines out, on the same engine as everything else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from qanat._app.failures import FailureLimit
+from qanat._app.hosting import add_task, hosted, make_engine
+from qanat._app.progress.view import Progress
+from qanat._app.rules import Rules
+from qanat._app.stopping import Stopping
+from qanat._cli.feeding import Feed
+from qanat._cli.reading import Record
+from qanat._cli.results import line_of
+from qanat._cli.sources import Source, records
+from qanat._cli.writing import InOrder, Output, ThreadedOutput
+from qanat._core.job import Job
+from qanat._core.outcome import Outcome
+from qanat._engine.engine import Engine
+from qanat._engine.intake import Callbacks, Intake
+
+FLUSHES = 0.2
+"""Seconds between two looks whether somebody wants to go, while a slow reader takes the last lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run is to do.
+
+    Attributes:
+        handler: What is called with each record.
+        sources: The inputs.
+        rules: The rules.
+        lane: The field whose value is a record's lane.
+        keep_order: Whether lines come in the order of the input.
+    """
+
+    handler: Callable[[Record], Any]
+    sources: list[Source]
+    rules: Rules
+    lane: str | None = None
+    keep_order: bool = False
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that a csv has to have."""
+        return () if self.lane is None else (self.lane,)
+
+
+@dataclass(slots=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+        failed: How many jobs failed.
+        dropped: How many records were read whose jobs never started.
+        cut: How many jobs were cancelled after they had started.
+        first_left: The first record whose job never started, or was cut.
+        read_all: Whether the input was read to its end.
+        failure: What ended the run early.
+        error: What is wrong with the input.
+        flushed: Whether a slow reader took all lines.
+    """
+
+    failed: int = 0
+    dropped: int = 0
+    cut: int = 0
+    first_left: tuple[int, Record] | None = None
+    read_all: bool = False
+    failure: BaseException | None = None
+    error: BaseException | None = None
+    flushed: bool = True
+    lines: int = field(default=0)
+
+
+class MapRun:
+    """One run; `run` is called once, in an event loop."""
+
+    def __init__(self, plan: Plan, output: Output, progress: Progress, stopping: Stopping) -> None:
+        """Keep what belongs together."""
+        self._plan = plan
+        self._output = output
+        self._progress = progress
+        self._stopping = stopping
+        self._failures = FailureLimit(plan.rules.max_failures)
+        self._feed: Feed | None = None
+        self._threaded: ThreadedOutput | None = None
+        self._write: Callable[[bytes], object] = self._write_now
+        self._in_order: InOrder | None = None
+        self._full = False
+        self._engine: Engine
+        self.result = Result()
+
+    async def run(self) -> None:
+        """Run until all is done, or something ends it early; `result` says which."""
+        plan, progress = self._plan, self._progress
+        engine = self._engine = make_engine(
+            plan.rules, on_outcome=self._ended, on_failure=self._failed, name="map"
+        )  # fmt: skip
+        task = add_task(engine, plan.handler, plan.rules)
+        if not self._output.is_regular:
+            self._threaded = ThreadedOutput(self._output, self._wrote)
+            self._write = self._threaded.write
+        if plan.keep_order:
+            self._in_order = InOrder(self._write)
+        intake = Intake(
+            self._items(), engine, task,
+            callbacks=Callbacks(None if plan.lane is None else self._lane_of, None, _id_of),
+            buffer=plan.rules.buffer, chooses=plan.rules.order != "fifo" or plan.lane is not None,
+            unread=self._unread,
+        )  # fmt: skip
+        result = self.result
+        stopping = self._stopping
+        try:
+            with (
+                progress.watch(engine),
+                stopping.reach(engine.loop.call_soon_threadsafe, stop=self._stop, cancel=self._cancel),
+            ):
+                async with hosted(engine):
+                    engine.read(intake)
+                    await engine.wait_over()
+                    if self._feed is not None:
+                        self._feed.close()
+                self._finish_output()
+        finally:
+            if self._feed is not None:
+                self._feed.close()
+        result.failed = engine.dispatcher.failed
+        result.failure = engine.failure
+        result.error = intake.error
+        result.read_all = intake.error is None and stopping.signal is None and engine.failure is None
+
+    # --- records in ------------------------------------------------------------------------
+
+    def _items(self) -> Iterable[Record] | AsyncIterable[Record]:
+        plan = self._plan
+        if all(source.size is not None for source in plan.sources):
+            return records(plan.sources, plan.fields)
+        self._feed = Feed(lambda wake: records(plan.sources, plan.fields, wake), self._engine.loop)
+        return self._feed
+
+    def _lane_of(self, record: Record) -> Any:
+        value = record.value
+        return value.get(self._plan.lane) if isinstance(value, dict) else None
+
+    # --- lines out -------------------------------------------------------------------------
+
+    def _ended(self, job: Job[Record], outcome: Outcome[Record, str]) -> None:
+        """Write the line of a job that ended by itself; count one that did not."""
+        line: bytes | None = None
+        if outcome.state == "cancelled":
+            self._left(outcome)
+        else:
+            line = line_of(outcome)
+        if self._in_order is not None:
+            self._in_order.put(outcome.index, line)
+        elif line is not None:
+            self._write(line)
+        if self._threaded is not None and not self._full and self._unread() >= self._plan.rules.buffer:
+            self._full = True
+            self._engine.hold(True)
+
+    def _left(self, outcome: Outcome[Record, str]) -> None:
+        result = self.result
+        if outcome.started_at is None:
+            result.dropped += 1
+        else:
+            result.cut += 1
+        if result.first_left is None or outcome.index < result.first_left[0]:
+            result.first_left = (outcome.index, outcome.item)
+
+    def _write_now(self, line: bytes) -> None:
+        self._output.write(line)
+        if self._output.problem is not None:
+            self._broke()
+
+    def _wrote(self) -> None:
+        """Hear, in the output's thread, that lines were written."""
+        threaded, output = self._threaded, self._output
+        assert threaded is not None  # noqa: S101 - it is what calls
+        try:
+            if output.problem is not None:
+                self._engine.loop.call_soon_threadsafe(self._broke)
+            elif self._full and len(threaded) * 2 <= self._plan.rules.buffer:
+                self._engine.loop.call_soon_threadsafe(self._drained)
+        except RuntimeError:
+            pass  # the loop has ended
+
+    def _drained(self) -> None:
+        if self._full:
+            self._full = False
+            self._engine.hold(False)
+            self._engine.refill_soon()
+
+    def _broke(self) -> None:
+        """Start nothing more: there is nowhere to write to."""
+        if self.result.flushed:
+            self.result.flushed = False
+            self._full = False
+            self._engine.hold(False)
+            self._stop_reading()
+            self._engine.stop()
+
+    def _unread(self) -> int:
+        early = 0 if self._in_order is None else len(self._in_order)
+        return early + (0 if self._threaded is None else len(self._threaded))
+
+    def _finish_output(self) -> None:
+        if self._in_order is not None:
+            self._in_order.flush()
+        if self._threaded is not None:
+            while not self._threaded.finish(FLUSHES):
+                if self._stopping.times > 1:
+                    break
+        self._output.try_again()
+
+    # --- the end, and early ends -----------------------------------------------------------
+
+    def _failed(self, outcome: Outcome[Any, Any]) -> None:
+        self._progress.failed(outcome)
+        problem = self._failures.exceeded_by(self._engine.dispatcher)
+        if problem is not None:
+            self._stop_reading()
+            self._engine.cancel(problem)
+
+    def _stop(self) -> None:
+        running = self._engine.dispatcher.running
+        self._stop_reading()
+        if running and self._stopping.times < 2:
+            jobs = "1 running job" if running == 1 else f"{running} running jobs"
+            self._progress.say(
+                f"stopping: nothing more starts, {jobs} may finish; "
+                "a second Ctrl-C cancels them, a third ends at once"
+            )
+        self._engine.stop()
+
+    def _cancel(self) -> None:
+        self._progress.say("cancelling what runs")
+        self._engine.cancel()
+
+    def _stop_reading(self) -> None:
+        if self._feed is not None:
+            self._feed.close()
+
+
+def _id_of(record: Record) -> int | str:
+    return record.id
