@@ -18,10 +18,10 @@ def current_job() -> Job[Any]:
     Raises:
         LookupError: If the calling code does not run for a job.
     """
-    try:
-        return running_job.get()
-    except LookupError:
+    job = running_job.get()
+    if job is None:
         raise LookupError(
             "current_job() works inside a handler, on the loop or in a thread; here no job runs: "
             "call it from the handler and pass on what you need"
-        ) from None
+        )
+    return job

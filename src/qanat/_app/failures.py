@@ -42,7 +42,10 @@ class FailureLimit:
 
 def with_outcomes(error: E, outcomes: Outcomes[Any, Any]) -> E:
     """Attach what was done to an error, for `errors.outcomes_of`."""
-    error._qanat_outcomes = outcomes  # type: ignore[attr-defined]
+    try:
+        error._qanat_outcomes = outcomes  # type: ignore[attr-defined]
+    except Exception:  # noqa: BLE001 - an error that lets nothing be set, such as a frozen dataclass
+        pass
     return error
 
 
@@ -58,11 +61,24 @@ def raisable(outcome: Outcome[Any, Any]) -> BaseException:
         cause = error
         error = JobCancelledError("the handler awaited something that was cancelled elsewhere")
         error.__cause__ = cause
+    elif isinstance(error, StopIteration):
+        # No coroutine can raise it; Python would make the same of it, without the note.
+        cause = error
+        error = RuntimeError("the handler raised StopIteration")
+        error.__cause__ = cause
     times = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
     note = f"job {outcome.id} with item {_short(outcome.item)}, after {times}"
     if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+        add_note(error, note)
     return error
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an error, if that lets anything be added."""
+    try:
+        error.add_note(note)
+    except Exception:  # noqa: BLE001 - a frozen dataclass, for one
+        pass
 
 
 def _short(item: object) -> str:

@@ -6,8 +6,8 @@ from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
-from qanat._app.failures import FailureLimit, raisable, with_outcomes
-from qanat._app.handlers import check_handler, check_items
+from qanat._app.failures import FailureLimit, add_note, raisable, with_outcomes
+from qanat._app.handlers import check_handler, check_items, name_of, size_of
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._app.outcomes import Outcomes
 from qanat._app.rules import RuleArgs, Rules
@@ -33,6 +33,7 @@ async def gather(
     *,
     first_failure: Callable[[Outcome[Any, Any]], BaseException] | None = None,
     around: Callable[[Engine], AbstractAsyncContextManager[object]] | None = None,
+    progress: bool | None = False,
 ) -> Outcomes[Any, Any]:
     """Run a handler over items and return all outcomes in input order.
 
@@ -42,6 +43,7 @@ async def gather(
         rules: The rules.
         first_failure: Given, the first job that fails ends the run with the error that this makes.
         around: Given, entered with the engine before the first item is read, and left at the end.
+        progress: Whether to show progress where the rules do not say; None is on a terminal.
 
     Raises:
         BaseException: What stopped the run, with the outcomes of the jobs that ended.
@@ -67,8 +69,14 @@ async def gather(
         callbacks=Callbacks(rules.lane, rules.priority, rules.id),
         buffer=rules.buffer, chooses=rules.chooses, unread=nothing_unread,
     )  # fmt: skip
+    host = hosted(
+        engine,
+        progress=progress if rules.progress is None else rules.progress,
+        title=name_of(handler),
+        total=size_of(items),
+    )
     try:
-        async with hosted(engine), nullcontext() if around is None else around(engine):
+        async with host, nullcontext() if around is None else around(engine):
             engine.read(intake)
             await engine.wait_over()
     except BaseException as error:
@@ -79,7 +87,7 @@ async def gather(
     problem = engine.failure or intake.error
     if problem is not None:
         if problem is intake.error:
-            problem.add_note(f"raised by the source of items after {intake.count} of them")
+            add_note(problem, f"raised by the source of items after {intake.count} of them")
         raise with_outcomes(problem, outcomes)
     return outcomes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-LOOKED_AT = "looked at"
-"""Set in place of the mark of a job that ended, once somebody has seen how."""
+Unseen = Counter[str]
+"""Types of errors that nobody has looked at; stands in the place of the mark of a job that ended so."""
 
 
 class Handle(msgspec.Struct, Generic[T, R], eq=False):
@@ -70,8 +71,11 @@ class Handle(msgspec.Struct, Generic[T, R], eq=False):
         """
         if not isinstance(self.job._waiter, Outcome):
             await wait_for(self.job, self._engine)
-        self.job._mark = LOOKED_AT
-        return cast("Outcome[T, R]", self.job._waiter)
+        outcome = cast("Outcome[T, R]", self.job._waiter)
+        unseen, self.job._mark = self.job._mark, None
+        if isinstance(unseen, Counter):
+            cast("Unseen", unseen)[type(outcome.error).__name__] -= 1
+        return outcome
 
     def __await__(self) -> Generator[Any, Any, R]:
         """Wait until the job has ended; return its value or raise its error.

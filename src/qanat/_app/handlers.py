@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sized
 from typing import Any
 
 
@@ -55,3 +55,8 @@ def check_items(items: Iterable[Any] | AsyncIterable[Any]) -> None:
         elif callable(items):
             hint = "; call it first"
         raise TypeError(f"items must be an iterable or an async iterable, got {items!r}{hint}")
+
+
+def size_of(items: Iterable[Any] | AsyncIterable[Any]) -> int | None:
+    """Return how many items there are; None if that is not known before they are read."""
+    return len(items) if isinstance(items, Sized) else None

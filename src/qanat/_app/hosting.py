@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -31,6 +31,7 @@ def make_engine(
     append: Callable[[Outcome[Any, Any]], None] | None = None,
     on_outcome: Callable[[Job[Any], Outcome[Any, Any]], None] | None = None,
     on_failure: Callable[[Outcome[Any, Any]], None] | None = None,
+    on_release: Callable[[], object] | None = None,
     name: str,
 ) -> Engine:
     """Return an engine for these rules, in the running event loop."""
@@ -43,6 +44,7 @@ def make_engine(
         append=append,
         on_outcome=on_outcome,
         on_failure=on_failure,
+        on_release=on_release,
         start_within=rules.start_within,
         name=name,
     )
@@ -64,8 +66,37 @@ def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
     )
 
 
+def hosted(
+    engine: Engine, *, progress: bool | None = False, title: str = "", total: int | None = None
+) -> AbstractAsyncContextManager[None]:
+    """Host an engine, and show how it goes if that is wanted.
+
+    Args:
+        engine: The engine.
+        progress: Whether to show it; None is on a terminal.
+        title: What the run is called.
+        total: How many jobs there will be, if that is known.
+    """
+    if progress is False:
+        return _hosted(engine)
+    return _watched(engine, progress, title, total)
+
+
 @asynccontextmanager
-async def hosted(engine: Engine) -> AsyncGenerator[None]:
+async def _watched(
+    engine: Engine, progress: bool | None, title: str, total: int | None
+) -> AsyncGenerator[None]:
+    # Imported here: most runs show nothing.
+    from qanat._app.progress.view import Progress
+
+    view = Progress(title, shown=progress, total=total)
+    engine.when_failed(view.failed)
+    async with view.shown(engine), _hosted(engine):
+        yield
+
+
+@asynccontextmanager
+async def _hosted(engine: Engine) -> AsyncGenerator[None]:
     """Host an engine: when the block is left, nothing of it runs any more.
 
     What the block raises comes out as it is, never in an exception group. A block that is left

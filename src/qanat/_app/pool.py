@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping
+from collections.abc import Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
@@ -20,7 +21,7 @@ import msgspec
 from qanat._app import waiting
 from qanat._app.calls import Calls
 from qanat._app.failures import FailureLimit
-from qanat._app.handle import LOOKED_AT, Handle
+from qanat._app.handle import Handle, Unseen
 from qanat._app.handlers import check_handler, name_of
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._app.reading import OutcomeReader, Readers
@@ -30,7 +31,7 @@ from qanat._core.job import Job
 from qanat._core.limits import Concurrency
 from qanat._core.retry import Retry
 from qanat._engine.callee import callee_of
-from qanat._engine.intake import Callbacks
+from qanat._engine.intake import Callbacks, checked_id, checked_lane
 from qanat.errors import PoolClosedError, PoolFull
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Pool(Generic[T, R]):
         self._putters: deque[Spot] = deque()
         self._reserved = 0
         self._drain_spots: list[Spot] = []
-        self._unseen: Counter[str] = Counter()
+        self._unseen: Unseen = Counter()
 
     # --- life ------------------------------------------------------------------------------
 
@@ -149,7 +150,7 @@ class Pool(Generic[T, R]):
         rules = self._rules
         engine = make_engine(
             rules.replace(concurrency=self._capacity) if self._capacity != rules.capacity else rules,
-            limits=self._limits, on_outcome=self._ended,
+            limits=self._limits, on_outcome=self._ended, on_release=self._look_drained,
             on_failure=None if rules.max_failures is None else self._judge, name="pool",
         )  # fmt: skip
         self._calls = Calls(engine, rules)
@@ -157,7 +158,8 @@ class Pool(Generic[T, R]):
         self._thread = get_ident()
         self._closing = False
         self._readers.open()
-        host = hosted(engine)
+        title = "pool" if self._handler is None else name_of(self._handler)
+        host = hosted(engine, progress=rules.progress or False, title=title)
         self._host = _TaskHost(host, engine) if engine.loop.name == "asyncio" else host
         try:
             await self._host.__aenter__()
@@ -191,10 +193,12 @@ class Pool(Generic[T, R]):
         Raises:
             TooManyFailuresError: If more jobs failed than `max_failures` allows.
             StartTimeoutError: If no job arrived within `start_within`.
+            PoolDeadlockError: If a job of this Pool waits for it.
         """
         engine = self._engine
         if engine is None:
             return
+        waiting.refuse_own(engine)
         self._take_no_more()
         engine.dispatcher.close(engine.now())
         engine.called = False
@@ -314,7 +318,11 @@ class Pool(Generic[T, R]):
         index = self._count
         job = Job(index, item, index, task, metadata=metadata)
         if lane is not None:
-            hash(lane)
+            checked_lane(lane)
+        if given_id is not None:
+            checked_id(given_id)
+        if metadata is not None and not isinstance(cast("object", metadata), Mapping):
+            raise TypeError(f"metadata must be a mapping, got {metadata!r}")
         if priority is not None:
             priority = number("priority", priority)
         problem: Exception | None = None
@@ -430,15 +438,16 @@ class Pool(Generic[T, R]):
     def _ended(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
         """Hear that a job ended for good."""
         looked_at = waiting.ended(job, outcome)
-        if self._readers.tell(outcome) or looked_at:
-            job._mark = LOOKED_AT
-        elif outcome.state == "dead":
-            job._mark = None
-            self._unseen.update((type(outcome.error).__name__,))
+        job._mark = None
+        if not (self._readers.tell(outcome) or looked_at) and outcome.state == "dead":
+            # Its handle takes it back, should somebody look after all.
+            job._mark = self._unseen
+            self._unseen[type(outcome.error).__name__] += 1
         if self._calls is not None and job._task is not self._task:
             self._calls.ended(job)
-        if self._drain_spots and self._engine is not None and self._engine.dispatcher.is_idle:
-            self._wake_drained()
+        if self._putters:
+            self.let_put()
+        self._look_drained()
 
     def _judge(self, outcome: Outcome[Any, Any]) -> None:
         engine = self._engine
@@ -447,7 +456,7 @@ class Pool(Generic[T, R]):
             engine.cancel(problem)
 
     def _tell_unseen(self) -> None:
-        unseen, self._unseen = self._unseen, Counter()
+        unseen, self._unseen = +self._unseen, Counter()
         if unseen:
             kinds = ", ".join(f"{number} x {name}" for name, number in unseen.most_common())
             _log.warning(
@@ -461,14 +470,20 @@ class Pool(Generic[T, R]):
         Raises:
             TooManyFailuresError: If more jobs failed than `max_failures` allows.
             StartTimeoutError: If no job arrived within `start_within`.
+            PoolDeadlockError: If a job of this Pool waits for it.
         """
         engine = self._open_engine()
+        waiting.refuse_own(engine)
         while self._engine is engine and not engine.dispatcher.is_idle and engine.failure is None:
             spot = engine.loop.spot()
             self._drain_spots.append(spot)
             await spot.wait()
         if engine.failure is not None:
             raise engine.failure
+
+    def _look_drained(self) -> None:
+        if self._drain_spots and self._engine is not None and self._engine.dispatcher.is_idle:
+            self._wake_drained()
 
     def _wake_drained(self) -> None:
         spots, self._drain_spots = self._drain_spots, []
@@ -525,9 +540,6 @@ class _Putters:
         self._pool = pool
 
     async def run(self) -> None:
-        return None
-
-    def draw(self, now: float) -> None:
         return None
 
     def pull(self) -> bool:

@@ -81,7 +81,7 @@ class OutcomeReader(Generic[T, R]):
         self._loop = loop
         self._ready: deque[Outcome[T, R]] = deque()
         self._ended = False
-        self._spot: Spot | None = None
+        self._spots: list[Spot] = []
 
     def __len__(self) -> int:
         """Return how many outcomes wait to be read."""
@@ -100,7 +100,8 @@ class OutcomeReader(Generic[T, R]):
         while not self._ready:
             if self._ended:
                 raise StopAsyncIteration
-            spot = self._spot = self._loop.spot()
+            spot = self._loop.spot()
+            self._spots.append(spot)
             await spot.wait()
         outcome = self._ready.popleft()
         self._readers.look()
@@ -122,8 +123,8 @@ class OutcomeReader(Generic[T, R]):
         self._wake()
 
     def _wake(self) -> None:
-        spot, self._spot = self._spot, None
-        if spot is not None:
+        spots, self._spots = self._spots, []
+        for spot in spots:
             spot.wake()
 
     def __del__(self) -> None:

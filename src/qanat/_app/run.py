@@ -78,7 +78,7 @@ def run(
         )
     with Stopping() as stopping:
         outcomes = anyio.run(
-            partial(gather, handler, items, found, around=partial(_in_front, stopping)),
+            partial(gather, handler, items, found, around=partial(_in_front, stopping), progress=None),
             backend=name, backend_options=loop_options,
         )  # fmt: skip
     if stopping.signal is not None:

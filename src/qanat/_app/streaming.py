@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from qanat._app.failures import FailureLimit
+from qanat._app.failures import FailureLimit, add_note
+from qanat._app.handlers import name_of, size_of
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._engine.intake import Callbacks, Intake
 
@@ -44,7 +45,7 @@ class OutcomeStream(Generic[T, R]):
         # Ordered: outcomes that came before their turn, by position.
         self._early: dict[int, Outcome[T, R]] = {}
         self._turn = 0
-        self._spot: Spot | None = None
+        self._spots: list[Spot] = []
         self._failures = FailureLimit(rules.max_failures)
         self._engine: Engine | None = None
         self._intake: Intake | None = None
@@ -70,7 +71,9 @@ class OutcomeStream(Generic[T, R]):
             buffer=rules.buffer, chooses=rules.chooses, unread=self._unread,
         )  # fmt: skip
         engine.when_over(self._wake)
-        self._host = hosted(engine)
+        self._host = hosted(
+            engine, progress=rules.progress or False, title=name_of(self._handler), total=size_of(self._items)
+        )
         await self._host.__aenter__()
         engine.read(self._intake)
         return self
@@ -100,7 +103,8 @@ class OutcomeStream(Generic[T, R]):
         while not self._ready:
             if engine.over or self._closed:
                 self._finish()
-            spot = self._spot = engine.loop.spot()
+            spot = engine.loop.spot()
+            self._spots.append(spot)
             await spot.wait()
         outcome = self._ready.popleft()
         if engine.held and len(self._ready) < self._rules.buffer:
@@ -118,7 +122,7 @@ class OutcomeStream(Generic[T, R]):
             raise StopAsyncIteration
         self._raised = True
         if problem is intake.error:
-            problem.add_note(f"raised by the source of items after {intake.count} of them")
+            add_note(problem, f"raised by the source of items after {intake.count} of them")
         raise problem
 
     def _put(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
@@ -134,9 +138,8 @@ class OutcomeStream(Generic[T, R]):
             while (following := self._early.pop(self._turn, None)) is not None:
                 self._ready.append(following)
                 self._turn += 1
-        spot, self._spot = self._spot, None
-        if spot is not None:
-            spot.wake()
+        if self._spots:
+            self._wake()
         engine = self._engine
         assert engine is not None  # noqa: S101 - entered
         if len(self._ready) >= self._rules.buffer and not engine.held:
@@ -148,11 +151,11 @@ class OutcomeStream(Generic[T, R]):
         problem = self._failures.exceeded_by(engine.dispatcher)
         if problem is not None:
             engine.cancel(problem)
-            self._wake()
 
     def _wake(self) -> None:
-        spot, self._spot = self._spot, None
-        if spot is not None:
+        # All of them: one may have been cancelled meanwhile, and those who find nothing wait again.
+        spots, self._spots = self._spots, []
+        for spot in spots:
             spot.wake()
 
     def _unread(self) -> int:

@@ -36,7 +36,7 @@ def safe_text(text: object, most: int = LONGEST, *, markup: bool = False) -> str
     if not isinstance(text, str):
         try:
             text = str(text)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
             text = f"<{type(text).__name__}, whose str raised {type(error).__name__}>"
     # Cut first: what is cut off need not be looked at. And after, as escapes are longer.
     shown = _UNSAFE.sub(_written_out, text[: most + 1])

@@ -85,6 +85,20 @@ async def wait_for(job: Job[Any], engine: Engine) -> None:
         )
 
 
+def refuse_own(engine: Engine) -> None:
+    """Refuse to let a job wait for the end of its own Pool, and so of itself.
+
+    Raises:
+        PoolDeadlockError: If the caller is a handler that this engine runs.
+    """
+    carrier = running_carrier.get(None)
+    if carrier is not None and carrier.engine is engine and carrier.task is engine.loop.current_task():
+        raise PoolDeadlockError(
+            "a job of a Pool waits until all jobs of that Pool have ended, and so for itself: "
+            "wait outside of the handler, or start a task that does"
+        )
+
+
 def ended(job: Job[Any], outcome: Outcome[Any, Any]) -> bool:
     """Put a job's outcome in place and wake who waits for it; False if nobody does."""
     waiters = job._waiter

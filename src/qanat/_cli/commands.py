@@ -71,7 +71,9 @@ class Command:
             name, text = found.group(1), found.string
             if not name:
                 return whole
-            if fields is None or text[: found.start()].endswith("{") and text[found.end() :].startswith("}"):
+            if fields is None or (
+                text[: found.start()].endswith("{") and text[found.end() :].startswith("}")
+            ):
                 return found.group()
             if name in fields:
                 used = True
@@ -102,7 +104,7 @@ class Command:
         assert process.stderr is not None  # noqa: S101
         written: list[bytes] = []
         errors = deque[bytes]()
-        ended = False
+        ended = too_long = False
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_keep_end, process.stderr, errors)

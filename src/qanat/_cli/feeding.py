@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import os
+import select
 from collections import deque
 from collections.abc import Callable, Iterator
 from threading import Condition, Thread
 from typing import Self
 
 from qanat._cli.reading import Record
+from qanat._cli.sources import Watch
 from qanat._engine.loop import Loop, Spot
 
-AHEAD = 64
-"""Records that are read before anybody asks: enough that the thread is seldom waited for."""
+AHEAD = 256
+"""Records that are read before anybody asks: enough that the threads seldom wait for each other."""
+BATCH = 64
+"""Records that are handed over together at most."""
 
 
 class Feed:
     """An async iterator of records that a thread reads.
 
     Args:
-        read: Gives the records; handed a descriptor that can be read from once it is to stop.
+        read: Gives the records; handed what to ask before each read that may block.
         loop: The event loop that asks for them.
     """
 
-    def __init__(self, read: Callable[[int], Iterator[Record]], loop: Loop) -> None:
+    def __init__(self, read: Callable[[Watch], Iterator[Record]], loop: Loop) -> None:
         """Start to read."""
         self._loop = loop
         self._records = deque[Record]()
+        self._batch: list[Record] = []
         self._change = Condition()
         self._error: Exception | None = None
         self._ended = False
@@ -51,7 +56,8 @@ class Feed:
         while not self._closed:
             with self._change:
                 if self._records:
-                    self._change.notify()
+                    if len(self._records) == AHEAD // 2:
+                        self._change.notify()
                     return self._records.popleft()
                 if self._ended:
                     if self._error is not None:
@@ -77,20 +83,31 @@ class Feed:
     def _work(self) -> None:
         """Read; the body of the thread."""
         try:
-            for record in self._read(self._wake):
-                with self._change:
-                    while len(self._records) >= AHEAD and not self._closed:
-                        self._change.wait()
-                    if self._closed:
-                        return
-                    self._records.append(record)
-                    self._tell()
+            for record in self._read(self._may_read):
+                self._batch.append(record)
+                if len(self._batch) >= BATCH and not self._hand_over():
+                    return
         except Exception as error:  # noqa: BLE001 - raised where the records are awaited
             self._error = error
         finally:
+            self._hand_over()
             with self._change:
                 self._ended = True
                 self._tell()
+
+    def _may_read(self, fd: int) -> bool:
+        """Hand over what there is, and wait for more of it, or for the end."""
+        return self._hand_over() and self._wake not in select.select([fd, self._wake], [], [])[0]
+
+    def _hand_over(self) -> bool:
+        """Let the loop have the batch, once it has used what it had; False if it wants no more."""
+        with self._change:
+            while len(self._records) > AHEAD and not self._closed:
+                self._change.wait()
+            self._records.extend(self._batch)
+            self._batch.clear()
+            self._tell()
+            return not self._closed
 
     def _tell(self) -> None:
         """Wake whoever waits for a record."""

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Final
 
 from qanat._app.text import safe_text
@@ -76,7 +76,7 @@ def _imported(name: str) -> Any:
             f"module {name!r} ended the program while it was imported (exit {error.code}): "
             'put what is to run as a script under `if __name__ == "__main__":`'
         ) from None
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the user's code may raise anything
         raise UsageError(f"module {name!r} could not be imported:\n{_shortly(error)}") from None
 
 
@@ -98,9 +98,9 @@ def _hint(target: Any, name: str) -> str:
     near = [each for each in dir(target) if each.lower() == name.lower()]
     if near:
         return f"; did you mean {near[0]!r}?"
+    if not isinstance(target, ModuleType):
+        return ""
     names = [
-        each
-        for each, value in vars(target).items()
-        if not each.startswith("_") and callable(value) and getattr(value, "__module__", "") == target.__name__
-    ] if hasattr(target, "__dict__") and hasattr(target, "__name__") else []  # fmt: skip
-    return f"; it has {', '.join(sorted(names)[:8])}" if names else ""
+        each for each in dir(target) if getattr(getattr(target, each), "__module__", "") == target.__name__
+    ]
+    return f"; it has {', '.join(names[:8])}" if names else ""

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from importlib.metadata import version as version_of
 
 from qanat._app.text import safe_text
 from qanat._cli.usage import UsageError
@@ -39,7 +38,7 @@ def run(arguments: list[str]) -> int:
         _say("the command line is an extra: pip install 'qanat[cli]'")
         return 2
     try:
-        returned = read_call(arguments, version_of("qanat"))()
+        returned = read_call(arguments, _version)()
     except (UsageError, InputError) as error:
         _say(str(error), as_json="--json" in arguments)
         return 2
@@ -48,6 +47,12 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return 0
     return returned if isinstance(returned, int) else 0
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("qanat")
 
 
 def _say(text: str, *, as_json: bool = False) -> None:

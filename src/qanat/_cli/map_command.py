@@ -9,6 +9,7 @@ from threading import Thread
 from typing import Any
 
 import anyio
+from msgspec import structs
 
 from qanat._app.handlers import check_handler
 from qanat._app.progress.view import Progress
@@ -27,6 +28,9 @@ from qanat._cli.usage import UsageError
 from qanat._cli.writing import Output, check_output, open_output, stdout_for_data
 from qanat._engine.callee import callee_of, is_coroutine_function
 from qanat.errors import InputError
+
+QUICK = 64 * 2**20
+"""Bytes of input that are counted in less than a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def run_map(options: MapOptions) -> int:
         stopping = stack.enter_context(Stopping())
         run = MapRun(plan, output, progress, stopping)
         anyio.run(run.run, backend=backend, backend_options=backend_options)
-        return _concluded(run.result, output, progress, stopping, plan, total.get())
+        return _concluded(run.result, output, progress, stopping, plan, total)
 
 
 def _handler(options: MapOptions, rules: Rules) -> tuple[str, Callable[[Record], Any]]:
@@ -132,13 +136,20 @@ class _Total:
     def get(self) -> int | None:
         return self._total
 
+    def now(self) -> int | None:
+        """Return how many items there are, counting now if that is quickly done."""
+        if self._total is None and sum(source.size or 0 for source in self._sources) <= QUICK:
+            self._count()
+        return self._total
+
     def _count(self) -> None:
         self._total = count(self._sources)
 
 
 def _dry_run(plan: Plan, path: str | None, progress: Progress) -> int:
     number = sum(1 for _ in records(plan.sources, plan.fields))
-    names = ", ".join("standard input" if source.path == "-" else safe_text(source.path) for source in plan.sources)
+    paths = ["standard input" if source.path == "-" else safe_text(source.path) for source in plan.sources]
+    names = ", ".join(paths)
     where = "standard output" if path is None else safe_text(path)
     items = "1 item" if number == 1 else f"{number:,} items"
     progress.say(f"dry run: {items} in {names}; {plan.rules}; results to {where}; nothing was started")
@@ -146,7 +157,7 @@ def _dry_run(plan: Plan, path: str | None, progress: Progress) -> int:
 
 
 def _concluded(
-    result: Result, output: Output, progress: Progress, stopping: Stopping, plan: Plan, total: int | None
+    result: Result, output: Output, progress: Progress, stopping: Stopping, plan: Plan, total: _Total
 ) -> int:
     """Say how the run ended and return the exit status."""
     status = 1 if result.failed else 0
@@ -155,7 +166,7 @@ def _concluded(
         said.append(f"halted: {safe_text(result.failure)}")
         status = 1
     if output.problem is not None and not output.is_closed_pipe:
-        lost = len(output.unwritten)
+        lost = sum(lines.count(b"\n") for lines in output.unwritten)
         results = "1 result is" if lost == 1 else f"{lost} results are"
         said.append(f"{safe_text(output.name)}: {output.problem.strerror}; {results} lost")
         status = 1
@@ -165,11 +176,12 @@ def _concluded(
     if stopping.signal is not None and stopping.status is not None:
         said.append(f"stopped by {stopping.signal.name}")
         status = stopping.status
-    early = bool(said) or result.dropped or result.cut
-    if early and result.error is None:
-        left = _left_words(result, progress, plan, total)
-        if left:
+    if result.error is None and (result.cut or result.dropped or not result.read_all):
+        left = _left_words(result, progress, plan, total.now())
+        if left and not output.is_closed_pipe:
             said.append(left)
+    if progress.last is not None:  # what never started is no part of the run, but is left
+        progress.last = structs.replace(progress.last, cancelled=result.cut)
     rules = plan.rules
     summary = True if rules.progress is None else rules.progress or bool(status)
     if isinstance(result.error, Exception) and not isinstance(result.error, InputError):
@@ -179,21 +191,24 @@ def _concluded(
 
 
 def _left_words(result: Result, progress: Progress, plan: Plan, total: int | None) -> str:
-    """Say what was not done, and from where on."""
+    """Say what was not done, and from where on; an empty text if all was."""
     figures = progress.last
-    words: list[str] = []
+    parts: list[str] = []
     if result.cut:
-        words.append(f"{result.cut:,} cancelled while they ran")
-    if figures is not None and total is not None:
-        not_started = total - figures.done - figures.failed - result.cut
-        words.append(f"{not_started:,} not started")
-    else:
-        words.append(f"{result.dropped:,} of those read not started")
-    where = ""
-    if result.first_left is not None:
-        record = result.first_left[1]
-        file = record.file or plan.sources[0].path
-        where = f"; the first of them is line {record.line} of {safe_text(file)}"
-    return f"items left: {', '.join(words)}{where}. What ended has a line in the output"
-
-
+        parts.append(f"{result.cut:,} cancelled while they ran")
+    if total is not None and figures is not None:
+        left = total - figures.done - figures.failed - result.cut
+        if left > 0:
+            parts.append(f"{left:,} not started")
+    elif result.dropped or not result.read_all:
+        parts.append("what was not started")
+    if not parts:
+        return ""
+    record = result.last_read if result.first_left is None else result.first_left[1]
+    if record is not None:
+        file = safe_text(record.file or plan.sources[0].path)
+        after = result.first_left is None
+        parts.append(
+            f"after line {record.line} of {file}" if after else f"from line {record.line} of {file} on"
+        )
+    return f"not done: {', '.join(parts)}; what ended has its line in the output"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 from qanat._app.failures import FailureLimit
 from qanat._app.hosting import add_task, hosted, make_engine
@@ -57,22 +57,23 @@ class Result:
         failed: How many jobs failed.
         dropped: How many records were read whose jobs never started.
         cut: How many jobs were cancelled after they had started.
-        first_left: The first record whose job never started, or was cut.
+        first_left: The first record whose job never started, or was cut, and its position.
+        last_read: The last record that was read.
         read_all: Whether the input was read to its end.
         failure: What ended the run early.
         error: What is wrong with the input.
-        flushed: Whether a slow reader took all lines.
+        flushed: Whether all lines were taken.
     """
 
     failed: int = 0
     dropped: int = 0
     cut: int = 0
     first_left: tuple[int, Record] | None = None
+    last_read: Record | None = None
     read_all: bool = False
     failure: BaseException | None = None
     error: BaseException | None = None
     flushed: bool = True
-    lines: int = field(default=0)
 
 
 class MapRun:
@@ -90,6 +91,7 @@ class MapRun:
         self._write: Callable[[bytes], object] = self._write_now
         self._in_order: InOrder | None = None
         self._full = False
+        self._stopped = False
         self._engine: Engine
         self.result = Result()
 
@@ -107,12 +109,13 @@ class MapRun:
             self._in_order = InOrder(self._write)
         intake = Intake(
             self._items(), engine, task,
-            callbacks=Callbacks(None if plan.lane is None else self._lane_of, None, _id_of),
+            callbacks=Callbacks(None if plan.lane is None else self._lane_of, None, self._id_of),
             buffer=plan.rules.buffer, chooses=plan.rules.order != "fifo" or plan.lane is not None,
             unread=self._unread,
         )  # fmt: skip
         result = self.result
         stopping = self._stopping
+        progress.note = self._note
         try:
             with (
                 progress.watch(engine),
@@ -130,7 +133,7 @@ class MapRun:
         result.failed = engine.dispatcher.failed
         result.failure = engine.failure
         result.error = intake.error
-        result.read_all = intake.error is None and stopping.signal is None and engine.failure is None
+        result.read_all = not self._stopped
 
     # --- records in ------------------------------------------------------------------------
 
@@ -138,12 +141,16 @@ class MapRun:
         plan = self._plan
         if all(source.size is not None for source in plan.sources):
             return records(plan.sources, plan.fields)
-        self._feed = Feed(lambda wake: records(plan.sources, plan.fields, wake), self._engine.loop)
+        self._feed = Feed(lambda watch: records(plan.sources, plan.fields, watch), self._engine.loop)
         return self._feed
+
+    def _id_of(self, record: Record) -> int | str:
+        self.result.last_read = record
+        return record.id
 
     def _lane_of(self, record: Record) -> Any:
         value = record.value
-        return value.get(self._plan.lane) if isinstance(value, dict) else None
+        return cast("dict[str, Any]", value).get(self._plan.lane or "") if isinstance(value, dict) else None
 
     # --- lines out -------------------------------------------------------------------------
 
@@ -236,14 +243,17 @@ class MapRun:
             )
         self._engine.stop()
 
+    def _note(self) -> str | None:
+        """Say that it stops, even while the loop is blocked; called in the view's thread."""
+        times = self._stopping.times
+        return None if times == 0 else "cancelling" if times > 1 else "stopping; a second Ctrl-C cancels"
+
     def _cancel(self) -> None:
         self._progress.say("cancelling what runs")
         self._engine.cancel()
 
     def _stop_reading(self) -> None:
+        """Read no more; what was not read is left for another time."""
+        self._stopped = self._stopped or self._engine.source is not None
         if self._feed is not None:
             self._feed.close()
-
-
-def _id_of(record: Record) -> int | str:
-    return record.id

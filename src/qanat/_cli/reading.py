@@ -170,7 +170,8 @@ def _checked_header(row: list[str], path: str, line: int, fields: Iterable[str])
         raise InputError(path, line, f"the header names the field {twice!r} twice")
     for field in fields:
         if field not in row:
-            raise InputError(path, line, f"the header has no field {field!r}, only {', '.join(map(repr, row))}")
+            names = ", ".join(map(repr, row))
+            raise InputError(path, line, f"the header has no field {field!r}, only {names}")
     return row
 
 

@@ -107,7 +107,8 @@ def line_of(outcome: Outcome[Record, str]) -> bytes:
     else:
         error = {"type": type(outcome.error).__name__, "message": message_of(outcome.error)}
         parts.append(f'"ok":false,"value":null,"error":{as_json(error)}')
-    waited, seconds = round(outcome.waited, 6), round(outcome.ran, 6)
+    # Four digits: smaller numbers would be written with an exponent.
+    waited, seconds = round(outcome.waited, 4), round(outcome.ran, 4)
     parts.append(f'"attempts":{outcome.attempts},"waited":{waited},"seconds":{seconds}}}')
     return (harmless(",".join(parts)) + "\n").encode()
 
@@ -116,5 +117,5 @@ def message_of(error: BaseException) -> str:
     """Return an error's message, whatever its `str` does."""
     try:
         return str(error)
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - the user's code may raise anything
         return f"<{type(error).__name__}, whose str raised {type(problem).__name__}>"

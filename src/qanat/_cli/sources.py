@@ -6,7 +6,7 @@ import csv
 import os
 import select
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,9 @@ CHUNK = 65536
 """Bytes read at once: what a pipe holds."""
 LARGEST_COUNTED = 4 * 2**30
 """Bytes of input that are read once more to know how many items there are."""
+
+Watch = Callable[[int], bool]
+"""Waits until a descriptor can be read, and says whether it still is to be."""
 
 _SUFFIXES: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
@@ -73,19 +76,21 @@ def _found(path: str, kind: Kind | None) -> Source:
     return Source(path, kind or _SUFFIXES.get(suffix, "txt"), status.st_size if regular else None)
 
 
-def records(sources: list[Source], fields: tuple[str, ...] = (), wake: int | None = None) -> Iterator[Record]:
+def records(
+    sources: list[Source], fields: tuple[str, ...] = (), watch: Watch | None = None
+) -> Iterator[Record]:
     """Give the records of all inputs, one after the other.
 
     Args:
         sources: The inputs.
         fields: Names that the header of a csv has to have.
-        wake: A file descriptor; once something can be read from it, inputs that may block end.
+        watch: Who is asked before each read that may block.
 
     Raises:
         InputError: With the file and the line that cannot be read; the records before it are good.
     """
     for source in sources:
-        lines = split_lines(_chunks(source, wake), source.path)
+        lines = split_lines(_chunks(source, watch), source.path)
         file = source.path if len(sources) > 1 else None
         yield from READERS[source.kind](lines, source.path, file, fields)
 
@@ -110,7 +115,7 @@ def _counted(source: Source) -> int:
     return max(0, sum(1 for row in csv.reader(texts, strict=True) if row) - 1)
 
 
-def _chunks(source: Source, wake: int | None) -> Iterator[bytes]:
+def _chunks(source: Source, watch: Watch | None) -> Iterator[bytes]:
     """Give what can be read, as it comes.
 
     Read from the descriptor itself: a buffered reader that a thread is blocked in when the
@@ -121,7 +126,7 @@ def _chunks(source: Source, wake: int | None) -> Iterator[bytes]:
         if source.path != "-":
             fd = os.open(source.path, os.O_RDONLY)
         while True:
-            if wake is not None and source.size is None and wake in select.select([fd, wake], [], [])[0]:
+            if watch is not None and source.size is None and not watch(fd):
                 return
             try:
                 chunk = os.read(fd, CHUNK)

@@ -12,12 +12,16 @@ import select
 import stat
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from threading import Condition, Thread
 
 from qanat._cli.usage import UsageError
+
+BATCH = 64
+"""Lines that a thread writes in one go at most."""
 
 _BLOCK = 65536
 
@@ -46,7 +50,7 @@ class Output:
         return self.problem is not None and self.problem.errno == errno.EPIPE
 
     def write(self, line: bytes) -> None:
-        """Write a line, or keep it in `unwritten` and set `problem`."""
+        """Write a line, or several, or keep them in `unwritten` and set `problem`."""
         if self.problem is None:
             self.problem = self._written(line)
         if self.problem is not None:
@@ -103,7 +107,8 @@ class ThreadedOutput:
         """Let the thread write a line."""
         with self._wake:
             self._lines.append(line)
-            self._wake.notify()
+            if len(self._lines) == 1:
+                self._wake.notify()
 
     def finish(self, seconds: float) -> bool:
         """Wait until all is written, so many seconds at most; False if it is not."""
@@ -120,10 +125,11 @@ class ThreadedOutput:
                     if self._ended:
                         return
                     self._wake.wait()
-                line = self._lines[0]
-            self._output.write(line)
+                lines = list(islice(self._lines, BATCH))
+            self._output.write(b"".join(lines))
             with self._wake:
-                self._lines.popleft()
+                for _ in lines:
+                    self._lines.popleft()
             self._wrote()
 
 
@@ -199,7 +205,7 @@ def _cut_torn_line(fd: int) -> None:
 
 
 @contextmanager
-def stdout_for_data() -> Iterator[Output]:
+def stdout_for_data() -> Generator[Output]:
     """Keep standard output for results: what else is printed there goes to standard error.
 
     The descriptors themselves are exchanged, so this holds for C code and child processes, too.

@@ -70,6 +70,10 @@ class History(msgspec.Struct):
     scheduled_at: float = 0.0
     due_at: float = 0.0
     cause: Cause = "delay"
+    # When it came into its lane, this time.
+    entered_at: float = 0.0
+    # Why the last attempt failed, kept if the job ends with that when its time for retries is over.
+    error: BaseException | None = None
 
 
 class Job(msgspec.Struct, Generic[T], eq=False):

@@ -60,7 +60,8 @@ def judge(
     try:
         return _judge(job, error, retry, budget, now, wall, rng)
     except Exception as problem:  # noqa: BLE001 - the user's callbacks may raise anything
-        problem.__context__ = error
+        if problem is not error and problem.__context__ is None:
+            problem.__context__ = error
         return Verdict("dead", problem)
 
 

@@ -6,6 +6,10 @@ lock, task or cancel scope is made for it. What must stay true:
 - **One scope, renewed when used.** A carrier runs its jobs in one cancel scope. Whoever cancels
   a job cancels that scope, so after every attempt `is_spent` is looked at, and a used scope
   is left before the next job; else a late cancellation would hit the wrong job.
+- **Items are drawn where nothing is to be decided.** In the dispatcher's plain way of running, with
+  nothing waiting, an item is read, started and finished right here: the same counts and the same
+  outcome as by way of the dispatcher, without three calls (0.4 us of 1.4). A job drawn so that
+  fails, or meets anything else, ends by way of the dispatcher like every other.
 - **Nobody starves.** A carrier that did not suspend for 2 ms yields once. All carriers share the
   slice, or ten of them would take ten slices in one turn of the loop. `engine.turn` tells a
   carrier whether another one ran since it last looked, that is, whether it suspended by itself.
@@ -28,12 +32,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from qanat._core.job import RUNNING, Job
+from qanat._core.outcome import Outcome
 from qanat._engine.context import run_in, running_carrier, running_job
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
-    from qanat._core.job import Job
-    from qanat._core.outcome import Outcome
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
     from qanat._engine.threads import Call
@@ -119,7 +123,12 @@ class Carrier:
             while staying:
                 self.is_spent = False
                 with anyio.CancelScope() as self._scope:
-                    staying = await self._serve()
+                    # The wait is out here, so that no frame holds on to the last job meanwhile.
+                    while (served := await self._serve()) is None:
+                        if not await self._idle():
+                            served = False
+                            break
+                    staying = served
                 if self._mark._must_cancel:
                     await engine.loop.shake_off_cancel()
         except engine.cancellation:
@@ -129,28 +138,56 @@ class Carrier:
         finally:
             engine.left(self)
 
-    async def _serve(self) -> bool:  # noqa: C901, PLR0912, PLR0915 - the hot path: a call costs 50 ns
-        """Carry jobs until the scope is used up (True) or the carrier is to leave (False)."""
+    async def _serve(self) -> bool | None:  # noqa: C901, PLR0912, PLR0915 - the hot path: a call costs 50 ns
+        """Carry jobs until none is left (None), the scope is used up (True) or it is to leave (False)."""
         engine = self.engine
         dispatcher = engine.dispatcher
         next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
         ended, append = dispatcher.ended, engine.append
         set_job, mark = running_job.set, self._mark
+        timeline = dispatcher.timeline
+        outcome: Outcome[Any, Any]
+        number, item, started = 0, None, 0.0
         engine.called = False
         now = clock()
         while True:
+            drawn = False
             if engine.held:
                 job = None
-            elif (source := engine.source) is None or (job := source.draw(now)) is None:
+            elif (
+                (source := engine.drawn) is None
+                or dispatcher.waiting
+                or not dispatcher.is_plain
+                or dispatcher.running >= dispatcher.capacity
+                or now >= timeline.at
+                or (source.counts_unread and source.room() <= 0)
+            ):
                 job = next_job(now)
+            else:
+                # Looked up before it is called: Python 3.11 is slow to find that this is no method.
+                next_item = source.next_item
+                try:
+                    item = next_item()
+                except BaseException as caught:  # noqa: BLE001 - raised again unless it is the source's
+                    source.stopped(caught)
+                    continue
+                number = source.count
+                source.count = number + 1
+                if source.may_block:
+                    now = clock()
+                drawn = True
+                started = now
+                dispatcher.running += 1
+                job = Job(number, item, number, source.task, now, RUNNING, now)
             if ended:
                 engine.tell_ended()
             if job is None:
-                if not engine.refill() and not await self._idle():
-                    return False
-                now = clock()
-                continue
-            if not engine.called:
+                if engine.refill():
+                    now = clock()
+                    continue
+                set_job(None)
+                return None
+            if not engine.called and dispatcher.running < dispatcher.capacity:
                 engine.call_up()
             if engine.tops_up:
                 engine.refill()
@@ -171,12 +208,21 @@ class Carrier:
                 elif engine.isolates:
                     value = await run_in(copy_context(), callee.function(job.item))
                 else:
-                    value = await callee.function(job.item)
+                    function = callee.function
+                    value = await function(job.item)
             except BaseException as caught:  # noqa: BLE001 - every ending is an outcome
                 error = caught
             now = clock()
             if error is None and not self.is_spent and type(value) is not CoroutineType:
-                outcome: Outcome[Any, Any] = finish(job, value, None, now)  # type: ignore[assignment]  # ended
+                if drawn and dispatcher.is_plain:
+                    dispatcher.running -= 1
+                    dispatcher.done += 1
+                    outcome = Outcome(
+                        number, number, item, value, None, "done", 1, None, None, None,
+                        started, started, now, now - started, "concurrency",
+                    )  # fmt: skip
+                else:
+                    outcome = finish(job, value, None, now)  # type: ignore[assignment]  # it has ended
                 self.job = None
                 self.deadline = math.inf
                 if append is not None:
@@ -222,16 +268,12 @@ class Carrier:
                 "the handler returned a coroutine that nobody awaited: write `return await ...` in it"
             )  # fmt: skip
         is_cancellation = isinstance(error, engine.cancellation)
-        stopped = False
-        leaving = False
-        if is_cancellation:
-            # Ours if a scope around us was cancelled; else it comes from the handler's own doing.
-            stopped = not self.is_spent and anyio.current_effective_deadline() == -math.inf
-            if not stopped and not self.is_spent:
-                # It cancelled the very task that carries it: this one is spoilt, a new one comes.
-                leaving = engine.loop.is_being_cancelled()
-        elif type(error) is GeneratorExit and not engine.loop.is_running():
+        if type(error) is GeneratorExit and not engine.loop.is_running():
             raise error
+        # A cancellation is ours if a scope around us was cancelled; else it is the handler's own doing.
+        stopped = not self.is_spent and anyio.current_effective_deadline() == -math.inf
+        # Or it cancelled the very task that carries it: this one is spoilt, a new one comes.
+        leaving = stopped or (is_cancellation and not self.is_spent and engine.loop.is_being_cancelled())
         outcome_error = error
         if error is not None:
             if timed_out and self.is_spent:

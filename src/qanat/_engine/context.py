@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qanat._core.job import Job
     from qanat._engine.carrier import Carrier
 
-running_job: ContextVar[Job[Any]] = ContextVar("qanat_job")
+running_job: ContextVar[Job[Any] | None] = ContextVar("qanat_job", default=None)
 running_carrier: ContextVar[Carrier] = ContextVar("qanat_carrier")
 
 

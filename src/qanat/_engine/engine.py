@@ -24,6 +24,7 @@ from qanat._core.dispatcher import Dispatcher
 from qanat._core.events import RunEnded, RunStarted
 from qanat._engine.alarm import Alarm, AsyncioAlarm, TrioAlarm
 from qanat._engine.carrier import SLICE, Carrier
+from qanat._engine.intake import Intake
 from qanat._engine.loop import Spot, running_loop
 from qanat._engine.outside import Outside
 from qanat.errors import StartTimeoutError
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
     from qanat._engine.intake import Source
     from qanat._engine.threads import Call
 
+MOST_FAULTS = 10
+"""Errors of limits that are logged; a broken one would fill the log otherwise."""
+
 _log = logging.getLogger("qanat")
 
 
@@ -49,6 +53,7 @@ class Engine:
 
     Attributes:
         dispatcher: Who decides.
+        drawn: The source, if carriers may take items straight from it.
         append: Called with each outcome, if that is all there is to do; else `settle` is.
         held: True while nobody reads the outcomes: nothing is started.
         over: True once nothing more is started, as nothing is left to do or the engine was closed.
@@ -62,6 +67,7 @@ class Engine:
         "_group",
         "_on_failure",
         "_on_outcome",
+        "_on_release",
         "_over_calls",
         "_start_by",
         "_start_within",
@@ -72,6 +78,7 @@ class Engine:
         "cancellation",
         "carriers",
         "clock",
+        "drawn",
         "dispatcher",
         "epoch",
         "failure",
@@ -101,6 +108,7 @@ class Engine:
         append: Callable[[Outcome[Any, Any]], None] | None = None,
         on_outcome: Callable[[Job[Any], Outcome[Any, Any]], None] | None = None,
         on_failure: Callable[[Outcome[Any, Any]], None] | None = None,
+        on_release: Callable[[], object] | None = None,
         start_within: float | None = None,
         name: str = "qanat",
     ) -> None:
@@ -112,10 +120,11 @@ class Engine:
         self.append = append
         self.dispatcher = Dispatcher(
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
-            precision=clock.precision, observe=observe, notify=self.poke,
+            precision=clock.precision, observe=observe, notify=self.poke, on_fault=self._report_fault,
         )  # fmt: skip
         self._on_outcome = on_outcome
         self._on_failure = on_failure
+        self._on_release = on_release
         self._start_within = start_within
         self._start_by = math.inf
         self.loop = running_loop()
@@ -127,6 +136,7 @@ class Engine:
         self.called = False
         self.held = False
         self.tops_up = False
+        self.drawn: Intake | None = None
         self.over = False
         self.isolates = False
         self.failure: BaseException | None = None
@@ -168,6 +178,7 @@ class Engine:
         """Ask this source from now on; None is nobody."""
         self.source = source
         self.tops_up = source is not None and source.tops_up
+        self.drawn = source if isinstance(source, Intake) and source.draws else None
 
     def source_ended(self) -> None:
         """Hear that the source has no more items."""
@@ -183,6 +194,17 @@ class Engine:
             spot = self.loop.spot()
             self._over_calls.append(spot.wake)
             await spot.wait()
+
+    def when_failed(self, callback: Callable[[Outcome[Any, Any]], None]) -> None:
+        """Call a function, too, with the outcome of each job that fails for good."""
+        before = self._on_failure
+
+        def both(outcome: Outcome[Any, Any]) -> None:
+            callback(outcome)
+            if before is not None:
+                before(outcome)
+
+        self._on_failure = both
 
     def when_over(self, callback: Callable[[], object]) -> None:
         """Call a function once, when the engine is over."""
@@ -248,7 +270,7 @@ class Engine:
     def _start(self, function: Callable[..., Any]) -> None:
         """Start a task in the context of whoever opened the engine, not of whoever calls."""
         assert self._group is not None  # noqa: S101 - opened
-        self._context.copy().run(self._group.start_soon, function)
+        self._context.copy().run(self.loop.start, self._group, function)
 
     # --- carriers --------------------------------------------------------------------------
 
@@ -409,8 +431,6 @@ class Engine:
             job, value, error, now,
             wall=self.clock.wall(), cancelled=cancelled, holding=left_behind is not None,
         )  # fmt: skip
-        if dispatcher.faults:
-            self._report_faults()
         if outcome is not None:
             self.settle(job, outcome)
             return
@@ -424,6 +444,8 @@ class Engine:
     def _released(self, held: Job[Any], call: Call) -> None:
         """Give back what a call held that went on after its attempt was over."""
         self.dispatcher.release(held, call.value, call.error, self.now())
+        if self._on_release is not None:
+            self._on_release()
         self.called = False
         self.poke()
 
@@ -440,10 +462,7 @@ class Engine:
                 return True
         return False
 
-    def _report_faults(self) -> None:
-        faults = self.dispatcher.faults
-        for fault in faults:
-            self._faults_logged += 1
-            if self._faults_logged <= 10:
-                _log.error("a limit raised in give_back; the job's outcome stands", exc_info=fault)
-        faults.clear()
+    def _report_fault(self, fault: Exception) -> None:
+        self._faults_logged += 1
+        if self._faults_logged <= MOST_FAULTS:
+            _log.error("a limit raised in give_back; the job's outcome stands", exc_info=fault)

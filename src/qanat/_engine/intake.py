@@ -39,15 +39,6 @@ def _ended() -> Any:
     raise StopIteration
 
 
-def _raisable(error: BaseException) -> BaseException:
-    """Return what a source raised so that it can be raised to the caller, who was not cancelled."""
-    if not isinstance(error, CancelledError):
-        return error
-    problem = RuntimeError("the source of items awaited something that was cancelled elsewhere")
-    problem.__cause__ = error
-    return problem
-
-
 class Source(Protocol):
     """Where an engine's jobs come from, as the carriers see it.
 
@@ -61,10 +52,6 @@ class Source(Protocol):
     needs_task: bool
     tops_up: bool
 
-    def draw(self, now: float) -> Job[Any] | None:
-        """Start a new job at once; None if that cannot be."""
-        ...
-
     def pull(self) -> bool:
         """Offer some jobs if there is room; False if nothing came of it."""
         ...
@@ -76,6 +63,30 @@ class Source(Protocol):
     def close(self) -> None:
         """Stop reading."""
         ...
+
+
+def checked_lane(lane: Hashable) -> Hashable:
+    """Return a lane's key.
+
+    Raises:
+        TypeError: If it cannot be one.
+    """
+    try:
+        hash(lane)
+    except TypeError:
+        raise TypeError(f"lane must be hashable, got {lane!r}") from None
+    return lane
+
+
+def checked_id(id: object) -> int | str:
+    """Return a job's id.
+
+    Raises:
+        TypeError: If it cannot be one.
+    """
+    if isinstance(id, bool) or not isinstance(id, (int, str)):
+        raise TypeError(f"id must be an int or a str, got {id!r}")
+    return id
 
 
 class Callbacks:
@@ -101,19 +112,14 @@ class Callbacks:
     def fill(self, job: Job[Any]) -> None:
         """Set what the functions say of a job's item; what they raise is raised."""
         if self.lane is not None:
-            lane = self.lane(job.item)
-            hash(lane)
-            job.lane = lane
+            job.lane = checked_lane(self.lane(job.item))
         if self.priority is not None:
             priority = cast("object", self.priority(job.item))
             if isinstance(priority, bool) or not isinstance(priority, (int, float)) or isnan(priority):
                 raise TypeError(f"priority must give a number, got {priority!r}")
             job.priority = priority
         if self.id is not None:
-            given = cast("object", self.id(job.item))
-            if isinstance(given, bool) or not isinstance(given, (int, str)):
-                raise TypeError(f"id must give an int or a str, got {given!r}")
-            job.id = given
+            job.id = checked_id(self.id(job.item))
 
 
 class Intake:
@@ -125,6 +131,11 @@ class Intake:
         count: How many items were read.
         error: What the source raised, if it did; the items before it count.
         tops_up: Whether the buffer is kept full, because an order or lanes choose among what is in.
+        draws: Whether an item may be started at once, as nothing chooses among those that were read.
+        may_block: Whether reading an item may take so long that the clock has to be read again.
+        counts_unread: Whether outcomes that are not read take up room.
+        task: What the jobs share.
+        next_item: Returns the next item of a source that is not awaited.
     """
 
     def __init__(
@@ -150,11 +161,13 @@ class Intake:
             unread: How many outcomes are not read.
         """
         self._engine = engine
-        self._task = task
+        self.task = task
         self._callbacks = callbacks
         self._buffer = buffer
         self._unread = unread
         self._chunk = 1
+        # So little room that filling it up can wait: the buffer stays 15/16 full at least.
+        self._least_room = min(buffer // 16, CHUNK)
         self._reading = False
         self.count = 0
         self.error: BaseException | None = None
@@ -167,11 +180,10 @@ class Intake:
         self.tops_up = self.is_async or (chooses and not self._whole)
         self.needs_task = self.is_async or self._whole
         self._room_spot: Spot | None = None
-        self._dispatcher = engine.dispatcher
-        self._may_block = type(self._iterator) not in QUICK_ITERATORS
-        self._draws = not (self.is_async or chooses or callbacks)
-        self._counts_unread = unread is not nothing_unread
-        self._next: Callable[[], Any] = getattr(self._iterator, "__next__", _ended)
+        self.may_block = type(self._iterator) not in QUICK_ITERATORS
+        self.draws = not (self.is_async or chooses or callbacks)
+        self.counts_unread = unread is not nothing_unread
+        self.next_item: Callable[[], Any] = getattr(self._iterator, "__next__", _ended)
 
     def pull(self) -> bool:
         """Read and offer some items if there is room; False if nothing came of it."""
@@ -182,8 +194,8 @@ class Intake:
             return False
         if (dispatcher.waiting and not self.tops_up) or self._reading:
             return False
-        room = self._room()
-        if room <= 0 or (self.tops_up and room < min(self._buffer, CHUNK) and dispatcher.waiting):
+        room = self.room()
+        if room <= 0 or (self.tops_up and room < self._least_room and dispatcher.waiting):
             return False
         begun = engine.now()
         chunk = room if self.tops_up else min(room, self._chunk)
@@ -196,52 +208,36 @@ class Intake:
             self._end()
         return True
 
-    def draw(self, now: float) -> Job[Any] | None:
-        """Read one item and start its job at once; None if that cannot be, or the source has ended.
+    def stopped(self, error: BaseException) -> None:
+        """Hear what the source raised instead of giving an item: its end, or an error of its own."""
+        if not isinstance(error, StopIteration):
+            self._fail(error)
+        self._end()
 
-        Where nothing waits and nothing has to be chosen, this spares the job its way through the
-        dispatcher (0.3 us), and reads no item before a slot is free for it.
-        """
-        dispatcher = self._dispatcher
-        if (
-            dispatcher.waiting
-            or not (dispatcher.is_plain and self._draws)
-            or dispatcher.running >= dispatcher.capacity
-            or now >= dispatcher.timeline.at
-            or self._reading
-            or (self._counts_unread and self._room() <= 0)
-        ):
-            return None
-        number = self.count
-        self._reading = True
-        try:
-            item = self._next()
-        except StopIteration:
-            self._end()
-            return None
-        except (Exception, CancelledError) as error:  # noqa: BLE001 - the user's code may raise anything
-            self.error = _raisable(error)
-            self._end()
-            return None
-        finally:
-            self._reading = False
-        self.count = number + 1
-        dispatcher.running += 1
-        if self._may_block:
-            now = self._engine.now()
-        return Job(number, item, number, self._task, now, RUNNING, now)
+    def _fail(self, error: BaseException) -> None:
+        """Keep what the source raised; an interrupt stops the run at once."""
+        if isinstance(error, Exception):
+            self.error = error
+        elif isinstance(error, CancelledError):
+            # The caller was not cancelled, and must not believe so.
+            self.error = RuntimeError("the source of items awaited something that was cancelled elsewhere")
+            self.error.__cause__ = error
+        else:
+            self._engine.cancel(error)
 
-    def _room(self) -> int:
+    def room(self) -> int:
+        """Return how many more items may be read now."""
         dispatcher = self._engine.dispatcher
         return self._buffer - dispatcher.waiting - dispatcher.scheduled - self._unread()
 
     def _read(self, chunk: int) -> int:
         """Read up to so many items; fewer mean that the source has ended."""
         dispatcher = self._engine.dispatcher
-        task, now = self._task, self._engine.now()
+        task, now = self.task, self._engine.now()
         first = number = self.count
         jobs: list[Job[Any]] = []
         add = jobs.append
+        problem: BaseException | None = None
         self._reading = True
         try:
             if self._callbacks:
@@ -252,18 +248,19 @@ class Intake:
                 for item in islice(self._iterator, chunk):
                     add(Job(number, item, number, task, now, WAITING))
                     number += 1
-        except (Exception, CancelledError) as error:  # noqa: BLE001 - the user's code may raise anything
-            self.error = _raisable(error)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            problem = error
+        self._reading = False
+        self.count = number
+        if jobs:
+            dispatcher.offer_all(jobs, now)
+        if problem is not None:
+            self._fail(problem)
             return -1
-        finally:
-            self._reading = False
-            self.count = number
-            if jobs:
-                dispatcher.offer_all(jobs, now)
         return number - first
 
     def _offer(self, item: Any, number: int, now: float) -> None:
-        job = Job(number, item, number, self._task)
+        job = Job(number, item, number, self.task)
         try:
             self._callbacks.fill(job)
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything
@@ -296,7 +293,7 @@ class Intake:
         iterator = self._iterator
         try:
             while not self._is_closed:
-                while self._room() <= 0:
+                while self.room() <= 0:
                     spot = self._room_spot = engine.loop.spot()
                     await spot.wait()
                 try:
@@ -306,10 +303,12 @@ class Intake:
                 self._offer(item, self.count, engine.now())
                 self.count += 1
                 engine.offered()
-        except (Exception, CancelledError) as error:
-            if isinstance(error, CancelledError) and anyio.current_effective_deadline() == -math.inf:
+        except BaseException as error:
+            if isinstance(error, GeneratorExit) or (
+                isinstance(error, engine.cancellation) and anyio.current_effective_deadline() == -math.inf
+            ):
                 raise
-            self.error = _raisable(error)
+            self._fail(error)
         finally:
             closing = getattr(iterator, "aclose", None)
             if closing is not None:
@@ -317,7 +316,7 @@ class Intake:
 
     def _let_read(self) -> None:
         spot = self._room_spot
-        if spot is not None and self._room() > 0:
+        if spot is not None and self.room() > 0:
             self._room_spot = None
             spot.wake()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     import trio
+    from anyio.abc import TaskGroup
 
 
 class Spot(Protocol):
@@ -71,6 +72,10 @@ class Loop(Protocol):
 
     def is_running(self) -> bool:
         """Whether the loop runs; it does not when it closes what was left in it."""
+        ...
+
+    def start(self, group: TaskGroup, function: Callable[[], Awaitable[None]]) -> None:
+        """Start a task in a group, from a task or from a callback of the loop."""
         ...
 
     def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
@@ -140,6 +145,20 @@ class AsyncioLoop:
     def is_running(self) -> bool:
         """Whether the loop runs."""
         return self._loop.is_running()
+
+    def start(self, group: TaskGroup, function: Callable[[], Awaitable[None]]) -> None:
+        """Start a task in a group, from a task or from a callback of the loop."""
+        sniffio = sys.modules.get("sniffio")
+        if sniffio is None:
+            group.start_soon(function)
+            return
+        # In a callback no task runs, by which AnyIO would know that this is asyncio: it has to be told.
+        local = sniffio.thread_local
+        before, local.name = local.name, "asyncio"
+        try:
+            group.start_soon(function)
+        finally:
+            local.name = before
 
     def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """Return the function as it is: asyncio raises Ctrl-C in nobody's task."""
@@ -222,6 +241,10 @@ class TrioLoop:
         """Whether the loop runs."""
         running: bool = self._trio.lowlevel.in_trio_run()
         return running
+
+    def start(self, group: TaskGroup, function: Callable[[], Awaitable[None]]) -> None:
+        """Start a task in a group."""
+        group.start_soon(function)
 
     def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         """Return the function with KeyboardInterrupt protection."""

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from qanat._core.reason import Reason
 
+if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
-    from qanat._core.reason import Reason
     from qanat._engine.engine import Engine
 
 MOST_TYPES = 20
 """Types of errors that are told apart; what comes after counts as others."""
+
+
+class ErrorGroup(msgspec.Struct, frozen=True):
+    """The failures of one type.
+
+    Attributes:
+        name: The type's name.
+        count: How many jobs failed with it.
+        sample: The first one's message.
+        id: The first one's job.
+    """
+
+    name: str
+    count: int
+    sample: str
+    id: int | str
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -31,6 +47,8 @@ class Figures(msgspec.Struct, frozen=True):
         scheduled: How many wait for a time of their own: most for a retry.
         reason: Why nothing more starts; None if nothing waits.
         waits: Seconds waited by cause, all jobs together.
+        errors: The failures by type, the most frequent first.
+        other_errors: How many failures were of further types.
     """
 
     at: float
@@ -45,6 +63,8 @@ class Figures(msgspec.Struct, frozen=True):
     scheduled: int
     reason: Reason | None
     waits: Mapping[str, float]
+    errors: tuple[ErrorGroup, ...] = ()
+    other_errors: int = 0
 
     @property
     def ended(self) -> int:
@@ -57,7 +77,7 @@ class Figures(msgspec.Struct, frozen=True):
         return None if self.total is None else max(0, self.total - self.ended)
 
 
-def figures_of(engine: Engine, begun: float, total: int | None) -> Figures:
+def figures_of(engine: Engine, begun: float, total: int | None, tally: ErrorTally) -> Figures:
     """Take the figures of an engine; to be called in its loop's thread."""
     dispatcher = engine.dispatcher
     now = engine.now()
@@ -71,27 +91,8 @@ def figures_of(engine: Engine, begun: float, total: int | None) -> Figures:
         done=dispatcher.done, failed=dispatcher.failed, cancelled=dispatcher.cancelled,
         retried=dispatcher.retried, running=dispatcher.running, waiting=waiting,
         scheduled=dispatcher.scheduled, reason=dispatcher.why(), waits=dispatcher.waits,
+        errors=tally.groups(), other_errors=tally.others,
     )  # fmt: skip
-
-
-class ErrorGroup:
-    """The failures of one type.
-
-    Attributes:
-        name: The type's name.
-        count: How many jobs failed with it.
-        sample: The first one's message.
-        id: The first one's job.
-    """
-
-    __slots__ = ("count", "id", "name", "sample")
-
-    def __init__(self, name: str, sample: str, id: int | str) -> None:
-        """Begin with the first one."""
-        self.name = name
-        self.count = 1
-        self.sample = sample
-        self.id = id
 
 
 class ErrorTally:
@@ -99,27 +100,29 @@ class ErrorTally:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._groups: dict[str, ErrorGroup] = {}
+        self._counts: dict[str, int] = {}
+        self._samples: dict[str, tuple[str, int | str]] = {}
         self.others = 0
 
     def add(self, outcome: Outcome[Any, Any]) -> None:
         """Count a job that failed for good."""
         name = type(outcome.error).__name__
-        group = self._groups.get(name)
-        if group is not None:
-            group.count += 1
-        elif len(self._groups) < MOST_TYPES:
-            self._groups[name] = ErrorGroup(name, _first_words(outcome.error), outcome.id)
+        if name in self._counts:
+            self._counts[name] += 1
+        elif len(self._counts) < MOST_TYPES:
+            self._counts[name] = 1
+            self._samples[name] = (_first_words(outcome.error), outcome.id)
         else:
             self.others += 1
 
-    def groups(self) -> list[ErrorGroup]:
+    def groups(self) -> tuple[ErrorGroup, ...]:
         """Return the types, the most frequent first."""
-        return sorted(self._groups.values(), key=lambda group: -group.count)
+        counts = sorted(self._counts.items(), key=lambda each: -each[1])
+        return tuple(ErrorGroup(name, count, *self._samples[name]) for name, count in counts)
 
 
 def _first_words(error: object) -> str:
     try:
         return str(error)[:500]
-    except Exception as problem:
+    except Exception as problem:  # noqa: BLE001 - the user's code may raise anything
         return f"<its str raised {type(problem).__name__}>"

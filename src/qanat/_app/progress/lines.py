@@ -9,7 +9,7 @@ from qanat._app.progress.words import count_words, error_lines, pace_words, stat
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanat._app.progress.figures import ErrorTally, Figures
+    from qanat._app.progress.figures import Figures
 
 EVERY: Final = 10.0
 """Seconds between two lines in the first ten minutes; a shorter run is quiet until its end."""
@@ -28,16 +28,14 @@ class LineView:
         self._title = title
         self._next = EVERY
 
-    def show(
-        self, figures: Figures, rate: float | None, left: float | None, tally: ErrorTally, note: str | None
-    ) -> None:
+    def show(self, figures: Figures, rate: float | None, left: float | None, note: str | None) -> None:
         """Write a line if it is time for one."""
         if figures.seconds < self._next:
             return
         while self._next <= figures.seconds:
             self._next += EVERY if self._next < 600.0 else LATER
         words = [count_words(figures), pace_words(rate, left), state_words(figures), note or ""]
-        words += error_lines(tally, 1)
+        words += error_lines(figures, 1)
         self.say("; ".join(word for word in words if word))
 
     def say(self, text: str) -> None:
@@ -45,7 +43,7 @@ class LineView:
         self._stream.write(f"{self._title}: {text}\n" if self._title else f"{text}\n")
         self._stream.flush()
 
-    def close(self, lines: Sequence[str], _figures: Figures | None, _tally: ErrorTally) -> None:
+    def close(self, lines: Sequence[str], figures: Figures | None) -> None:
         """Write what is to be said at the end."""
         if lines:
             self._stream.write("".join(f"{line}\n" for line in lines))
@@ -55,7 +53,5 @@ class LineView:
 class NoView(LineView):
     """Write nothing but what is said, and the end."""
 
-    def show(
-        self, figures: Figures, rate: float | None, left: float | None, tally: ErrorTally, note: str | None
-    ) -> None:
+    def show(self, figures: Figures, rate: float | None, left: float | None, note: str | None) -> None:
         """Show nothing."""

@@ -17,7 +17,7 @@ from qanat._app.progress.words import clock_words, count_words, error_lines, pac
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanat._app.progress.figures import ErrorTally, Figures
+    from qanat._app.progress.figures import Figures
 
 MOST_ERRORS: Final = 6
 """Lines of errors."""
@@ -53,21 +53,19 @@ class LiveView:
         self._logs = logs_follow()
         self._begun = False
 
-    def show(
-        self, figures: Figures, rate: float | None, left: float | None, tally: ErrorTally, note: str | None
-    ) -> None:
+    def show(self, figures: Figures, rate: float | None, left: float | None, note: str | None) -> None:
         """Draw the figures."""
         if not self._begun:
             self._begun = True
             self._live.start()
             self._logs.__enter__()
-        self._live.update(self._drawn(figures, rate, left, tally, note), refresh=True)
+        self._live.update(self._drawn(figures, rate, left, note), refresh=True)
 
     def say(self, text: str) -> None:
         """Print a text that is safe to show above the figures."""
         self._console.print(Text(text))
 
-    def close(self, lines: Sequence[str], _figures: Figures | None, _tally: ErrorTally) -> None:
+    def close(self, lines: Sequence[str], figures: Figures | None) -> None:
         """Take the figures away and say what is to be said at the end."""
         if self._begun:
             self._begun = False
@@ -77,7 +75,7 @@ class LiveView:
             self._console.print(Text(line))
 
     def _drawn(
-        self, figures: Figures, rate: float | None, left: float | None, tally: ErrorTally, note: str | None
+        self, figures: Figures, rate: float | None, left: float | None, note: str | None
     ) -> RenderableType:
         head = Table.grid(expand=True)
         head.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
@@ -90,7 +88,7 @@ class LiveView:
         rows.append(_line(state_words(figures)))
         if note:
             rows.append(_line(note, "yellow"))
-        rows += [_line(f"  {line}", "red") for line in error_lines(tally, MOST_ERRORS)]
+        rows += [_line(f"  {line}", "red") for line in error_lines(figures, MOST_ERRORS)]
         # What matters most comes last to go when the terminal is low.
         return _Fitted(rows)
 
@@ -123,5 +121,3 @@ class _Fitted:
 
 def _line(text: str, style: str = "") -> Text:
     return Text(text, style=style, no_wrap=True, overflow="ellipsis")
-
-

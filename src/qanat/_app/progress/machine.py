@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanat._app.progress.figures import ErrorTally, Figures
+    from qanat._app.progress.figures import Figures
 
 
 class MachineView:
@@ -20,9 +20,7 @@ class MachineView:
         """Write nothing yet."""
         self._stream = stream
 
-    def show(
-        self, figures: Figures, rate: float | None, left: float | None, tally: ErrorTally, note: str | None
-    ) -> None:
+    def show(self, figures: Figures, rate: float | None, left: float | None, note: str | None) -> None:
         """Write the figures."""
         reason = figures.reason
         why = None
@@ -41,16 +39,18 @@ class MachineView:
         """Write a text."""
         self._write("note", text=text)
 
-    def close(self, _lines: Sequence[str], figures: Figures | None, tally: ErrorTally) -> None:
+    def close(self, lines: Sequence[str], figures: Figures | None) -> None:
         """Write the summary."""
         if figures is None:
             return
         errors = [
             {"type": group.name, "count": group.count, "sample": group.sample, "id": group.id}
-            for group in tally.groups()
+            for group in figures.errors
         ]
         waits = {cause: round(seconds, 3) for cause, seconds in figures.waits.items()}
-        self._write("summary", **_counts(figures), waits=waits, errors=errors, other_errors=tally.others)
+        self._write(
+            "summary", **_counts(figures), waits=waits, errors=errors, other_errors=figures.other_errors
+        )
 
     def _write(self, event: str, **facts: Any) -> None:
         self._stream.write(json.dumps({"event": event, **facts}) + "\n")

@@ -35,14 +35,15 @@ class RateMeter:
 
     def rate(self, count: int, now: float) -> float | None:
         """Return how many end in a second; None as long as nothing can be said."""
-        then, before = self._counts[0]
+        then, noted = self._counts[0]
+        before = float(noted)
         if now <= then or count <= 0:
             return None
         # Between two counts the window's true edge lies a share of the way.
         if now - then > WINDOW and len(self._counts) > 1:
             later, after = self._counts[1]
             share = (now - WINDOW - then) / (later - then)
-            then, before = now - WINDOW, before + (after - before) * share  # type: ignore[assignment]
+            then, before = now - WINDOW, before + (after - before) * share
         return (count - before) / (now - then)
 
 

@@ -2,16 +2,14 @@
 
     progress = Progress("app:fetch", shown=rules.progress, total=len_or_none)
     engine = make_engine(rules, ..., on_failure=progress.failed)     # or call it from yours
-    with progress.watch(engine):                                     # around the whole run,
-        async with hosted(engine):                                   # its end included
-            ...
-    progress.finish()                                                # says how it went
+    async with progress.shown(engine), hosted(engine):               # outside: the end is shown, too
+        ...
 
 Nothing is done for a job that ends well. A few times a second the thread asks the loop to take the
 figures, about 10 us, and draws them, some milliseconds, on its own time. So the view costs the jobs
 next to nothing, goes on while the run waits for its threads to end, and says so when a handler
-keeps the loop from answering. `watch` is a plain context manager, before or inside of the loop's
-first call; it makes no task, so it never turns an error into a group.
+keeps the loop from answering. There is no task, so no error is ever turned into a group. `shown` is
+`watch`, a plain context manager, with `finish` after it, for callers that have nothing to add.
 
 Where nothing is to be shown (`shown` is False, or None and standard error is no terminal) there is
 no thread, and `failed` only counts.
@@ -22,8 +20,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from msgspec import structs
 
 from qanat._app.progress.figures import ErrorTally, Figures, figures_of
 from qanat._app.progress.lines import LineView, NoView
@@ -32,7 +32,7 @@ from qanat._app.progress.rates import RateMeter, seconds_left
 from qanat._app.progress.words import summary_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 
     from qanat._core.outcome import Outcome
     from qanat._engine.engine import Engine
@@ -48,9 +48,7 @@ class View(Protocol):
 
     interval: float
 
-    def show(
-        self, figures: Figures, rate: float | None, left: float | None, tally: ErrorTally, note: str | None
-    ) -> None:
+    def show(self, figures: Figures, rate: float | None, left: float | None, note: str | None) -> None:
         """Show the figures of this moment."""
         ...
 
@@ -58,7 +56,7 @@ class View(Protocol):
         """Show a text that is safe to show."""
         ...
 
-    def close(self, lines: Sequence[str], figures: Figures | None, tally: ErrorTally) -> None:
+    def close(self, lines: Sequence[str], figures: Figures | None) -> None:
         """Show how it ended; no lines: only stop to show."""
         ...
 
@@ -68,7 +66,7 @@ class Progress:
 
     Args:
         title: What the run is called.
-        shown: Whether to show anything; None: if the stream is a terminal.
+        shown: Whether to show anything; None: if the stream is a terminal or programs read it.
         total: How many jobs there will be, or a function that says it once it is known.
         machine: Write JSON lines for programs.
         stream: Where to; None is standard error as it is now.
@@ -85,7 +83,7 @@ class Progress:
     ) -> None:
         """Show nothing yet."""
         self._stream = sys.stderr if stream is None else stream
-        self.is_shown = is_terminal(self._stream) if shown is None else shown
+        self.is_shown = machine or is_terminal(self._stream) if shown is None else shown
         self._total = total if callable(total) else lambda: total
         self._view: View | None = choose_view(self._stream, title, shown=self.is_shown, machine=machine)
         self.tally = ErrorTally()
@@ -119,12 +117,21 @@ class Progress:
         try:
             yield
         finally:
-            self.last = figures_of(engine, self._begun, self._total())
+            self.last = figures_of(engine, self._begun, self._total(), self.tally)
             self._ended.set()
             if thread is not None:
                 thread.join(PATIENCE)
                 if thread.is_alive():
                     self._view = None  # and without a last word, which nobody could read
+
+    @asynccontextmanager
+    async def shown(self, engine: Engine) -> AsyncGenerator[None]:
+        """Show how an engine fares while the block lasts, and at its end say how it went."""
+        try:
+            with self.watch(engine):
+                yield
+        finally:
+            self.finish()
 
     def finish(self, *more: str, summary: bool | None = None) -> None:
         """Take the figures away, and say how it went if it was shown.
@@ -135,8 +142,8 @@ class Progress:
         """
         figures = self.last
         said = self.is_shown if summary is None else summary
-        lines = summary_lines(figures, self.tally) if said and figures is not None else []
-        self._try(lambda view: view.close([*lines, *more], figures if said else None, self.tally))
+        lines = summary_lines(figures) if said and figures is not None else []
+        self._try(lambda view: view.close([*lines, *more], figures if said else None))
 
     # --- in the view's thread --------------------------------------------------------------
 
@@ -147,21 +154,22 @@ class Progress:
         assert engine is not None  # noqa: S101 - watching
         while True:
             self._ask(engine)
-            if self._ended.wait(view.interval):
+            if self._ended.wait(view.interval) or self._view is None:
                 return
-            figures = self.last
-            if figures is None:
-                continue
-            late = engine.now() - figures.at
-            note = f"the event loop has been blocked for {late:.0f} s" if late >= BLOCKED + view.interval else None
-            now = engine.now()
-            meter.note(figures.ended, now)
-            rate = meter.rate(figures.ended, now)
-            left = seconds_left(rate, figures.left)
-            words = self.note() or note
-            self._try(lambda view: view.show(figures, rate, left, self.tally, words))
-            if self._view is None:
-                return
+            if self.last is not None:
+                self._show(self.last, meter, engine.now())
+
+    def _show(self, figures: Figures, meter: RateMeter, now: float) -> None:
+        """Show figures that the loop took."""
+        meter.note(figures.ended, now)
+        rate = meter.rate(figures.ended, now)
+        left = seconds_left(rate, figures.left)
+        notes = [self.note() or ""]
+        if now - figures.at >= BLOCKED:
+            notes.append(f"the event loop has been blocked for {now - figures.at:.0f} s")
+            figures = structs.replace(figures, seconds=now - self._begun)
+        note = "; ".join(filter(None, notes)) or None
+        self._try(lambda view: view.show(figures, rate, left, note))
 
     def _ask(self, engine: Engine) -> None:
         """Let the loop take the figures, unless it has not even done so the last time."""
@@ -174,7 +182,7 @@ class Progress:
 
     def _take(self) -> None:
         assert self._engine is not None  # noqa: S101 - watching
-        self.last = figures_of(self._engine, self._begun, self._total())
+        self.last = figures_of(self._engine, self._begun, self._total(), self.tally)
         self._asked = False
 
     def _try(self, act: Callable[[View], object]) -> None:
@@ -198,7 +206,8 @@ def choose_view(stream: TextIO | None, title: str, *, shown: bool, machine: bool
     if not shown:
         return NoView(stream, "")
     # Redrawing in place takes escapes, which NO_COLOR and a dumb terminal do not want.
-    if is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in {"dumb", "unknown"}:
+    poor = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in {"dumb", "unknown"}
+    if is_terminal(stream) and not poor:
         try:
             from qanat._app.progress.live import LiveView
         except ImportError:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Final
 from qanat._app.text import safe_text
 
 if TYPE_CHECKING:
-    from qanat._app.progress.figures import ErrorTally, Figures
+    from qanat._app.progress.figures import Figures
     from qanat._core.reason import Reason
 
+WORTH: Final = 0.01
+"""Seconds of waiting of a job, on average, from which on the causes are worth telling."""
 SOON: Final = 1.0
 """Seconds of waiting that are not worth a number."""
 
@@ -93,33 +95,32 @@ def reason_words(reason: Reason, now: float) -> str:
     return words
 
 
-def error_lines(tally: ErrorTally, most: int) -> list[str]:
+def error_lines(figures: Figures, most: int) -> list[str]:
     """Say which errors there were, a line for each type, so many lines at most."""
-    groups = tally.groups()
-    if len(groups) + bool(tally.others) > most:
-        most -= 1
+    groups = figures.errors
+    if len(groups) + bool(figures.other_errors) > most > 1:
+        most -= 1  # the last line is for the others
     lines = [
-        f"{group.count:,} x {safe_text(group.name, 60)}: {safe_text(group.sample, 200)}"
+        f"{group.count:,} x {safe_text(group.name, 60)}: {safe_text(group.sample, 120)}"
         f" (job {safe_text(group.id, 60)})"
         for group in groups[:most]
     ]
-    others = tally.others + sum(group.count for group in groups[most:])
-    if others and most >= 0:
-        lines.append(f"{others:,} x other errors")
-    return lines
+    others = figures.other_errors + sum(group.count for group in groups[most:])
+    return [*lines, f"{others:,} x other errors"] if others else lines
 
 
-def summary_lines(figures: Figures, tally: ErrorTally) -> list[str]:
+def summary_lines(figures: Figures) -> list[str]:
     """Say how a run ended, in a few lines."""
     speed = figures.ended / figures.seconds if figures.seconds > 0.0 else 0.0
     pace = f", {rate_words(speed)}" if speed > 0.0 else ""
     lines = [f"{count_words(figures)} in {_seconds_words(figures.seconds)}{pace}"]
-    lines += [f"  {line}" for line in error_lines(tally, 10)]
+    lines += [f"  {line}" for line in error_lines(figures, 10)]
     waited = sum(figures.waits.values())
-    if waited >= 1.0:
+    if waited >= WORTH * figures.ended > 0.0:
         parts = sorted(figures.waits.items(), key=lambda part: -part[1])
-        shares = ", ".join(f"{seconds / waited:.0%} {cause}" for cause, seconds in parts if seconds >= waited / 200.0)
-        lines.append(f"jobs waited {waited / max(1, figures.ended):,.2f} s on average: {shares}")
+        worth = [(cause, seconds) for cause, seconds in parts if seconds >= waited / 200.0]
+        shares = ", ".join(f"{seconds / waited:.0%} {cause}" for cause, seconds in worth)
+        lines.append(f"jobs waited {waited / figures.ended:,.2f} s on average: {shares}")
     return lines
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qanat._core.dispatcher import ledger
 from qanat._core.job import History
 from qanat._core.outcome import Outcome
 
 if TYPE_CHECKING:
-    from qanat._core.dispatcher.node import Node
     from qanat._core.job import Job
     from qanat._core.outcome import State
 
@@ -19,10 +17,10 @@ LEAST = 1e-9
 
 def make_outcome(
     job: Job[Any], value: Any, error: BaseException | None, state: State, now: float, ran: float,
-    started_at: float | None,
+    started_at: float | None, attempts: int,
 ) -> Outcome[Any, Any]:  # fmt: skip
     """Return the outcome of a job, with its waits by cause."""
-    # Without a mark it arrived in the lone lane, where only slots are waited for.
+    # Without a mark it started in the lone lane, or arrived there: only slots are waited for.
     rest_for = "concurrency" if job._mark is None else "turn"
     lost: dict[str, float] | str = rest_for
     history = job._history
@@ -31,7 +29,6 @@ def make_outcome(
         rest = (now - job.offered_at - ran) - sum(lost.values())
         if rest > LEAST:
             lost[rest_for] = lost.get(rest_for, 0.0) + rest
-    attempts = 0 if started_at is None else job.attempt
     return Outcome(
         job.id, job.index, job.item, value, error, state, attempts, job.lane, job.metadata,
         job.parent, job.offered_at, started_at, now, ran, lost,
@@ -43,15 +40,12 @@ def add_waits(job: Job[Any], waits: dict[str, float]) -> None:
     if waits:
         history = job._history
         if history is None:
-            history = job._history = History()
+            history = job._history = History(entered_at=job.offered_at)
         for cause, seconds in waits.items():
-            history.waits[cause] = history.waits.get(cause, 0.0) + seconds
+            if seconds > 0.0:
+                history.waits[cause] = history.waits.get(cause, 0.0) + seconds
 
 
-def note_start(job: Job[Any], lane: Node, now: float) -> None:
-    """Keep what a job waited for until it started, and when it first did."""
-    if job._mark is not None:
-        add_waits(job, ledger.waited_for(job, lane))
-    history = job._history
-    if history is not None and history.first_started_at is None:
-        history.first_started_at = now
+def entered_at(job: Job[Any]) -> float:
+    """Return when a waiting job came into its lane, this time."""
+    return job.offered_at if job._history is None else job._history.entered_at

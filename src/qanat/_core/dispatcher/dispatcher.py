@@ -9,11 +9,12 @@ parks: a lane's own limit parks the lane and the turn passes on; a task's or the
 node and the turns below it stay, so nobody overtakes there.
 
 **The lone lane.** With one task, no lanes and no limit but a number of slots there is nothing to
-decide, and `_lone` is that one lane: its jobs bypass turns, gates and accounts (0.4 us a job less).
-Whatever makes it untrue (a second task, a lane, a valve, a pause, an observer) calls `_set_lone`,
-which moves between the two ways of running; everything else must work in both.
+decide, and `_lone` is that one lane; see `lone_lane`.
 
-This class is the facade. The tree, the gates, throttling, the accounts and the explanations are
+Each call first catches up: what fell due since the last one happens at its own time, so that it
+makes no difference to order and accounts whether anybody asked in between.
+
+This class is the facade. The tree, the gates, throttling, the accounts, starting and ending are
 parts of their own, and none of them knows the driver.
 """
 
@@ -22,17 +23,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from qanat._core.dispatcher import ledger
-from qanat._core.dispatcher.account import add_waits, make_outcome, note_start
-from qanat._core.dispatcher.explain import reason_of, why_all, why_job
+from qanat._core.dispatcher import ending, ledger
+from qanat._core.dispatcher.account import add_waits
+from qanat._core.dispatcher.explain import why_all, why_job
 from qanat._core.dispatcher.gate import Gate, Gates
+from qanat._core.dispatcher.lone_lane import Unmarked, set_lone
+from qanat._core.dispatcher.parking import head_changed, park_if_full
+from qanat._core.dispatcher.starting import next_by_turns, start_noted
 from qanat._core.dispatcher.throttling import Throttling
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
-from qanat._core.dispatcher.valve import Valve
-from qanat._core.events import Event, JobEnded, JobParked, JobRetried, JobStarted
-from qanat._core.job import ENDED, NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
-from qanat._core.limit import Refused
+from qanat._core.job import NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
 from qanat._core.orders.fifo import Fifo
 from qanat._core.outcome import Outcome
 from qanat._core.verdict import Verdict, judge
@@ -42,12 +43,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from qanat._core.dispatcher.node import Node
+    from qanat._core.events import Event
     from qanat._core.limit import Limit
     from qanat._core.order import Order
-    from qanat._core.outcome import State
     from qanat._core.ports import Random
-    from qanat._core.reason import Reason
+    from qanat._core.reason import Cause, Reason
     from qanat._core.retry import Retry
+
+
+def _ignore(_error: Exception) -> None:
+    """Let a fault pass."""
 
 
 def _no_lone_lane() -> Job[Any]:
@@ -68,10 +73,10 @@ class Dispatcher:
         retried: How many attempts were followed by another.
         closed: Whether no more jobs arrive.
         ended: Jobs that ended without running, with their outcomes; to be emptied after every call.
-        faults: Errors that limits raised where nobody waited for an answer.
         now: The latest time that was handed in; it never runs backwards.
         is_plain: Whether a new job starts at once when nothing waits, a slot is free and nothing is
-            due: then a driver may count it in `running` and skip the asking.
+            due, and leaves nothing behind when it is done: then a driver may count such jobs in
+            `running` and `done` itself and skip the asking. Any other ending goes through `finish`.
         is_paused: Whether it was paused.
         timeline: What is due, and when.
         tree: The nodes.
@@ -79,9 +84,9 @@ class Dispatcher:
     """
 
     __slots__ = (
-        "_lone", "_lone_waited", "_lost", "_observe", "_rng", "_take_lone", "_throttling", "cancelled",
-        "capacity", "closed", "done", "ended", "failed", "faults", "gates", "is_paused", "is_plain", "now",
-        "retried", "running", "scheduled", "timeline", "tree", "waiting",
+        "_elsewhere", "_lone", "_lone_waited", "_lost", "_observe", "_on_fault", "_rng", "_take_lone",
+        "_throttling", "_unmarked", "cancelled", "capacity", "closed", "done", "ended", "failed", "gates",
+        "is_paused", "is_plain", "now", "retried", "running", "scheduled", "timeline", "tree", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +99,7 @@ class Dispatcher:
         precision: float = 0.0,
         observe: Callable[[Event], None] | None = None,
         notify: Callable[[], None] | None = None,
+        on_fault: Callable[[Exception], object] | None = None,
     ) -> None:
         """Begin with no task.
 
@@ -105,19 +111,22 @@ class Dispatcher:
             precision: Seconds by which a handler may begin after its start was decided.
             observe: Called with each event; nothing is built without it.
             notify: Called when a change outside of a call may let jobs start.
+            on_fault: Called with what a limit raised where nobody waits for an answer.
         """
         self.capacity = capacity
         self.running = self.waiting = self.scheduled = 0
         self.done = self.failed = self.cancelled = self.retried = 0
         self.closed = False
         self.ended: list[tuple[Job[Any], Outcome[Any, Any]]] = []
-        self.faults: list[Exception] = []
+        self._on_fault = on_fault or _ignore
         self.now = -math.inf
         self.is_paused = False
         self.is_plain = False
         self.timeline = Timeline()
         self.gates = Gates(self.timeline, notify)
-        self.tree = Tree(self.gates, limits, owner=owner, rng=rng, precision=precision)
+        self.tree = Tree(
+            self.gates, limits, owner=owner, rng=rng, precision=precision, on_fault=self._on_fault
+        )
         self._throttling = Throttling(self.tree, self.gates)
         self._rng = rng
         self._observe = observe
@@ -125,6 +134,9 @@ class Dispatcher:
         self._lone_waited = 0.0
         self._lone: Node | None = None
         self._take_lone: Callable[[], Job[Any]] = _no_lone_lane
+        # What the lone lane does not note: see there.
+        self._unmarked = Unmarked()
+        self._elsewhere = 0
 
     # --- tasks -----------------------------------------------------------------------------
 
@@ -146,45 +158,25 @@ class Dispatcher:
             name, make_order=make_order, limits=limits, lane_limits=lane_limits,
             uses_lanes=uses_lanes, budget=retry.budget,
         )  # fmt: skip
-        self._set_lone()
+        set_lone(self)
         return Task(name, handler, node, retry, timeout, state)
 
     def drop_task(self, task: Task) -> None:
         """Forget a task that has no jobs left."""
         self.tree.drop_task(task.node)
-        self._set_lone()
+        set_lone(self)
 
-    def _set_lone(self) -> None:
-        """Find out whether there is a lone lane, and move to or from that way of running."""
-        tree = self.tree
-        lone: Node | None = None
-        if len(tree.tasks) == 1 and not (self.is_paused or self._observe is not None or tree.root.limits):
-            task = tree.tasks[0]
-            if not (task.uses_lanes or task.limits or task.budget is not None):
-                lone = tree.lane(task, None)
-        before, self._lone = self._lone, lone
-        self.is_plain = lone is not None
-        if lone is not None and before is not lone:
+    def _take_unmarked(self) -> Job[Any]:
+        """Take the lone lane's next job, with the mark that it did not note when it arrived."""
+        lone = self._lone
+        assert lone is not None  # noqa: S101 - called in its place only
+        job = lone.order.take()
+        if job._mark is None:
+            job._mark = self._unmarked.mark_of(job)
+        if not len(lone.order):
+            self._unmarked.clear()
             self._take_lone = lone.order.take
-            self._leave_turns_behind(lone)
-        elif lone is None and before is not None:
-            # What the lone lane did without is made up for here.
-            above = before.parent
-            assert above is not None  # noqa: S101 - a lane has a task
-            before.running = above.running = self.running
-            before.activate()
-            self._park_if_full(self.now)
-
-    def _leave_turns_behind(self, lone: Node) -> None:
-        task = lone.parent
-        assert task is not None  # noqa: S101 - a lane has a task
-        root = self.tree.root
-        for node in (lone, task, root):
-            if node.cause is not None:
-                self.gates.withdraw(node, self.now)
-                self.gates.unpark(node, self.now)
-        task.turns.clear()
-        root.turns.clear()
+        return job
 
     # --- arriving --------------------------------------------------------------------------
 
@@ -200,6 +192,8 @@ class Dispatcher:
             now = self.now
         else:
             self.now = now
+        if now >= self.timeline.at:
+            self._reach(now)
         job.offered_at = now
         lone = self._lone
         if delay > 0.0:
@@ -214,6 +208,7 @@ class Dispatcher:
 
     def offer_all(self, jobs: list[Job[Any]], now: float) -> None:
         """Let new jobs arrive that were made as waiting, with `offered_at` set to now."""
+        now = self._advance(now)
         lone = self._lone
         if lone is not None and isinstance(lone.order, Fifo):
             lone.order.extend(jobs)
@@ -224,35 +219,40 @@ class Dispatcher:
 
     def refuse(self, job: Job[Any], error: BaseException, now: float) -> None:
         """End a job that arrived, but cannot be offered, with its error."""
-        job.offered_at = self.now = max(now, self.now)
-        self._end_unrun(job, error, "dead", self.now)
+        job.offered_at = now = self._advance(now)
+        ending.end_unrun(self, job, error, "dead", now)
 
     def _enter(self, job: Job[Any], now: float, *, first: bool) -> None:
         """Put a job into its lane."""
         task: Node = job._task.node
         try:
             lane = self.tree.lane(task, job.lane)
-        except Exception as error:
-            self._end_unrun(job, error, "dead", now)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            ending.end_unrun(self, job, error, "dead", now)
             return
         if job.lane is not None and not task.uses_lanes:
             task.uses_lanes = True
-            self._set_lone()
+            set_lone(self)
+        history = job._history
+        if history is not None:
+            history.entered_at = now
         job._status = WAITING
         if first:
             lane.order.add(job)
         else:
             lane.order.put_back(job)
         self.waiting += 1
-        if self._lone is None:
-            job._mark = ledger.mark(lane, now)
-            lane.activate()
-            self._park_if_full(now)
-        else:
+        if self._lone is not None:
             job._mark = None
+            return
+        job._mark = ledger.mark(lane, now)
+        lane.activate()
+        if lane.order.head() is job:
+            head_changed(self, lane, task, now)
+        park_if_full(self, now)
 
-    def _schedule(self, job: Job[Any], now: float, delay: float, cause: Any) -> None:
-        """Let a job wait for a time of its own; it holds nothing meanwhile."""
+    def _schedule(self, job: Job[Any], now: float, delay: float, cause: Cause) -> float:
+        """Let a job wait for a time of its own, which is returned; it holds nothing meanwhile."""
         history = job._history
         assert history is not None  # noqa: S101 - made by whoever schedules
         job._status = SCHEDULED
@@ -261,6 +261,7 @@ class Dispatcher:
         history.cause = cause
         self.scheduled += 1
         self.timeline.add(history.due_at, job)
+        return history.due_at
 
     # --- starting --------------------------------------------------------------------------
 
@@ -274,16 +275,16 @@ class Dispatcher:
             self._reach(now)
         lone = self._lone
         if lone is None:
-            return self._next_by_turns(now)
+            return next_by_turns(self, now)
         if self.running >= self.capacity or not self.waiting:
             return None
         job = self._take_lone()
         self.waiting -= 1
+        if job._history is not None or job._mark is not None:
+            return start_noted(self, job, lone, now)
         self.running += 1
         job._status = RUNNING
         job.started_at = now
-        if job._history is not None or job._mark is not None:
-            note_start(job, lone, now)
         return job
 
     @property
@@ -306,15 +307,27 @@ class Dispatcher:
         gate = self.tree.root.gate
         return self.timeline.at if gate is None else gate.at
 
-    def _reach(self, now: float) -> None:
-        """Do what the timeline holds until now: due jobs enter their lanes, gates open."""
-        while (what := self.timeline.pop(now)) is not None:
+    def _advance(self, now: float) -> float:
+        """Catch up with the time, and return it: it never runs backwards."""
+        if now < self.now:
+            now = self.now
+        else:
+            self.now = now
+        if now >= self.timeline.at:
+            self._reach(now)
+        return now
+
+    def _reach(self, until: float) -> None:
+        """Do what the timeline holds, each at its time: due jobs enter their lanes, gates open."""
+        while (reached := self.timeline.pop(until)) is not None:
+            at, what = reached
             if isinstance(what, Gate):
-                self.gates.open_at(what, now)
-                continue
-            self._leave_schedule(what, now)
-            history = what._history
-            self._enter(what, now, first=history is not None and history.cause == "delay")
+                self.gates.open_at(what, at)
+                park_if_full(self, at)
+            else:
+                history = what._history
+                self._leave_schedule(what, at)
+                self._enter(what, at, first=history is not None and history.cause == "delay")
 
     def _leave_schedule(self, job: Job[Any], now: float) -> None:
         history = job._history
@@ -322,105 +335,6 @@ class Dispatcher:
         self.scheduled -= 1
         job._status = NEW
         add_waits(job, {history.cause: now - history.scheduled_at})
-
-    def _next_by_turns(self, now: float) -> Job[Any] | None:
-        root = self.tree.root
-        while True:
-            if self.gates.changed:
-                self.gates.open_changed(now)
-            if root.cause is not None:
-                return None
-            task = root.turns.current()
-            lane = None if task is None else task.turns.current()
-            if task is None or lane is None:
-                return None
-            if self._park_if_full(now):
-                return None
-            job = lane.order.head()
-            if self._may_start(job, lane, task, now) and self._take(job, lane, task, now):
-                return job
-
-    def _park_if_full(self, now: float) -> bool:
-        """Park the root if jobs could start but for a slot; what they wait for is known from now on."""
-        root = self.tree.root
-        if self.running < self.capacity or root.cause is not None:
-            return False
-        task = root.turns.current()
-        lane = None if task is None else task.turns.current()
-        if lane is None:
-            return False
-        ledger.park(root, "concurrency", now)
-        self._tell_parked(root, lane.order.head(), now)
-        return True
-
-    def _may_start(self, job: Job[Any], lane: Node, task: Node, now: float) -> bool:
-        """Ask the limits on the path; park the node whose limit says no."""
-        for node in (lane, task, self.tree.root):
-            worst: Limit | None = None
-            latest = now
-            try:
-                for limit in node.limits:
-                    at = limit.ready_at(job, now)
-                    if at > latest:
-                        latest, worst = at, limit
-            except Exception as error:
-                self._withdraw(job, lane, now)
-                self._end_unrun(job, error.error if isinstance(error, Refused) else error, "dead", now)
-                return False
-            if worst is not None:
-                self.gates.park(node, worst, latest, now)
-                if node is not lane and lane.woken_by is not None:
-                    # An ancestor holds the lane now, which must not hold up others at its gate.
-                    woken_by, lane.woken_by = lane.woken_by, None
-                    self.gates.open(woken_by, now)
-                self._tell_parked(node, job, now)
-                return False
-        return True
-
-    def _take(self, job: Job[Any], lane: Node, task: Node, now: float) -> bool:
-        """Take everything on the path; False if a limit failed, which ends the job."""
-        lane.order.take()
-        self.waiting -= 1
-        path = self.tree.path(lane, task)
-        for number, limit in enumerate(path):
-            try:
-                limit.take(job, now)
-            except Exception as error:
-                job._took = path[:number]
-                self._give_back(job, make_outcome(job, None, error, "dead", now, 0.0, None), now)
-                self._after_leaving(lane, task, now)
-                self._end_unrun(job, error, "dead", now)
-                return False
-        job._took = path
-        job._status = RUNNING
-        job.started_at = now
-        lane.running += 1
-        task.running += 1
-        self.running += 1
-        note_start(job, lane, now)
-        if task.budget is not None:
-            task.budget.started(now, job.attempt > 1)
-        task.turns.spend(lane)
-        self.tree.root.turns.spend(task)
-        self._after_leaving(lane, task, now)
-        if self._observe is not None:
-            self._observe(JobStarted(now, job))
-        self._park_if_full(now)
-        return True
-
-    def _after_leaving(self, lane: Node, task: Node, now: float) -> None:
-        """See to a lane that a job has left: let others through its gates, drop it if it is empty."""
-        if not len(lane.order):
-            lane.leave_turns()
-            self.tree.fade(lane, task, now)
-        for node in (lane, task, self.tree.root):
-            woken_by, node.woken_by = node.woken_by, None
-            if woken_by is not None:
-                self.gates.open(woken_by, now)
-
-    def _tell_parked(self, node: Node, job: Job[Any], now: float) -> None:
-        if self._observe is not None:
-            self._observe(JobParked(now, job, reason_of(node, job.lane, self.capacity)))
 
     # --- ending ----------------------------------------------------------------------------
 
@@ -430,7 +344,6 @@ class Dispatcher:
         value: Any,
         error: BaseException | None,
         now: float,
-        *,
         wall: float = 0.0,
         cancelled: bool = False,
         holding: bool = False,
@@ -466,122 +379,29 @@ class Dispatcher:
                 job.id, job.index, job.item, value, None, "done", job.attempt, None, job.metadata,
                 job.parent, offered, started, now, now - started, "concurrency",
             )  # fmt: skip
+        if self.timeline.at < now:
+            # What falls due at this very moment comes after what ends.
+            self._reach(math.nextafter(now, -math.inf))
         verdict: Verdict | None = None
         if error is not None and not cancelled:
-            task: Node = job._task.node
-            verdict = self._throttling.checked(
-                judge(job, error, retry=job._task.retry, budget=task.budget, now=now, wall=wall, rng=self._rng),
-                job,
+            task = job._task
+            verdict = judge(
+                job, error, retry=task.retry, budget=task.node.budget, now=now, wall=wall, rng=self._rng
             )
+            verdict = self._throttling.checked(verdict, job)
             error = verdict.error
-        return self._settle(job, value, error, verdict, now, cancelled=cancelled, holding=holding)
-
-    def _settle(
-        self, job: Job[Any], value: Any, error: BaseException | None, verdict: Verdict | None, now: float, *,
-        cancelled: bool, holding: bool,
-    ) -> Outcome[Any, Any] | None:  # fmt: skip
-        state: State = "cancelled" if cancelled else "done" if error is None else "dead"
-        ran = now - job.started_at
-        attempt = make_outcome(job, value, error, state, now, ran, job.started_at)
-        history = job._history
-        if verdict is not None and verdict.kind != "dead":
-            if history is None:
-                history = job._history = History(first_started_at=job.started_at)
-            history.ran += ran
-            # It comes back before it gives back, so that its lane is not forgotten in between.
-            took = job._took
-            self._again(job, history, verdict, now)
-            if not holding:
-                self._free(job, took, attempt, now)
-            return None
-        if not holding:
-            self._free(job, job._took, attempt, now)
-        job._status = ENDED
-        if history is not None and (history.first_started_at != job.started_at or history.ran):
-            attempt = make_outcome(job, value, error, state, now, history.ran + ran, history.first_started_at)
-        self._count(attempt)
-        return attempt
-
-    def _again(self, job: Job[Any], history: History, verdict: Verdict, now: float) -> None:
-        """Let a job come back: after a delay, or in a lane that is closed."""
-        job._took = None
-        again_at = now
-        if verdict.kind == "throttled":
-            history.throttles += 1
-            self._throttling.close(job, verdict, self.running, now)
-            self._set_lone()
-            self._enter(job, now, first=False)
-        else:
-            job.attempt += 1
-            self.retried += 1
-            delay = verdict.delay or 0.0
-            again_at = now + delay
-            if delay > 0.0:
-                self._schedule(job, now, delay, "retry")
-            else:
-                self._enter(job, now, first=False)
-        if self._observe is not None:
-            self._observe(JobRetried(now, job, verdict.error, again_at))
+        return ending.settle(self, job, value, error, verdict, now, cancelled=cancelled, holding=holding)
 
     def hold(self, job: Job[Any]) -> Job[Any]:
-        """Return a stand-in that goes on holding what a job took, for `release`."""
-        held = Job(job.id, None, job.index, job._task, lane=job.lane, started_at=job.started_at)
-        held._took = job._took
-        held._status = RUNNING
-        return held
+        """Return a stand-in that goes on holding what a job took, for `release`.
+
+        To be called before `finish`, which is then told that it is `holding`.
+        """
+        return ending.hold(job)
 
     def release(self, held: Job[Any], value: Any, error: BaseException | None, now: float) -> None:
         """Give back what a stand-in held, now that the handler has ended after all."""
-        now = self.now = max(now, self.now)
-        state: State = "done" if error is None else "dead"
-        outcome = make_outcome(held, value, error, state, now, now - held.started_at, held.started_at)
-        held._status = ENDED
-        self._free(held, held._took, outcome, now)
-
-    def _free(
-        self, job: Job[Any], took: tuple[Limit, ...] | None, outcome: Outcome[Any, Any], now: float
-    ) -> None:
-        """Give back slots and limits, and let others on."""
-        self.running -= 1
-        if self._lone is None:
-            root = self.tree.root
-            if root.cause == "concurrency" and root.gate is None and self.running < self.capacity:
-                self.gates.unpark(root, now)
-            task: Node = job._task.node
-            task.running -= 1
-            lane = task.lanes[job.lane]
-            lane.running -= 1
-            if not lane.running and not len(lane.order):
-                self.tree.fade(lane, task, now)
-        if took:
-            again, job._took = job._took, took
-            self._give_back(job, outcome, now)
-            job._took = again if again is not took else None
-
-    def _give_back(self, job: Job[Any], outcome: Outcome[Any, Any], now: float) -> None:
-        took, job._took = job._took or (), None
-        for limit in took:
-            try:
-                limit.give_back(job, outcome, now)
-            except Exception as error:
-                # The job's outcome stands; the driver reports what is broken.
-                self.faults.append(error)
-            if isinstance(limit, Valve) and limit.is_open:
-                self._throttling.open(job, limit, now)
-                self._set_lone()
-
-    def _count(self, outcome: Outcome[Any, Any]) -> None:
-        """Count a job that ended for good, and what it waited for."""
-        if outcome.state == "done":
-            self.done += 1
-        elif outcome.state == "dead":
-            self.failed += 1
-        else:
-            self.cancelled += 1
-        for cause, seconds in outcome.waits.items():
-            self._lost[cause] = self._lost.get(cause, 0.0) + seconds
-        if self._observe is not None:
-            self._observe(JobEnded(outcome.ended_at, outcome))
+        ending.release(self, held, value, error, self._advance(now))
 
     @property
     def waits(self) -> dict[str, float]:
@@ -599,45 +419,17 @@ class Dispatcher:
         Returns:
             False if the job runs or has ended: then nothing changes here.
         """
-        now = self.now = max(now, self.now)
+        now = self._advance(now)
         if job._status == WAITING:
-            lane = job._task.node.lanes[job.lane]
-            if self._lone is None:
-                # What it waited for up to now is part of its outcome.
-                ledger.mark(lane, now)
-                add_waits(job, ledger.waited_for(job, lane))
-            self._withdraw(job, lane, now)
+            ending.withdraw(self, job, job._task.node.lanes[job.lane], now)
         elif job._status == SCHEDULED:
             self._leave_schedule(job, now)
             self.timeline.spoil()
         else:
             return False
-        self._end_unrun(job, JobCancelledError("the job was cancelled before it ended"), "cancelled", now)
+        error = JobCancelledError("the job was cancelled before it ended")
+        ending.end_unrun(self, job, error, "cancelled", now)
         return True
-
-    def _withdraw(self, job: Job[Any], lane: Node, now: float) -> None:
-        """Take a waiting job out of its lane, wherever in it it stands."""
-        lane.order.discard(job)
-        self.waiting -= 1
-        job._status = NEW
-        if self._lone is not None or len(lane.order):
-            return
-        task = lane.parent
-        assert task is not None  # noqa: S101 - a lane has a task
-        # An empty lane waits for nothing.
-        self.gates.withdraw(lane, now)
-        self._after_leaving(lane, task, now)
-
-    def _end_unrun(self, job: Job[Any], error: BaseException, state: State, now: float) -> None:
-        job._status = ENDED
-        history = job._history
-        ran = 0.0 if history is None else history.ran
-        first = None if history is None else history.first_started_at
-        if first is not None and job.attempt > 1:
-            job.attempt -= 1  # the one that was waited for never began
-        outcome = make_outcome(job, None, error, state, now, ran, first)
-        self._count(outcome)
-        self.ended.append((job, outcome))
 
     def drop_all(self, now: float) -> None:
         """Cancel every job that waits or is scheduled."""
@@ -652,7 +444,7 @@ class Dispatcher:
 
     def close(self, now: float) -> None:
         """Say that no more jobs arrive."""
-        self.now = max(now, self.now)
+        self._advance(now)
         self.closed = True
 
     @property
@@ -664,9 +456,9 @@ class Dispatcher:
         """Start nothing until `resume`; what runs goes on."""
         if self.is_paused:
             return
-        now = self.now = max(now, self.now)
+        now = self._advance(now)
         self.is_paused = True
-        self._set_lone()
+        set_lone(self)
         root = self.tree.root
         self.gates.withdraw(root, now)
         if root.cause is not None:
@@ -677,18 +469,18 @@ class Dispatcher:
         """Start jobs again."""
         if not self.is_paused:
             return
-        now = self.now = max(now, self.now)
+        now = self._advance(now)
         self.is_paused = False
         self.gates.unpark(self.tree.root, now)
-        self._set_lone()
+        set_lone(self)
+        park_if_full(self, now)
 
     def resize(self, capacity: float, now: float) -> None:
         """Let more or fewer jobs run at once; those that run go on."""
-        now = self.now = max(now, self.now)
+        now = self._advance(now)
         self.capacity = capacity
-        root = self.tree.root
-        if root.cause == "concurrency" and root.gate is None and self.running < capacity:
-            self.gates.unpark(root, now)
+        ending.unpark_if_not_full(self, now)
+        park_if_full(self, now)
 
     def detach(self) -> None:
         """Stop listening to limits, which may outlive this dispatcher."""

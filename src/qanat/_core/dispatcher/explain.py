@@ -5,26 +5,28 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from qanat._core.dispatcher.account import entered_at
 from qanat._core.job import SCHEDULED, WAITING
 from qanat._core.reason import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
-
     from qanat._core.dispatcher.dispatcher import Dispatcher
     from qanat._core.dispatcher.node import Node
     from qanat._core.job import Job
 
 
-def reason_of(node: Node, lane: Hashable, capacity: float) -> Reason:
-    """Return why a parked node is parked."""
+def reason_of(node: Node, job: Job[Any] | None, capacity: float) -> Reason:
+    """Return why a parked node is parked, or why a job waits there."""
     assert node.cause is not None  # noqa: S101 - asked of parked nodes only
     gate = node.gate
     limit = str(gate.limit) if gate is not None else None
     if node.cause == "concurrency" and limit is None:
         limit = f"{capacity:g}"
     until = None if gate is None or gate.at == math.inf else gate.at
-    return Reason(node.cause, limit, lane, node.since, until)
+    if job is None:
+        is_lane = node.parent is not None and node.parent.parent is not None
+        return Reason(node.cause, limit, node.key if is_lane else None, node.parked_at, until)
+    return Reason(node.cause, limit, job.lane, max(node.parked_at, entered_at(job)), until)
 
 
 def why_job(dispatcher: Dispatcher, job: Job[Any]) -> Reason | None:
@@ -37,15 +39,15 @@ def why_job(dispatcher: Dispatcher, job: Job[Any]) -> Reason | None:
         return None
     root = dispatcher.tree.root
     if dispatcher.is_paused:
-        return reason_of(root, job.lane, dispatcher.capacity)
+        return reason_of(root, job, dispatcher.capacity)
     if not dispatcher.is_plain:
         task: Node = job._task.node
         for node in (task.lanes[job.lane], task, root):
             if node.cause is not None:
-                return reason_of(node, job.lane, dispatcher.capacity)
+                return reason_of(node, job, dispatcher.capacity)
     if dispatcher.running >= dispatcher.capacity:
-        return Reason("concurrency", f"{dispatcher.capacity:g}", job.lane, job.offered_at, None)
-    return Reason("turn", None, job.lane, job.offered_at, None)
+        return Reason("concurrency", f"{dispatcher.capacity:g}", job.lane, entered_at(job), None)
+    return Reason("turn", None, job.lane, entered_at(job), None)
 
 
 def why_all(dispatcher: Dispatcher) -> Reason | None:
@@ -61,6 +63,4 @@ def why_all(dispatcher: Dispatcher) -> Reason | None:
     gate = dispatcher.gates.first()
     if gate is None:
         return Reason("turn", None, None, dispatcher.now, None)
-    node = gate.waiters[0]
-    is_lane = node.parent is not None and node.parent.parent is not None
-    return reason_of(node, node.key if is_lane else None, dispatcher.capacity)
+    return reason_of(gate.waiters[0], None, dispatcher.capacity)

@@ -5,6 +5,11 @@ node becomes active and is asked again. Once it is clear what became of it (it s
 something else holds it), the next one may try; if the same limit says no again, it is back at
 the front, and those behind it need not ask. So ten thousand lanes at one shared limit cost no
 more than one.
+
+Two things must stay true. While nodes wait, nobody else asks that limit: a newcomer queues up
+behind them, so lanes take turns there too. And a node that was woken is one that the turns can
+come to: as soon as something else holds it, it passes the wake on, or those behind it would
+wait for what is none of theirs.
 """
 
 from __future__ import annotations
@@ -63,18 +68,28 @@ class Gates:
     def __init__(self, timeline: Timeline, notify: Callable[[], None] | None) -> None:
         self._timeline = timeline
         self._notify = notify
-        self._gates: dict[Limit, Gate] = {}
+        # By identity: a limit of the user's may well be a dataclass, which has no hash.
+        self._gates: dict[int, Gate] = {}
         self.changed: list[Gate] = []
 
-    def park(self, node: Node, limit: Limit, until: float, now: float) -> Gate:
+    def __len__(self) -> int:
+        """Return how many limits are listened to."""
+        return len(self._gates)
+
+    def queues(self, limit: Limit, node: Node) -> bool:
+        """Whether others wait for a limit, so that a node has to queue up behind them."""
+        gate = self._gates.get(id(limit))
+        return gate is not None and len(gate.waiters) > 0 and node.woken_by is not gate
+
+    def park(self, node: Node, limit: Limit, until: float, now: float) -> None:
         """Let a node wait for a limit that refused it; it leaves its parent's turns."""
-        gate = self._gates.get(limit)
+        gate = self._gates.get(id(limit))
         if gate is None:
-            gate = self._gates[limit] = Gate(self, limit)
+            gate = self._gates[id(limit)] = Gate(self, limit)
             limit.listen(gate)
-        woken_by, node.woken_by = node.woken_by, None
         ledger.park(node, limit.cause, now)
         node.gate = gate
+        woken_by = node.take_wake()
         if woken_by is gate:
             gate.waiters.appendleft(node)
             self._set(gate, until)
@@ -82,21 +97,38 @@ class Gates:
             gate.waiters.append(node)
             if len(gate.waiters) == 1:
                 self._set(gate, until)
-            if woken_by is not None:
-                self.open(woken_by, now)
         node.leave_turns()
-        return gate
+        if woken_by is not None and woken_by is not gate:
+            self.open(woken_by, now)
+        self._pass_on_around(node, now)
+
+    def _pass_on_around(self, node: Node, now: float) -> None:
+        """Pass on the wakes of those whom the turns no longer come to because this node parked."""
+        parent = node.parent
+        if parent is None:
+            return
+        # Its lanes are not asked while it is parked, and a task without lanes to ask is not either.
+        for lane in node.woken_children():
+            self.pass_on(lane, now)
+        if parent.parent is not None and not parent.in_turns:
+            self.pass_on(parent, now)
+
+    def pass_on(self, node: Node, now: float) -> None:
+        """Let the next one try if a node was woken that has started a job, or is held elsewhere."""
+        gate = node.take_wake()
+        if gate is not None:
+            self.open(gate, now)
 
     def open(self, gate: Gate, now: float) -> None:
         """Let the first node be asked again, and those whom it would otherwise hold up."""
         while gate.waiters:
             node = gate.waiters.popleft()
-            node.woken_by = gate
+            node.wake(gate)
             self.unpark(node, now)
             if node.is_reachable:
                 return
-            # It is not asked while an ancestor is parked, so it must not hold up the next one.
-            node.woken_by = None
+            # It is not asked while its parent is parked, so it must not hold up the next one.
+            node.take_wake()
 
     def open_at(self, gate: Gate, now: float) -> None:
         """Open a gate whose time has come."""
@@ -107,6 +139,17 @@ class Gates:
         """Open the gates whose limits have changed."""
         changed, self.changed = self.changed, []
         for gate in changed:
+            self._unset(gate)
+            self.open(gate, now)
+
+    def ask_again(self, node: Node, now: float) -> None:
+        """Let a parked node be asked again because another job is its first now.
+
+        The limit's answer may be another one for that job. Only who is first at the gate is asked;
+        behind others it would be told to queue up.
+        """
+        gate = node.gate
+        if gate is not None and gate.waiters[0] is node:
             self._unset(gate)
             self.open(gate, now)
 
@@ -137,14 +180,13 @@ class Gates:
 
     def reset(self, limit: Limit, until: float) -> None:
         """Let those who wait for a limit wait for another time."""
-        gate = self._gates.get(limit)
-        if gate is not None and gate.waiters and gate.at != until:
-            self._unset(gate)
+        gate = self._gates.get(id(limit))
+        if gate is not None and gate.waiters:
             self._set(gate, until)
 
     def remove(self, limit: Limit, now: float) -> None:
         """Forget a limit that holds nobody any more, and let go of those who wait for it."""
-        gate = self._gates.pop(limit, None)
+        gate = self._gates.pop(id(limit), None)
         if gate is None:
             return
         limit.unlisten(gate)
@@ -155,17 +197,17 @@ class Gates:
             self.open(gate, now)
 
     def forget(self, limits: Iterable[Limit]) -> None:
-        """Forget the limits of a lane that is forgotten, unless somebody else waits for them."""
+        """Forget the limits of a node that is forgotten, unless somebody else waits for them."""
         for limit in limits:
-            gate = self._gates.get(limit)
+            gate = self._gates.get(id(limit))
             if gate is not None and not gate.waiters:
-                del self._gates[limit]
+                del self._gates[id(limit)]
                 limit.unlisten(gate)
 
     def detach(self) -> None:
         """Stop listening to all limits, which may outlive the dispatcher."""
-        for limit, gate in self._gates.items():
-            limit.unlisten(gate)
+        for gate in self._gates.values():
+            gate.limit.unlisten(gate)
         self._gates.clear()
 
     def first(self) -> Gate | None:
@@ -173,9 +215,11 @@ class Gates:
         return min((gate for gate in self._gates.values() if gate.waiters), key=_time_of, default=None)
 
     def _set(self, gate: Gate, until: float) -> None:
-        gate.at = until
-        if until < math.inf:
-            self._timeline.add(until, gate)
+        if gate.at != until:
+            self._unset(gate)
+            gate.at = until
+            if until < math.inf:
+                self._timeline.add(until, gate)
 
     def _unset(self, gate: Gate) -> None:
         if gate.at < math.inf:

@@ -15,13 +15,15 @@ from qanat._core.dispatcher.node import NOTHING_LOST
 
 if TYPE_CHECKING:
     from qanat._core.dispatcher.node import Node
-    from qanat._core.job import Job
     from qanat._core.reason import Cause
 
 
 def park(node: Node, cause: Cause, now: float) -> None:
     """Note that a node is parked from now on."""
-    node.cause = cause
+    # Asked again and refused at the same moment: it has been waiting for that all along.
+    if node.parked_for != cause or node.since != now:
+        node.parked_at = now
+    node.cause = node.parked_for = cause
     node.since = now
     node.above_since = _lost_above(node, now)
 
@@ -43,6 +45,7 @@ def settle(node: Node, now: float) -> None:
 def unpark(node: Node, now: float) -> None:
     """Note that a node is active again."""
     settle(node, now)
+    node.since = now
     node.cause = None
 
 
@@ -72,9 +75,8 @@ def mark(lane: Node, now: float) -> Any:
     return kept
 
 
-def waited_for(job: Job[Any], lane: Node) -> dict[str, float]:
-    """Return the seconds by cause that a job waited since its mark; empty if none was noted."""
-    then = job._mark
+def waited_for(then: Any, lane: Node) -> dict[str, float]:
+    """Return the seconds by cause that the nodes of a lane's path have lost since a mark."""
     task = lane.parent
     if then is None or task is None or task.parent is None:
         return NOTHING_LOST

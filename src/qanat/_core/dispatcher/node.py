@@ -2,18 +2,18 @@
 
 A node is active (its parent's turns hold it while it has jobs), or parked: at a limit that said
 no, because it is full, or because it was paused. How long it was parked for what is added up
-here; see `ledger` for what is made of it.
+here; see `ledger` for what is made of it. A woken node is one that a gate let go to be asked again;
+the gate waits for what becomes of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from qanat._core.dispatcher.gate import Gate
     from qanat._core.dispatcher.valve import Valve
@@ -47,6 +47,8 @@ class Node:
         "mark",
         "order",
         "parent",
+        "parked_at",
+        "parked_for",
         "path",
         "path_version",
         "running",
@@ -55,6 +57,7 @@ class Node:
         "uses_lanes",
         "valve",
         "weight",
+        "woken",
         "woken_by",
     )
 
@@ -81,8 +84,13 @@ class Node:
         self.cause: Cause | None = None
         self.gate: Gate | None = None
         self.woken_by: Gate | None = None
+        # Those of its children that are woken; made when the first one is.
+        self.woken: dict[Node, None] | None = None
         self.valve: Valve | None = None
-        # Time lost by cause, and in all; both in time in which no ancestor was parked.
+        # Since when it is parked for that, with no time between; and what it was parked for last.
+        self.parked_at = 0.0
+        self.parked_for: Cause | None = None
+        # Time lost by cause, and in all, up to `since`; both in time in which no ancestor was parked.
         self.since = 0.0
         self.above_since = 0.0
         self.lost = NOTHING_LOST
@@ -96,13 +104,17 @@ class Node:
     def has_jobs(self) -> bool:
         """Whether a job waits here that can be asked for."""
         parent = self.parent
-        return len(self.order) > 0 if parent is not None and parent.parent is not None else len(self.turns) > 0
+        is_lane = parent is not None and parent.parent is not None
+        return len(self.order) > 0 if is_lane else len(self.turns) > 0
 
     @property
     def is_reachable(self) -> bool:
-        """Whether the turns can come here: it takes part in them, and its parent is not parked."""
+        """Whether the turns come here before others: it takes part in them, and so does its parent.
+
+        A parked root holds up all alike, so it does not count.
+        """
         parent = self.parent
-        return parent is None or (self.in_turns and parent.cause is None)
+        return parent is None or (self.in_turns and (parent.parent is None or parent.cause is None))
 
     def activate(self) -> None:
         """Take part in the parent's turns, and let the parent in its own, as far as they can."""
@@ -119,6 +131,26 @@ class Node:
             if len(parent.turns):
                 return
             node, parent = parent, parent.parent
+
+    def wake(self, gate: Gate) -> None:
+        """Note which gate let it go."""
+        self.woken_by = gate
+        parent = self.parent
+        if parent is not None:
+            if parent.woken is None:
+                parent.woken = {}
+            parent.woken[self] = None
+
+    def take_wake(self) -> Gate | None:
+        """Return the gate that let it go and waits for what becomes of it; None the next time."""
+        gate, self.woken_by = self.woken_by, None
+        if gate is not None and self.parent is not None and self.parent.woken is not None:
+            self.parent.woken.pop(self, None)
+        return gate
+
+    def woken_children(self) -> list[Node]:
+        """Return those of its children that are woken."""
+        return list(self.woken) if self.woken else []
 
     def __repr__(self) -> str:
         """Show the key and what it waits for."""

@@ -31,6 +31,10 @@ class Timeline:
         self._number = 0
         self._stale = 0
 
+    def __len__(self) -> int:
+        """Return how many entries there are, those that no longer count among them."""
+        return len(self._heap)
+
     def add(self, at: float, what: Job[Any] | Gate) -> None:
         """Note that something happens at a time."""
         self._number += 1
@@ -38,15 +42,15 @@ class Timeline:
         if at < self.at:
             self.at = at
 
-    def pop(self, now: float) -> Job[Any] | Gate | None:
-        """Take out the earliest thing whose time has come."""
+    def pop(self, now: float) -> tuple[float, Job[Any] | Gate] | None:
+        """Take out the earliest thing whose time has come, with that time."""
         heap = self._heap
-        found: Job[Any] | Gate | None = None
+        found: tuple[float, Job[Any] | Gate] | None = None
         while found is None and heap and heap[0][0] <= now:
             at, _, what = heappop(heap)
             if what.awaits(at):
-                found = what
-            else:
+                found = at, what
+            elif self._stale:
                 self._stale -= 1
         self.at = heap[0][0] if heap else math.inf
         return found

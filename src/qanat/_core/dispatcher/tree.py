@@ -26,12 +26,20 @@ class Tree:
         version: Counts changes of any node's limits; paths made before are made again.
     """
 
-    __slots__ = ("_fading", "_gates", "_owner", "_precision", "_rng", "root", "tasks", "version")
+    __slots__ = ("_fading", "_gates", "_on_fault", "_owner", "_precision", "_rng", "root", "tasks", "version")
 
     def __init__(
-        self, gates: Gates, limits: Iterable[Limit], *, owner: int, rng: Random, precision: float
+        self,
+        gates: Gates,
+        limits: Iterable[Limit],
+        *,
+        owner: int,
+        rng: Random,
+        precision: float,
+        on_fault: Callable[[Exception], object],
     ) -> None:
         self._gates = gates
+        self._on_fault = on_fault
         self._owner = owner
         self._rng = rng
         self._precision = precision
@@ -70,6 +78,9 @@ class Tree:
         """Forget a task that has no jobs left."""
         self.root.turns.leave(task)
         self.tasks.remove(task)
+        self._gates.forget(task.limits)
+        for lane in task.lanes.values():
+            self._gates.forget(lane.limits)
 
     def lane(self, task: Node, key: Hashable) -> Node:
         """Return a task's lane, making it if need be.
@@ -119,10 +130,18 @@ class Tree:
             owner = old.parent
             if owner is None or len(old.order):
                 old.is_fading = False
-            elif not old.running and all(limit.fresh_at(now) <= now for limit in old.limits):
+            elif not old.running and self._is_fresh(old, now):
                 self._forget(old, owner)
             else:
                 fading.append(old)
+
+    def _is_fresh(self, lane: Node, now: float) -> bool:
+        try:
+            return all(limit.fresh_at(now) <= now for limit in lane.limits)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            # The user's limit does not know: the driver reports it, and the lane is done with.
+            self._on_fault(error)
+            return True
 
     def _forget(self, lane: Node, task: Node) -> None:
         if task.lanes.get(lane.key) is lane:

@@ -1,0 +1,223 @@
+"""How an attempt ends: what it held goes back, and its job is done for good or comes again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qanat._core.dispatcher import ledger
+from qanat._core.dispatcher.account import add_waits, make_outcome
+from qanat._core.dispatcher.lone_lane import count_running, set_lone
+from qanat._core.dispatcher.parking import after_leaving, head_changed, park_if_full
+from qanat._core.dispatcher.valve import Valve
+from qanat._core.events import JobEnded, JobRetried
+from qanat._core.job import ENDED, NEW, RUNNING, History, Job
+
+if TYPE_CHECKING:
+    from qanat._core.dispatcher.dispatcher import Dispatcher
+    from qanat._core.dispatcher.node import Node
+    from qanat._core.limit import Limit
+    from qanat._core.outcome import Outcome, State
+    from qanat._core.verdict import Verdict
+
+
+def settle(
+    dispatcher: Dispatcher, job: Job[Any], value: Any, error: BaseException | None, verdict: Verdict | None,
+    now: float, *, cancelled: bool, holding: bool,
+) -> Outcome[Any, Any] | None:  # fmt: skip
+    """Settle an attempt: return the job's outcome, or None if it will run again."""
+    state: State = "cancelled" if cancelled else "done" if error is None else "dead"
+    ran = now - job.started_at
+    attempt = make_outcome(job, value, error, state, now, ran, job.started_at, job.attempt)
+    took, job._took = job._took or (), None
+    comes_again = verdict is not None and verdict.kind != "dead"
+    if verdict is not None and verdict.kind == "throttled":
+        _close(dispatcher, job, verdict, now)
+    if not holding:
+        _free(dispatcher, job, took, attempt, now)
+    history = job._history
+    if comes_again:
+        assert verdict is not None  # noqa: S101 - or it would not come again
+        if history is None:
+            history = job._history = History(first_started_at=job.started_at)
+        history.ran += ran
+        _again(dispatcher, job, history, verdict, now)
+    else:
+        job._status = ENDED
+        if history is not None and (history.first_started_at != job.started_at or history.ran):
+            ran += history.ran
+            attempt = make_outcome(job, value, error, state, now, ran, history.first_started_at, job.attempt)
+        _count(dispatcher, attempt)
+    # Not before it came back, or its lane would be forgotten in between.
+    _fade(dispatcher, job, now)
+    return None if comes_again else attempt
+
+
+def _close(dispatcher: Dispatcher, job: Job[Any], verdict: Verdict, now: float) -> None:
+    """Close what a throttled job means; the slot that it holds still counts there."""
+    if dispatcher._lone is not None:
+        count_running(dispatcher, dispatcher._lone)
+    dispatcher._throttling.close(job, verdict, dispatcher.running, now)
+    set_lone(dispatcher)
+
+
+def _again(dispatcher: Dispatcher, job: Job[Any], history: History, verdict: Verdict, now: float) -> None:
+    """Let a job come back: after a delay, or in a lane that is closed."""
+    again_at = now
+    if verdict.kind == "throttled":
+        history.throttles += 1
+        dispatcher._enter(job, now, first=False)
+    else:
+        job.attempt += 1
+        dispatcher.retried += 1
+        if job._task.retry.deadline is not None:
+            history.error = verdict.error
+        if verdict.delay:
+            again_at = dispatcher._schedule(job, now, verdict.delay, "retry")
+        else:
+            dispatcher._enter(job, now, first=False)
+    if dispatcher._observe is not None:
+        dispatcher._observe(JobRetried(now, job, verdict.error, again_at))
+
+
+def hold(job: Job[Any]) -> Job[Any]:
+    """Return a stand-in that goes on holding what a job took."""
+    held = Job(job.id, None, job.index, job._task, lane=job.lane, started_at=job.started_at)
+    held.attempt = job.attempt
+    held._took = job._took
+    held._status = RUNNING
+    return held
+
+
+def release(
+    dispatcher: Dispatcher, held: Job[Any], value: Any, error: BaseException | None, now: float
+) -> None:
+    """Give back what a stand-in held."""
+    state: State = "done" if error is None else "dead"
+    ran = now - held.started_at
+    outcome = make_outcome(held, value, error, state, now, ran, held.started_at, held.attempt)
+    took, held._took = held._took or (), None
+    held._status = ENDED
+    _free(dispatcher, held, took, outcome, now)
+    _fade(dispatcher, held, now)
+
+
+def _free(
+    dispatcher: Dispatcher, job: Job[Any], took: tuple[Limit, ...], outcome: Outcome[Any, Any], now: float
+) -> None:
+    """Give back the slot and the limits, and let others on."""
+    dispatcher.running -= 1
+    task: Node = job._task.node
+    lone = dispatcher._lone
+    if lone is None:
+        task.running -= 1
+        task.lanes[job.lane].running -= 1
+        unpark_if_not_full(dispatcher, now)
+    elif task is not lone.parent:
+        dispatcher._elsewhere -= 1
+    if took:
+        give_back(dispatcher, job, took, outcome, now)
+
+
+def unpark_if_not_full(dispatcher: Dispatcher, now: float) -> None:
+    """Let jobs be asked for again if there is a slot, and it was a slot that they waited for."""
+    root = dispatcher.tree.root
+    if root.cause == "concurrency" and root.gate is None and dispatcher.running < dispatcher.capacity:
+        dispatcher.gates.unpark(root, now)
+
+
+def _fade(dispatcher: Dispatcher, job: Job[Any], now: float) -> None:
+    """See to the lane of a job that ended: it may be empty."""
+    if dispatcher._lone is None:
+        task: Node = job._task.node
+        lane = task.lanes.get(job.lane)
+        if lane is not None and not lane.running and not len(lane.order):
+            dispatcher.tree.fade(lane, task, now)
+
+
+def give_back(
+    dispatcher: Dispatcher, job: Job[Any], took: tuple[Limit, ...], outcome: Outcome[Any, Any], now: float
+) -> None:
+    """Give each limit back what was taken of it."""
+    for limit in took:
+        try:
+            limit.give_back(job, outcome, now)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            # The job's outcome stands; the driver reports what is broken.
+            dispatcher._on_fault(error)
+        if isinstance(limit, Valve) and limit.is_open:
+            dispatcher._throttling.open(job, limit, now)
+            set_lone(dispatcher)
+
+
+def _count(dispatcher: Dispatcher, outcome: Outcome[Any, Any]) -> None:
+    """Count a job that ended for good, and what it waited for."""
+    if outcome.state == "done":
+        dispatcher.done += 1
+    elif outcome.state == "dead":
+        dispatcher.failed += 1
+    else:
+        dispatcher.cancelled += 1
+    lost = dispatcher._lost
+    for cause, seconds in outcome.waits.items():
+        lost[cause] = lost.get(cause, 0.0) + seconds
+    if dispatcher._observe is not None:
+        dispatcher._observe(JobEnded(outcome.ended_at, outcome))
+
+
+# --- ending without running ----------------------------------------------------------------
+
+
+def withdraw(dispatcher: Dispatcher, job: Job[Any], lane: Node, now: float) -> None:
+    """Take a waiting job out of its lane, wherever in it it stands."""
+    task = lane.parent
+    assert task is not None  # noqa: S101 - a lane has a task
+    is_lone = dispatcher._lone is not None
+    if not is_lone:
+        # What it waited for up to now is part of its outcome.
+        ledger.mark(lane, now)
+    note_waits(dispatcher, job, lane)
+    was_head = not is_lone and lane.order.head() is job
+    lane.order.discard(job)
+    dispatcher.waiting -= 1
+    job._status = NEW
+    if not was_head:
+        return
+    if len(lane.order):
+        head_changed(dispatcher, lane, task, now)
+        return
+    # An empty lane waits for nothing, and neither does a task in which none can be asked.
+    gates, root = dispatcher.gates, dispatcher.tree.root
+    had_turn = task.turns.current() is lane
+    task_had_turn = had_turn and root.turns.current() is task
+    gates.withdraw(lane, now)
+    after_leaving(dispatcher, lane, task, now)
+    for node, had in ((task, had_turn), (root, task_had_turn)):
+        if not len(node.turns):
+            gates.withdraw(node, now)
+        elif had:
+            gates.ask_again(node, now)
+    park_if_full(dispatcher, now)
+
+
+def note_waits(dispatcher: Dispatcher, job: Job[Any], lane: Node) -> None:
+    """Keep what a job waited for in its lane."""
+    mark = job._mark
+    if mark is None:
+        mark = dispatcher._unmarked.mark_of(job)
+    if mark is not None:
+        add_waits(job, ledger.waited_for(mark, lane))
+    if dispatcher._lone is not None:
+        # What is not noted then is time without a slot.
+        job._mark = None
+
+
+def end_unrun(dispatcher: Dispatcher, job: Job[Any], error: BaseException, state: State, now: float) -> None:
+    """End a job that does not run (again)."""
+    job._status = ENDED
+    history = job._history
+    ran, first = (0.0, None) if history is None else (history.ran, history.first_started_at)
+    # The attempt that was waited for never began.
+    attempts = 0 if first is None else job.attempt - 1
+    outcome = make_outcome(job, None, error, state, now, ran, first, attempts)
+    _count(dispatcher, outcome)
+    dispatcher.ended.append((job, outcome))

@@ -1,0 +1,139 @@
+"""Whose turn it is, whether its limits agree, and what it takes to start."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from qanat._core.dispatcher.account import make_outcome
+from qanat._core.dispatcher.ending import end_unrun, give_back, note_waits, withdraw
+from qanat._core.dispatcher.parking import after_leaving, park_if_full, tell_parked
+from qanat._core.events import JobStarted
+from qanat._core.job import RUNNING
+from qanat._core.limit import Refused
+
+if TYPE_CHECKING:
+    from qanat._core.dispatcher.dispatcher import Dispatcher
+    from qanat._core.dispatcher.node import Node
+    from qanat._core.job import Job
+    from qanat._core.limit import Limit
+
+
+def next_by_turns(dispatcher: Dispatcher, now: float) -> Job[Any] | None:
+    """Return the first job in turn that may start, started; None if none can."""
+    root, gates = dispatcher.tree.root, dispatcher.gates
+    while True:
+        if gates.changed:
+            gates.open_changed(now)
+        if root.cause is not None:
+            return None
+        task = root.turns.current()
+        lane = None if task is None else task.turns.current()
+        if task is None or lane is None:
+            return None
+        if park_if_full(dispatcher, now):
+            return None
+        job = lane.order.head()
+        if (error := _too_late_after(job, now)) is not None:
+            withdraw(dispatcher, job, lane, now)
+            end_unrun(dispatcher, job, error, "dead", now)
+        elif _may_start(dispatcher, job, lane, task, now) and _take(dispatcher, job, lane, task, now):
+            return job
+
+
+def _too_late_after(job: Job[Any], now: float) -> BaseException | None:
+    """Return why a job's last attempt failed if it is too late for another; None if it is not."""
+    history = job._history
+    if history is None or history.error is None or history.first_started_at is None:
+        return None
+    deadline = job._task.retry.deadline
+    return history.error if deadline is not None and now - history.first_started_at > deadline else None
+
+
+def _note_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, now: float) -> None:
+    """Keep what a job waited for until it started, and when it first did."""
+    note_waits(dispatcher, job, lane)
+    history = job._history
+    if history is not None:
+        history.error = None
+        if history.first_started_at is None:
+            history.first_started_at = now
+
+
+def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: float) -> bool:
+    """Ask the limits on the path; park the node whose limit says no."""
+    gates = dispatcher.gates
+    for node in (lane, task, dispatcher.tree.root):
+        worst: Limit | None = None
+        latest = now
+        try:
+            for limit in node.limits:
+                if gates.queues(limit, node):
+                    worst = limit
+                    break
+                at = limit.ready_at(job, now)
+                if not at <= latest:
+                    if math.isnan(at):
+                        raise ValueError(f"{limit}.ready_at must return a time, got {at!r}")
+                    latest, worst = at, limit
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            withdraw(dispatcher, job, lane, now)
+            end_unrun(dispatcher, job, error.error if isinstance(error, Refused) else error, "dead", now)
+            return False
+        if worst is not None:
+            gates.park(node, worst, latest, now)
+            tell_parked(dispatcher, node, job, now)
+            return False
+    return True
+
+
+def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: float) -> bool:
+    """Take everything on the path; False if a limit failed, which ends the job."""
+    tree = dispatcher.tree
+    path = tree.path(lane, task)
+    for number, limit in enumerate(path):
+        try:
+            limit.take(job, now)
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            outcome = make_outcome(job, None, error, "dead", now, 0.0, None, 0)
+            give_back(dispatcher, job, path[:number], outcome, now)
+            withdraw(dispatcher, job, lane, now)
+            end_unrun(dispatcher, job, error, "dead", now)
+            return False
+    lane.order.take()
+    dispatcher.waiting -= 1
+    job._took = path
+    job._status = RUNNING
+    job.started_at = now
+    lane.running += 1
+    task.running += 1
+    dispatcher.running += 1
+    _note_start(dispatcher, job, lane, now)
+    if task.budget is not None:
+        task.budget.started(now, job.attempt > 1)
+    task.turns.spend(lane)
+    tree.root.turns.spend(task)
+    after_leaving(dispatcher, lane, task, now)
+    if dispatcher._observe is not None:
+        dispatcher._observe(JobStarted(now, job))
+    park_if_full(dispatcher, now)
+    return True
+
+
+def start_noted(dispatcher: Dispatcher, job: Job[Any] | None, lone: Node, now: float) -> Job[Any] | None:
+    """Start a job of the lone lane that carries a history or a mark, or one after it."""
+    while job is not None and (error := _too_late_after(job, now)) is not None:
+        note_waits(dispatcher, job, lone)
+        end_unrun(dispatcher, job, error, "dead", now)
+        job = None
+        if dispatcher.waiting:
+            job = dispatcher._take_lone()
+            dispatcher.waiting -= 1
+    if job is not None:
+        dispatcher.running += 1
+        job._status = RUNNING
+        job.started_at = now
+        _note_start(dispatcher, job, lone, now)
+        # From here on what it waited for and did not note is a slot.
+        job._mark = None
+    return job
