@@ -53,6 +53,7 @@ def flaky(item, seen={}):
     seen[item] = seen.get(item, 0) + 1
     if seen[item] < 3: raise OSError("again")
     return seen[item]
+def flaky_zero(item): return item if item != "0" else flaky(item) and item
 def length(item): return len(item)
 def host(item): return item["host"]
 def add(item): item["more"] = 1; return item

@@ -73,6 +73,23 @@ def test_keep_order_writes_in_input_order(tmp_path: Path) -> None:
     assert values(ran.stdout) == ["0.3", "0.2", "0.1", "0"]
 
 
+def test_keep_order_waits_for_a_retry_with_a_full_buffer(tmp_path: Path) -> None:
+    (tmp_path / "rules.toml").write_text("buffer = 2\nretry = 3\nconcurrency = 2\n")
+    items = [str(number) for number in range(30)]
+    ran = call(
+        tmp_path, "map", "app:flaky_zero", "--keep-order", "--rules", "rules.toml", stdin="\n".join(items)
+    )
+    assert values(ran.stdout) == items
+
+
+def test_a_full_standard_output_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("1\n2\n")
+    ran = call(tmp_path, "map", "app:same", "in.txt", "-o", "/dev/full", "-j", "1")
+    assert ran.returncode == 1
+    assert "/dev/full: No space left on device; " in ran.stderr
+    assert "lost" in ran.stderr
+
+
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop", "trio"])
 def test_each_event_loop_serves(tmp_path: Path, loop: str) -> None:
     ran = call(tmp_path, "map", "app:same", "--loop", loop, stdin="1\n2\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests._cli.shell import begin, call, command, ended, environment, results, wait_for
+from tests._cli.shell import begin, call, command, ended, environment, results, values, wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,6 +32,21 @@ def test_an_endless_input_is_read_as_it_comes(tmp_path: Path) -> None:
     status, _, err = ended(process)
     assert status == 130
     assert "stopped by SIGINT" in err
+
+
+def test_a_named_pipe_is_waited_for_and_can_be_left(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    process = begin(tmp_path, "map", "app:upper", "pipe", "--progress")
+    with (tmp_path / "pipe").open("w") as pipe:
+        pipe.write("a\nb\n")
+    code, out, _ = ended(process)
+    assert code == 0
+    assert sorted(values(out)) == ["A", "B"]
+    process = begin(tmp_path, "map", "app:upper", "pipe", "--json")
+    assert process.stderr is not None
+    process.stderr.readline()  # it runs
+    process.send_signal(signal.SIGINT)
+    assert ended(process, 5)[0] == 130
 
 
 class TestOutput:
@@ -114,7 +130,7 @@ class TestOutput:
         for number, closed in enumerate((">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-")):
             (tmp_path / "out.jsonl").unlink(missing_ok=True)
             ran = subprocess.run(
-                f"{line} {closed}", shell=True, cwd=tmp_path, env=environment(), check=False,
+                ["sh", "-c", f"{line} {closed}"], cwd=tmp_path, env=environment(), check=False,
                 capture_output=True, timeout=30,
             )  # fmt: skip
             assert ran.returncode == 0, (closed, ran.stderr)

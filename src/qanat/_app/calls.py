@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from qanat._app.handlers import name_of
@@ -11,7 +13,7 @@ from qanat._core.retry import Retry
 from qanat._engine.callee import callee_of, is_coroutine_function
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from qanat._app.rules import Rules
     from qanat._core.job import Task
@@ -43,10 +45,11 @@ class SpreadAsync(Spread):
 
 
 class _OpenCalls:
-    __slots__ = ("function", "number", "task")
+    __slots__ = ("function", "key", "number", "task")
 
-    def __init__(self, function: Callable[..., Any], task: Task) -> None:
+    def __init__(self, function: Callable[..., Any], key: Hashable, task: Task) -> None:
         self.function = function  # kept alive, so that its id stays its own
+        self.key = key
         self.task = task
         self.number = 0
 
@@ -58,7 +61,8 @@ class Calls:
         """Begin with none."""
         self._engine = engine
         self._rules = rules
-        self._open: dict[int, _OpenCalls] = {}
+        self._open: dict[Hashable, _OpenCalls] = {}
+        self._by_node: dict[Any, _OpenCalls] = {}
 
     def job(
         self, index: int, function: Callable[..., Any], args: tuple[Any, ...], timeout: float | None,
@@ -71,13 +75,23 @@ class Calls:
             ValueError: If a number is out of range.
         """
         if not callable(function):
+            if inspect.iscoroutine(function):
+                function.close()
             raise TypeError(f"function must be a function, got {function!r}; pass it, do not call it")
+        if inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"function must return a value, got the async generator function {name_of(function)!r}: "
+                "return a list instead of yielding"
+            )
         found = Retry.of(retry)
         if timeout is not None:
             timeout = positive("timeout", timeout)
-        calls = self._open.get(id(function))
+        # The methods of an object are made anew each time they are looked up, but are equal.
+        key: Hashable = function if isinstance(function, MethodType) else id(function)
+        calls = self._open.get(key)
         if calls is None:
-            calls = self._open[id(function)] = _OpenCalls(function, self._add(function))
+            calls = _OpenCalls(function, key, self._add(function))
+            self._open[key] = self._by_node[calls.task.node] = calls
         calls.number += 1
         task = calls.task
         if timeout is not None or found.times or found.max_throttles != task.retry.max_throttles:
@@ -102,10 +116,10 @@ class Calls:
 
     def ended(self, job: Job[Any]) -> None:
         """Hear that a call ended for good; a function without open calls is forgotten."""
-        for key, calls in self._open.items():
-            if calls.task.node is job._task.node:
-                calls.number -= 1
-                if not calls.number:
-                    del self._open[key]
-                    self._engine.dispatcher.drop_task(calls.task)
-                return
+        calls = self._by_node.get(job._task.node)
+        if calls is None:
+            return
+        calls.number -= 1
+        if not calls.number:
+            del self._open[calls.key], self._by_node[calls.task.node]
+            self._engine.dispatcher.drop_task(calls.task)

@@ -55,6 +55,11 @@ class Readers:
             self._held = held
             self._hold(held)
 
+    def drop(self, reader: OutcomeReader[Any, Any]) -> bool:
+        """Let a reader go that is about to vanish; True if `look` has to be called afterwards."""
+        self._readers.discard(reader)
+        return self._held
+
     def forget(self, reader: OutcomeReader[Any, Any]) -> None:
         """Let a reader go."""
         self._readers.discard(reader)
@@ -128,5 +133,10 @@ class OutcomeReader(Generic[T, R]):
             spot.wake()
 
     def __del__(self) -> None:
-        """Hold nothing up any more."""
-        self._readers.look()
+        """Hold nothing up any more; may be called in any thread, by the garbage collector."""
+        readers = self._readers
+        if readers.drop(self):
+            try:
+                self._loop.call_soon_threadsafe(readers.look)
+            except RuntimeError:
+                pass  # the loop has ended, and with it everything that could be held up

@@ -29,7 +29,7 @@ def safe_text(text: object, most: int = LONGEST, *, markup: bool = False) -> str
         most: How many characters to show; a longer text ends in an ellipsis.
         markup: Also escape what rich takes for markup.
 
-    Example:
+    Examples:
         >>> safe_text("\x1b[2Jgone\n")
         '\\x1b[2Jgone\\n'
     """

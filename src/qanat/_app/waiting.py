@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from qanat._core.job import RUNNING
+from qanat._core.limits import Concurrency
 from qanat._core.outcome import Outcome
 from qanat._engine.carrier import Carrier
 from qanat._engine.context import running_carrier
 from qanat.errors import PoolDeadlockError
 
 if TYPE_CHECKING:
+    from qanat._core.dispatcher import Dispatcher
     from qanat._core.job import Job
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
@@ -139,11 +141,7 @@ def _find_deadlock(origin: Carrier) -> None:
         else:
             dispatcher = each.dispatcher
             held = [carrier for carrier in each.carriers if carrier.job is not None]
-            if (
-                dispatcher.is_paused
-                or dispatcher.running < dispatcher.capacity
-                or len(held) < dispatcher.running
-            ):
+            if dispatcher.is_paused or not _is_full(dispatcher) or len(held) < dispatcher.running:
                 return
             todo.extend(held)
     if any(_has_timer(carrier) for carrier in stuck):
@@ -152,6 +150,15 @@ def _find_deadlock(origin: Carrier) -> None:
         for wait in carrier.waits.values():
             wait.failed = True
             wait.spot.wake()
+
+
+def _is_full(dispatcher: Dispatcher) -> bool:
+    """Whether no slot is free; a `Concurrency` counts if nobody else holds any of it."""
+    running = dispatcher.running
+    return running >= dispatcher.capacity or any(
+        isinstance(limit, Concurrency) and limit._running == running >= limit.at_once
+        for limit in dispatcher.tree.root.limits
+    )
 
 
 def _waits_of(carrier: Carrier) -> list[Wait] | None:
@@ -181,11 +188,11 @@ def _has_timer(carrier: Carrier) -> bool:
     asyncio keeps no list of them, so this asks the garbage collector who refers to the task. It is
     asked only where everything else says that nothing will ever move.
     """
-    for referrer in gc.get_referrers(carrier.task):
-        if isinstance(referrer, asyncio.Timeout):
-            return True
-        if type(referrer) is dict and any(
-            isinstance(owner, asyncio.Timeout) for owner in gc.get_referrers(referrer)
-        ):
-            return True
+    # The wait may be in a task that the handler gathers, and the timeout around that one.
+    for task in {carrier.task, *carrier.waits}:
+        for referrer in gc.get_referrers(task):
+            # A timeout refers to its task itself, or by way of the dict of its attributes.
+            owners = gc.get_referrers(referrer) if type(referrer) is dict else [referrer]
+            if any(isinstance(owner, asyncio.Timeout) and owner.when() is not None for owner in owners):
+                return True
     return False

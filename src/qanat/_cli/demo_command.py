@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import ExitStack
 from typing import Final
 
 from qanat._app.outcomes import Outcomes
@@ -28,18 +27,18 @@ def run_demo() -> int:
     Raises:
         UsageError: If there is no port to be had for the server.
     """
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(DemoServer())
-        except OSError as error:
-            raise UsageError(f"the demo needs a port on 127.0.0.1: {error.strerror}") from None
-        print(f"qanat fetches {PAGES} pages from a web server on this machine that\n{ABOUT}.\n", flush=True)
-        try:
+    try:
+        with DemoServer() as server:
+            print(
+                f"qanat fetches {PAGES} pages from a web server on this machine that\n{ABOUT}.\n", flush=True
+            )
             outcomes = demo_app.crawl(server.urls)
-        except KeyboardInterrupt as stop:
-            done = sum(outcome.ok for outcome in outcomes_of(stop))
-            print(f"Stopped: {done} of {PAGES} pages were fetched, and nothing was left running.")
-            return 130
+    except OSError as error:
+        raise UsageError(f"the demo needs a port on 127.0.0.1: {error.strerror}") from None
+    except KeyboardInterrupt as stop:
+        done = sum(outcome.ok for outcome in outcomes_of(stop))
+        print(f"Stopped: {done} of {PAGES} pages were fetched, and nothing was left running.")
+        return 130
     print(f"\nWhat happened\n{_indented(_story(outcomes))}")
     print(f"\nWhat jobs waited for\n{_indented(_waits(outcomes.summary().waits))}")
     print(f"\nThe program\n\n{_indented(_program())}")

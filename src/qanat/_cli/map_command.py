@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ def run_map(options: MapOptions) -> int:
         if path is not None:
             output = open_output(path, append=options.append, overwrite=options.overwrite)
             stack.callback(output.close)
+        elif progress.redraws and os.isatty(output.fd):
+            output.show = progress.say
         if progress.is_shown or options.json:
             total.find()
         stopping = stack.enter_context(Stopping())

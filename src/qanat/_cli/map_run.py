@@ -165,7 +165,7 @@ class MapRun:
             self._in_order.put(outcome.index, line)
         elif line is not None:
             self._write(line)
-        if self._threaded is not None and not self._full and self._unread() >= self._plan.rules.buffer:
+        if self._threaded is not None and not self._full and len(self._threaded) >= self._plan.rules.buffer:
             self._full = True
             self._engine.hold(True)
 

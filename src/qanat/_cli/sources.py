@@ -124,14 +124,14 @@ def _chunks(source: Source, watch: Watch | None) -> Iterator[bytes]:
     fd = 0
     try:
         if source.path != "-":
-            fd = os.open(source.path, os.O_RDONLY)
+            # A pipe that nobody writes yet is opened without waiting for whoever will.
+            fd = os.open(source.path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         while True:
-            if watch is not None and source.size is None and not watch(fd):
+            if source.size is None and not (watch or _wait)(fd):
                 return
             try:
                 chunk = os.read(fd, CHUNK)
-            except BlockingIOError:  # standard input may be shared with somebody who set it so
-                select.select([fd], [], [])
+            except BlockingIOError:  # somebody else was quicker
                 continue
             if not chunk:
                 return
@@ -141,6 +141,12 @@ def _chunks(source: Source, watch: Watch | None) -> Iterator[bytes]:
     finally:
         if fd > 0:
             os.close(fd)
+
+
+def _wait(fd: int) -> bool:
+    """Wait until a descriptor can be read."""
+    select.select([fd], [], [])
+    return True
 
 
 def _why(error: Exception) -> str:

@@ -34,6 +34,7 @@ class Output:
         problem: Why it takes no more lines; None as long as it does.
         is_regular: Whether it is a file on a disk: writing to it does not block for long.
         unwritten: Lines that it did not take.
+        show: Set for a terminal on which progress is drawn: writes lines without harming that.
     """
 
     def __init__(self, fd: int, name: str) -> None:
@@ -43,6 +44,7 @@ class Output:
         self.is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
         self.problem: OSError | None = None
         self.unwritten: list[bytes] = []
+        self.show: Callable[[str], bool] | None = None
 
     @property
     def is_closed_pipe(self) -> bool:
@@ -65,6 +67,8 @@ class Output:
                 self.write(line)
 
     def _written(self, line: bytes) -> OSError | None:
+        if self.show is not None and self.show(line.decode().removesuffix("\n")):
+            return None
         done = 0
         try:
             while done < len(line):
@@ -74,7 +78,9 @@ class Output:
                     select.select([], [self.fd], [])
         except OSError as error:
             if done and self.is_regular:
-                os.ftruncate(self.fd, os.fstat(self.fd).st_size - done)
+                whole = os.fstat(self.fd).st_size - done
+                os.ftruncate(self.fd, whole)
+                os.lseek(self.fd, whole, os.SEEK_SET)  # standard output may not be set to append
             return error
         return None
 

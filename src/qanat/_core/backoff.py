@@ -46,7 +46,10 @@ class Backoff:
             TypeError: If `attempt` is not a whole number.
             ValueError: If `attempt` is less than 1.
         """
-        k = min(whole("attempt", attempt, 1) - 1, _MOST_STEPS)
+        return self._delay(whole("attempt", attempt, 1))
+
+    def _delay(self, attempt: int) -> float:
+        k = min(attempt - 1, _MOST_STEPS)
         try:
             growth = self.factor**k
         except OverflowError:
@@ -62,7 +65,7 @@ class Backoff:
             attempt: The number of the attempt that failed, from 1.
             rng: The source of randomness; asked once, and not at all without jitter.
         """
-        delay = self(attempt)
+        delay = self._delay(attempt)
         if self.jitter == "none":
             return delay
         part = delay if self.jitter == "full" else delay / 2
@@ -107,7 +110,7 @@ def linear(first: float = 1, step: float = 1, cap: float = 60, *, jitter: Jitter
         TypeError: If an argument is of the wrong kind.
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> from qanat._core.backoff import linear
         >>> [linear(1, 2, 6)(attempt) for attempt in (1, 2, 3, 4)]
         [1.0, 3.0, 5.0, 6.0]
@@ -132,7 +135,7 @@ def exponential(
         TypeError: If an argument is of the wrong kind.
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> from qanat._core.backoff import exponential
         >>> backoff = exponential(1, 2, 10, jitter="none")
         >>> [backoff(attempt) for attempt in (1, 2, 3, 4, 5)]

@@ -30,7 +30,7 @@ def parse_rate(text: str, name: str = "rate") -> Limit:
         TypeError: If it is not a text.
         ValueError: If the text is not a rate, or a number in it is not greater than 0.
 
-    Example:
+    Examples:
         >>> from qanat._core.rates import parse_rate
         >>> parse_rate("300/15m")
         SlidingWindow(300, 900.0)

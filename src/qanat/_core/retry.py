@@ -58,7 +58,7 @@ class Retry:
         TypeError: If an argument is of the wrong kind.
         ValueError: If a number is out of range.
 
-    Example:
+    Examples:
         >>> from qanat._core.retry import Retry
         >>> retry = Retry(3, on=(OSError, ValueError), never_on=FileNotFoundError)
         >>> retry.allows(TimeoutError(), 1), retry.allows(FileNotFoundError(), 1)

@@ -164,12 +164,14 @@ class Carrier:
             ):
                 job = next_job(now)
             else:
-                # Looked up before it is called: Python 3.11 is slow to find that this is no method.
-                next_item = source.next_item
                 try:
-                    item = next_item()
+                    for item in source.iterator:  # noqa: B007 - a third of what calling __next__ costs
+                        break
+                    else:
+                        source.ended()
+                        continue
                 except BaseException as caught:  # noqa: BLE001 - raised again unless it is the source's
-                    source.stopped(caught)
+                    source.failed(caught)
                     continue
                 number = source.count
                 source.count = number + 1
@@ -271,7 +273,11 @@ class Carrier:
         if type(error) is GeneratorExit and not engine.loop.is_running():
             raise error
         # A cancellation is ours if a scope around us was cancelled; else it is the handler's own doing.
-        stopped = not self.is_spent and anyio.current_effective_deadline() == -math.inf
+        stopped = (
+            not self.is_spent
+            and (is_cancellation or engine.loop.may_be_cancelled())  # which is cheap to know
+            and anyio.current_effective_deadline() == -math.inf
+        )
         # Or it cancelled the very task that carries it: this one is spoilt, a new one comes.
         leaving = stopped or (is_cancellation and not self.is_spent and engine.loop.is_being_cancelled())
         outcome_error = error

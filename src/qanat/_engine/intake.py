@@ -35,10 +35,6 @@ def nothing_unread() -> int:
     return 0
 
 
-def _ended() -> Any:
-    raise StopIteration
-
-
 class Source(Protocol):
     """Where an engine's jobs come from, as the carriers see it.
 
@@ -135,7 +131,7 @@ class Intake:
         may_block: Whether reading an item may take so long that the clock has to be read again.
         counts_unread: Whether outcomes that are not read take up room.
         task: What the jobs share.
-        next_item: Returns the next item of a source that is not awaited.
+        iterator: What the items are read from.
     """
 
     def __init__(
@@ -172,7 +168,7 @@ class Intake:
         self.count = 0
         self.error: BaseException | None = None
         self.is_async = not isinstance(items, Iterable)
-        self._iterator: Any = iter(items) if isinstance(items, Iterable) else items.__aiter__()
+        self.iterator: Any = iter(items) if isinstance(items, Iterable) else items.__aiter__()
         self._whole = chooses and hasattr(items, "__len__")
         self._is_closed = False
         self._scope: anyio.CancelScope | None = None
@@ -180,10 +176,9 @@ class Intake:
         self.tops_up = self.is_async or (chooses and not self._whole)
         self.needs_task = self.is_async or self._whole
         self._room_spot: Spot | None = None
-        self.may_block = type(self._iterator) not in QUICK_ITERATORS
+        self.may_block = type(self.iterator) not in QUICK_ITERATORS
         self.draws = not (self.is_async or chooses or callbacks)
         self.counts_unread = unread is not nothing_unread
-        self.next_item: Callable[[], Any] = getattr(self._iterator, "__next__", _ended)
 
     def pull(self) -> bool:
         """Read and offer some items if there is room; False if nothing came of it."""
@@ -205,14 +200,17 @@ class Intake:
         elif self._chunk < CHUNK:
             self._chunk *= 2
         if got < chunk:
-            self._end()
+            self.ended()
         return True
 
-    def stopped(self, error: BaseException) -> None:
-        """Hear what the source raised instead of giving an item: its end, or an error of its own."""
-        if not isinstance(error, StopIteration):
-            self._fail(error)
-        self._end()
+    def ended(self) -> None:
+        """Note that the source has no more items."""
+        self._engine.source_ended()
+
+    def failed(self, error: BaseException) -> None:
+        """Note that the source raised: it has no more items."""
+        self._fail(error)
+        self.ended()
 
     def _fail(self, error: BaseException) -> None:
         """Keep what the source raised; an interrupt stops the run at once."""
@@ -241,11 +239,11 @@ class Intake:
         self._reading = True
         try:
             if self._callbacks:
-                for item in islice(self._iterator, chunk):
+                for item in islice(self.iterator, chunk):
                     self._offer(item, number, now)
                     number += 1
             else:
-                for item in islice(self._iterator, chunk):
+                for item in islice(self.iterator, chunk):
                     add(Job(number, item, number, task, now, WAITING))
                     number += 1
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
@@ -268,9 +266,6 @@ class Intake:
         else:
             self._engine.dispatcher.offer(job, now)
 
-    def _end(self) -> None:
-        self._engine.source_ended()
-
     # --- sources that are awaited, or read whole ---------------------------------------------
 
     async def run(self) -> None:
@@ -286,11 +281,11 @@ class Intake:
                         await engine.loop.checkpoint()
                         begun = engine.now()
         if not self._is_closed:
-            self._end()
+            self.ended()
 
     async def _run_async(self) -> None:
         engine = self._engine
-        iterator = self._iterator
+        iterator = self.iterator
         try:
             while not self._is_closed:
                 while self.room() <= 0:
@@ -325,6 +320,6 @@ class Intake:
         self._is_closed = True
         if self._scope is not None:
             self._scope.cancel()
-        closing = getattr(self._iterator, "close", None)
+        closing = getattr(self.iterator, "close", None)
         if not self.is_async and closing is not None and not self._reading:
             closing()

@@ -70,6 +70,10 @@ class Loop(Protocol):
         """Take the cancellation that waits for the running task, and forget it."""
         ...
 
+    def may_be_cancelled(self) -> bool:
+        """Whether a scope around the running task may be cancelled; False is certain."""
+        ...
+
     def is_running(self) -> bool:
         """Whether the loop runs; it does not when it closes what was left in it."""
         ...
@@ -141,6 +145,10 @@ class AsyncioLoop:
         task = asyncio.current_task()
         while task is not None and task.uncancel():
             pass
+
+    def may_be_cancelled(self) -> bool:
+        """Whether somebody cancelled the running task: so AnyIO's scopes do it."""
+        return self.is_being_cancelled()
 
     def is_running(self) -> bool:
         """Whether the loop runs."""
@@ -236,6 +244,10 @@ class TrioLoop:
 
     async def shake_off_cancel(self) -> None:
         """Do nothing: there is nothing to forget."""
+
+    def may_be_cancelled(self) -> bool:
+        """Return True: here the scopes are all there is to ask."""
+        return True
 
     def is_running(self) -> bool:
         """Whether the loop runs."""

@@ -142,6 +142,10 @@ class _Driver:
     def run(self, arrivals: _Agenda, cancels: _Agenda, calls: _Agenda) -> Drive:
         """Jump from one time to the next until there is none."""
         dispatcher, finishes = self._dispatcher, self._finishes
+        if dispatcher.now > -math.inf:
+            # Jobs may wait already.
+            self._result.now = dispatcher.now
+            self._start(dispatcher.now)
         while True:
             known = min(arrivals.at, cancels.at, calls.at)
             if finishes and finishes[0][0] < known:

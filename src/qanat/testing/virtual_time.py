@@ -139,7 +139,7 @@ def virtual_time(
         ValueError: If there is no such backend.
         ModuleNotFoundError: If the backend is trio and it is not installed.
 
-    Example:
+    Examples:
         >>> import anyio
         >>> from qanat.testing import virtual_time
         >>> with virtual_time() as time:

@@ -21,6 +21,7 @@ class LineView:
     """Write one line now and then."""
 
     interval = 1.0
+    redraws = False
 
     def __init__(self, stream: TextIO, title: str) -> None:
         """Write nothing yet."""

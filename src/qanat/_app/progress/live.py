@@ -39,6 +39,7 @@ class LiveView:
     """Draw a bar, the figures and the first errors, and let what is printed scroll by above."""
 
     interval = 0.2
+    redraws = True
 
     def __init__(self, stream: TextIO, title: str) -> None:
         """Take over the terminal that a stream writes to."""
@@ -63,7 +64,7 @@ class LiveView:
 
     def say(self, text: str) -> None:
         """Print a text that is safe to show above the figures."""
-        self._console.print(Text(text))
+        self._console.print(Text(text), soft_wrap=True)
 
     def close(self, lines: Sequence[str], figures: Figures | None) -> None:
         """Take the figures away and say what is to be said at the end."""
@@ -72,7 +73,7 @@ class LiveView:
             self._logs.__exit__(None, None, None)
             self._live.stop()
         for line in lines:
-            self._console.print(Text(line))
+            self._console.print(Text(line), soft_wrap=True)
 
     def _drawn(
         self, figures: Figures, rate: float | None, left: float | None, note: str | None

@@ -15,6 +15,7 @@ class MachineView:
     """Write a `progress` object each second, `note` objects, and one `summary` at the end."""
 
     interval = 1.0
+    redraws = False
 
     def __init__(self, stream: TextIO, _title: str) -> None:
         """Write nothing yet."""

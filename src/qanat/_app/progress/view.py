@@ -47,6 +47,7 @@ class View(Protocol):
     """A way to show figures."""
 
     interval: float
+    redraws: bool
 
     def show(self, figures: Figures, rate: float | None, left: float | None, note: str | None) -> None:
         """Show the figures of this moment."""
@@ -91,6 +92,7 @@ class Progress:
         self.last: Figures | None = None
         self._lock = threading.RLock()
         self._ended = threading.Event()
+        self._stuck = False
         self._engine: Engine | None = None
         self._begun = 0.0
         self._asked = False
@@ -100,9 +102,18 @@ class Progress:
         """Hear of a job that failed for good; made to be an engine's `on_failure`."""
         self.tally.add(outcome)
 
-    def say(self, text: str) -> None:
-        """Show a text that is safe to show; above the figures, where these stay in place."""
-        self._try(lambda view: view.say(text))
+    @property
+    def redraws(self) -> bool:
+        """Whether figures are drawn in place, so that what else is written there harms them."""
+        return self.is_shown and self._view is not None and self._view.redraws
+
+    def say(self, text: str) -> bool:
+        """Show a text that is safe to show; above the figures, where these stay in place.
+
+        Returns:
+            False if it could not be shown.
+        """
+        return self._try(lambda view: view.say(text))
 
     @contextmanager
     def watch(self, engine: Engine) -> Generator[None]:
@@ -121,8 +132,7 @@ class Progress:
             self._ended.set()
             if thread is not None:
                 thread.join(PATIENCE)
-                if thread.is_alive():
-                    self._view = None  # and without a last word, which nobody could read
+                self._stuck = thread.is_alive()
 
     @asynccontextmanager
     async def shown(self, engine: Engine) -> AsyncGenerator[None]:
@@ -185,16 +195,20 @@ class Progress:
         self.last = figures_of(self._engine, self._begun, self._total(), self.tally)
         self._asked = False
 
-    def _try(self, act: Callable[[View], object]) -> None:
+    def _try(self, act: Callable[[View], object]) -> bool:
         """Do something with the view; one that cannot write any more is given up."""
+        if self._stuck:
+            return False  # without the lock, which is held for as long as that
         with self._lock:
             view = self._view
             if view is None:
-                return
+                return False
             try:
                 act(view)
             except (OSError, ValueError):  # closed, or gone, as a terminal may be
                 self._view = None
+                return False
+            return True
 
 
 def choose_view(stream: TextIO | None, title: str, *, shown: bool, machine: bool) -> View | None:

@@ -35,15 +35,17 @@ class Gate:
         limit: The limit that said no.
         at: When the first node is to be asked again; `math.inf` if only a change helps.
         waiters: The nodes, in the order in which they are asked.
+        awake: How many nodes it has let go and not yet heard of.
     """
 
-    __slots__ = ("_gates", "at", "limit", "waiters")
+    __slots__ = ("_gates", "at", "awake", "limit", "waiters")
 
     def __init__(self, gates: Gates, limit: Limit) -> None:
         self._gates = gates
         self.limit = limit
         self.waiters: deque[Node] = deque()
         self.at = math.inf
+        self.awake = 0
 
     def awaits(self, at: float) -> bool:
         """Whether an entry of the timeline for this time still counts."""
@@ -79,7 +81,7 @@ class Gates:
     def queues(self, limit: Limit, node: Node) -> bool:
         """Whether others wait for a limit, so that a node has to queue up behind them."""
         gate = self._gates.get(id(limit))
-        return gate is not None and len(gate.waiters) > 0 and node.woken_by is not gate
+        return gate is not None and node.woken_by is not gate and (gate.awake > 0 or len(gate.waiters) > 0)
 
     def park(self, node: Node, limit: Limit, until: float, now: float) -> None:
         """Let a node wait for a limit that refused it; it leaves its parent's turns."""

@@ -135,6 +135,7 @@ class Node:
     def wake(self, gate: Gate) -> None:
         """Note which gate let it go."""
         self.woken_by = gate
+        gate.awake += 1
         parent = self.parent
         if parent is not None:
             if parent.woken is None:
@@ -144,8 +145,10 @@ class Node:
     def take_wake(self) -> Gate | None:
         """Return the gate that let it go and waits for what becomes of it; None the next time."""
         gate, self.woken_by = self.woken_by, None
-        if gate is not None and self.parent is not None and self.parent.woken is not None:
-            self.parent.woken.pop(self, None)
+        if gate is not None:
+            gate.awake -= 1
+            if self.parent is not None and self.parent.woken is not None:
+                self.parent.woken.pop(self, None)
         return gate
 
     def woken_children(self) -> list[Node]:

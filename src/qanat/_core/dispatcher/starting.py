@@ -69,7 +69,8 @@ def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, no
         try:
             for limit in node.limits:
                 if gates.queues(limit, node):
-                    worst = limit
+                    # Whoever is before it there lets it try in turn.
+                    latest, worst = math.inf, limit
                     break
                 at = limit.ready_at(job, now)
                 if not at <= latest:

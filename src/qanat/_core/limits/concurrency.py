@@ -27,7 +27,7 @@ class Concurrency(Limit):
         TypeError: If `n` is not a whole number.
         ValueError: If `n` is less than 1.
 
-    Example:
+    Examples:
         >>> from qanat._core.limits import Concurrency
         >>> limit = Concurrency(10)
         >>> limit.resize(20)

@@ -32,7 +32,7 @@ class Spacing(Limit):
         TypeError: If an argument is of the wrong kind.
         ValueError: If an argument is out of range.
 
-    Example:
+    Examples:
         >>> from qanat._core.limits import Spacing
         >>> print(Spacing(2, after="finish", jitter=0.5))
         2s to 2.5s after a finish

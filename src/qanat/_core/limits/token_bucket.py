@@ -35,7 +35,7 @@ class TokenBucket(Limit):
         TypeError: If `per_second` is not a number, or `burst` not a whole one.
         ValueError: If either is out of range.
 
-    Example:
+    Examples:
         >>> from qanat._core.limits import TokenBucket
         >>> print(TokenBucket(2.5, burst=10))
         2.5/s, burst 10

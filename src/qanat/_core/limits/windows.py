@@ -37,7 +37,7 @@ class SlidingWindow(Limit):
         TypeError: If `n` is not a whole number, or `per` neither a number nor a text.
         ValueError: If either is out of range.
 
-    Example:
+    Examples:
         >>> from qanat._core.limits import SlidingWindow
         >>> limit = SlidingWindow(300, "15m")
         >>> limit
@@ -99,7 +99,7 @@ class FixedWindow(Limit):
         TypeError: If `n` is not a whole number, or `per` neither a number nor a text.
         ValueError: If either is out of range.
 
-    Example:
+    Examples:
         >>> from qanat._core.limits import FixedWindow
         >>> print(FixedWindow(1000, "1h"))
         1000/h in fixed windows

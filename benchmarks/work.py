@@ -1,0 +1,52 @@
+"""What the contenders are given to run: handlers that cost next to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Handler = Callable[[int], Awaitable[int]]
+
+
+async def no_op(item: int) -> int:
+    """Return at once."""
+    return item
+
+
+async def pause(item: int) -> int:
+    """Let everything else on the asyncio loop run once."""
+    await asyncio.sleep(0)
+    return item
+
+
+async def trio_pause(item: int) -> int:
+    """Let everything else on the trio loop run once."""
+    import trio
+
+    await trio.sleep(0)
+    return item
+
+
+def fails_once() -> Handler:
+    """Return a handler that raises the first time that it sees an item, and returns the second."""
+    seen: set[int] = set()
+
+    async def handler(item: int) -> int:
+        if item in seen:
+            return item
+        seen.add(item)
+        raise ConnectionError
+
+    return handler
+
+
+def handler_named(name: str, backend: str = "asyncio") -> Handler:
+    """Return the handler of a name, as the loop needs it."""
+    if name == "fails once":
+        return fails_once()
+    if name == "sleep(0)":
+        return trio_pause if backend == "trio" else pause
+    return no_op

@@ -1,0 +1,109 @@
+"""`current_job`: which job this code runs for."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import qanat
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from qanat.testing import VirtualTime
+
+pytestmark = pytest.mark.virtual_time("asyncio", "trio")
+
+
+async def test_each_handler_finds_its_own_job(virtual_time: VirtualTime):
+    async def handler(item: int) -> bool:
+        before = qanat.current_job()
+        await anyio.sleep(item % 3)
+        return before is qanat.current_job() and before.item == item
+
+    outcomes = await qanat.collect(handler, range(30), concurrency=4)
+    assert outcomes.values() == [True] * 30
+
+
+async def test_a_handler_in_a_thread_finds_its_job(virtual_time: VirtualTime):
+    def handler(item: int) -> tuple[Any, bool]:
+        return qanat.current_job().item, threading.current_thread() is threading.main_thread()
+
+    outcomes = await qanat.collect(handler, range(5), concurrency=2)
+    assert outcomes.values() == [(item, False) for item in range(5)]
+
+
+async def test_what_a_handler_starts_finds_its_job(virtual_time: VirtualTime):
+    async def handler(item: int) -> list[Any]:
+        found: list[Any] = []
+
+        async def child() -> None:
+            found.append(qanat.current_job().item)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(child)
+        found.append(await anyio.to_thread.run_sync(lambda: qanat.current_job().item))
+        return found
+
+    outcomes = await qanat.collect(handler, range(3))
+    assert outcomes.values() == [[item, item] for item in range(3)]
+
+
+def no_job() -> None:
+    with pytest.raises(LookupError) as caught:
+        qanat.current_job()
+    assert str(caught.value).startswith("current_job() works inside a handler")
+    assert "pass on" in str(caught.value)
+
+
+def test_outside_of_everything_there_is_no_job():
+    no_job()
+
+
+async def test_around_a_run_there_is_no_job(virtual_time: VirtualTime):
+    async with qanat.Pool(anyio.sleep) as pool:
+        no_job()
+        await pool.submit(1.0)
+        no_job()
+    no_job()
+
+
+async def test_in_an_awaited_source_there_is_no_job(virtual_time: VirtualTime):
+    async def source() -> AsyncIterator[int]:
+        for item in range(3):
+            no_job()
+            yield item
+            await anyio.sleep(1.0)
+
+    assert len(await qanat.collect(anyio.sleep, source(), concurrency=1)) == 3
+
+
+async def test_the_job_of_an_outer_run_is_found_again_after_an_inner_one(virtual_time: VirtualTime):
+    async def handler(item: int) -> Any:
+        await qanat.collect(anyio.sleep, [1.0] * 3)
+        return qanat.current_job().item
+
+    assert (await qanat.collect(handler, range(3))).values() == [0, 1, 2]
+
+
+async def test_the_state_of_a_run_is_found_in_its_jobs(virtual_time: VirtualTime):
+    state = {"client": object()}
+
+    async def handler(item: int) -> Any:
+        return qanat.current_job().state
+
+    assert (await qanat.collect(handler, [1], state=state)).values()[0] is state
+    assert (await qanat.collect(handler, [1])).values() == [None]
+
+
+@pytest.mark.real
+def test_a_job_in_a_child_process_has_no_current_job():
+    (outcome,) = anyio.run(lambda: qanat.collect(current_item, [7], executor="process"))
+    assert isinstance(outcome.error, LookupError) or outcome.value == 7
+
+
+def current_item(item: int) -> Any:
+    return qanat.current_job().item
