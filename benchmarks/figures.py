@@ -18,8 +18,8 @@ class Sample(NamedTuple):
     """One run of one contender.
 
     Attributes:
-        wall: Seconds that passed.
-        cpu: Seconds of processor time that the process used, all its threads together.
+        wall: Seconds that passed, for each item.
+        cpu: Seconds of processor time that the process used for each item, all threads together.
     """
 
     wall: float

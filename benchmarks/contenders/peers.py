@@ -95,6 +95,7 @@ async def aqueue(handler: Handler, items: Iterable[int], concurrency: int) -> in
 
     class Work(library.Item):  # type: ignore[misc]
         def __init__(self, item: int) -> None:
+            super().__init__()
             self.item = item
 
         async def process(self) -> None:

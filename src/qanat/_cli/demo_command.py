@@ -10,7 +10,6 @@ from typing import Final
 from qanat._app.outcomes import Outcomes
 from qanat._cli import demo_app
 from qanat._cli.demo_server import ABOUT, PAGES, DemoServer
-from qanat._cli.usage import UsageError
 from qanat.errors import outcomes_of
 
 _WHY: Final = {
@@ -33,8 +32,6 @@ def run_demo() -> int:
                 f"qanat fetches {PAGES} pages from a web server on this machine that\n{ABOUT}.\n", flush=True
             )
             outcomes = demo_app.crawl(server.urls)
-    except OSError as error:
-        raise UsageError(f"the demo needs a port on 127.0.0.1: {error.strerror}") from None
     except KeyboardInterrupt as stop:
         done = sum(outcome.ok for outcome in outcomes_of(stop))
         print(f"Stopped: {done} of {PAGES} pages were fetched, and nothing was left running.")

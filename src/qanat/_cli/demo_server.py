@@ -10,6 +10,8 @@ from threading import Event, Thread
 from types import TracebackType
 from typing import Final, Self
 
+from qanat._cli.usage import UsageError
+
 PAGES: Final = 300
 LOST: Final = frozenset({73, 211})
 """Pages that are not there, and never will be."""
@@ -54,12 +56,12 @@ class DemoServer:
         """Begin to serve.
 
         Raises:
-            OSError: If no port can be had.
+            UsageError: If no port can be had.
         """
         self._thread.start()
         self._started.wait()
         if self._problem is not None:
-            raise self._problem
+            raise UsageError(f"the demo needs a port on 127.0.0.1: {self._problem.strerror}")
         return self
 
     def __exit__(

@@ -201,7 +201,7 @@ def test_a_throttled_lone_task_counts_what_runs():
     begin(dispatcher, 0.0)
     assert dispatcher.finish(jobs[0], None, Throttled(5.0), 1.0) is None
     assert (task.node.running, dispatcher.running, dispatcher.waiting) == (2, 2, 1)
-    assert dispatcher.wake_at == 6.0
+    assert (dispatcher.next(1.0), dispatcher.wake_at) == (None, 6.0)
 
 
 def test_an_observed_run_has_the_same_times():

@@ -15,6 +15,8 @@ from qanat.errors import Throttled
 from tests._core.dispatcher.world import Noting, Until, add, at_zero, begin, job, make, run, starts
 
 if TYPE_CHECKING:
+    from random import Random
+
     from qanat._core.job import Job
 
 
@@ -47,7 +49,7 @@ def test_the_unnamed_lane_stays():
 def test_an_empty_lane_is_kept_until_its_limits_are_as_good_as_new():
     dispatcher = make()
     task = add(dispatcher, lane_limits=lambda _lane: SlidingWindow(1, 10.0))
-    run(dispatcher, [(0.0, job(task, 0, "a")), (9.0, job(task, 1, "b"))])
+    run(dispatcher, [(0.0, job(task, 0, "a")), (8.0, job(task, 1, "b"))])
     assert lanes_of(dispatcher) == {"a", "b"}
     run(dispatcher, [(12.0, job(task, 2, "c"))])
     assert lanes_of(dispatcher) == {"b", "c"}
@@ -75,19 +77,21 @@ def test_a_lane_that_gets_jobs_again_is_not_forgotten():
     assert lane is not task.node.lanes.get("a") or lane.is_fading
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_lanes_come_and_go_and_leave_nothing():
-    limits: list[Noting] = []
+    limits: list[Limit] = []
 
     def lane_limits(_lane: object) -> Limit:
-        limits.append(Noting(1))
+        limits.append(Concurrency(1))
         return limits[-1]
 
     dispatcher = make()
     task = add(dispatcher, lane_limits=lane_limits)
-    arrivals = ((id // 2 / 100, job(task, id, id // 2)) for id in range(40_000))
-    run(dispatcher, arrivals, 0.5, record=False)
-    assert dispatcher.done == 40_000
-    assert len(limits) == 20_000
+    # Every tenth lane has a second job, which waits at the lane's limit.
+    jobs = (job(task, id, id // 11 * 10 + id % 11 % 10) for id in range(110_000))
+    run(dispatcher, ((each.index / 100, each) for each in jobs), 0.125, record=False)
+    assert dispatcher.done == 110_000
+    assert len(limits) == 100_000
     assert (lanes_of(dispatcher), len(dispatcher.gates), len(dispatcher.timeline)) == (set(), 0, 0)
     assert sum(len(limit._listeners) for limit in limits) == 0
 
@@ -98,13 +102,13 @@ def test_lanes_whose_limits_take_time_are_swept_by_those_that_follow():
     task = add(dispatcher, lane_limits=lambda _lane: SlidingWindow(1, 1.0))
     most = 0
 
-    def latency(_each: Job[Any]) -> None:
+    def count(_each: Job[Any], _rng: Random) -> None:
         nonlocal most
         most = max(most, len(task.node.lanes))
 
-    arrivals = ((id / 100, job(task, id, id)) for id in range(100_000))
-    run(dispatcher, arrivals, 0.0, failures=lambda each, _rng: latency(each), record=False)
-    assert dispatcher.done == 100_000
+    arrivals = ((id / 100, job(task, id, id)) for id in range(20_000))
+    run(dispatcher, arrivals, 0.0, failures=count, record=False)
+    assert dispatcher.done == 20_000
     assert most <= 300
     assert len(dispatcher.gates) == 0
 
@@ -124,7 +128,7 @@ def test_a_lane_that_is_throttled_is_remembered_for_its_pause_and_a_minute():
     assert lanes_of(dispatcher) == set()
 
 
-def test_a_lane_of_a_job_that_comes_again_at_once_is_not_made_anew():
+def test_a_lane_of_a_job_that_comes_again_at_once_is_there():
     made: list[object] = []
 
     def lane_limits(lane: object) -> list[Limit]:
@@ -134,7 +138,7 @@ def test_a_lane_of_a_job_that_comes_again_at_once_is_not_made_anew():
     dispatcher = make()
     task = add(dispatcher, retry=Retry(2, backoff=constant(0)), lane_limits=lane_limits)
     run(dispatcher, at_zero(job(task, 0, "a")), failures=lambda each, _r: OSError() if each.attempt < 3 else None)
-    assert made == ["a"] or len(made) <= 3
+    assert set(made) == {"a"}
 
 
 def test_a_limit_that_fails_to_say_when_it_is_fresh_is_told_and_done_with():

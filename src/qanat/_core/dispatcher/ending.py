@@ -27,9 +27,11 @@ def settle(
     """Settle an attempt: return the job's outcome, or None if it will run again."""
     state: State = "cancelled" if cancelled else "done" if error is None else "dead"
     ran = now - job.started_at
-    attempt = make_outcome(job, value, error, state, now, ran, job.started_at, job.attempt)
     took, job._took = job._took or (), None
     comes_again = verdict is not None and verdict.kind != "dead"
+    attempt: Outcome[Any, Any] | None = None
+    if took or not comes_again:
+        attempt = make_outcome(job, value, error, state, now, ran, job.started_at, job.attempt)
     if verdict is not None and verdict.kind == "throttled":
         _close(dispatcher, job, verdict, now)
     if not holding:
@@ -46,6 +48,7 @@ def settle(
         if history is not None and (history.first_started_at != job.started_at or history.ran):
             ran += history.ran
             attempt = make_outcome(job, value, error, state, now, ran, history.first_started_at, job.attempt)
+        assert attempt is not None  # noqa: S101 - made above, as it does not come again
         _count(dispatcher, attempt)
     # Not before it came back, or its lane would be forgotten in between.
     _fade(dispatcher, job, now)
@@ -102,9 +105,9 @@ def release(
 
 
 def _free(
-    dispatcher: Dispatcher, job: Job[Any], took: tuple[Limit, ...], outcome: Outcome[Any, Any], now: float
+    dispatcher: Dispatcher, job: Job[Any], took: tuple[Limit, ...], outcome: Outcome[Any, Any] | None, now: float
 ) -> None:
-    """Give back the slot and the limits, and let others on."""
+    """Give back the slot and the limits, and let others on; the outcome is there if limits were taken."""
     dispatcher.running -= 1
     task: Node = job._task.node
     lone = dispatcher._lone
@@ -114,7 +117,7 @@ def _free(
         unpark_if_not_full(dispatcher, now)
     elif task is not lone.parent:
         dispatcher._elsewhere -= 1
-    if took:
+    if took and outcome is not None:
         give_back(dispatcher, job, took, outcome, now)
 
 

@@ -119,16 +119,15 @@ class Tree:
         """
         fading = self._fading
         if lane.key is not None:
-            if lane.limits:
-                if not lane.is_fading:
-                    lane.is_fading = True
-                    fading.append(lane)
-            elif not lane.running:
+            if not lane.running and self._is_fresh(lane, now):
                 self._forget(lane, task)
+            elif lane.limits and not lane.is_fading:
+                lane.is_fading = True
+                fading.append(lane)
         for _ in range(min(2, len(fading))):
             old = fading.popleft()
             owner = old.parent
-            if owner is None or len(old.order):
+            if owner is None or owner.lanes.get(old.key) is not old or len(old.order):
                 old.is_fading = False
             elif not old.running and self._is_fresh(old, now):
                 self._forget(old, owner)
