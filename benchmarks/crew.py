@@ -105,7 +105,7 @@ class Child:
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        answer = json.loads(line) if line else {"error": "its process died"}
+        answer: dict[str, Any] = json.loads(line) if line else {"error": "its process died"}
         if "error" in answer:
             raise MeasureError(answer["error"])
         result: dict[str, Any] = answer["result"]

@@ -77,7 +77,7 @@ def _both(
     samples, failed = in_turns(_pairs(plan, ways, handler), plan.runs)
     rows = _rows(samples, ways, "", more=more)
     if plan.newer is None:
-        failed.append("werkpool (it needs Python 3.12)")
+        failed.append("werkpool, which needs Python 3.12 (`make bench NEWER=python3.12`)")
     else:
         others, also_failed = in_turns(_pairs(plan, newer, handler, plan.newer), plan.runs)
         rows += _rows(others, newer, f" (Python {plan.newer_version})", more=more)

@@ -31,8 +31,8 @@ def loops(plan: Plan) -> list[Table]:
     for handler, _ in HANDLERS:
         base = samples.get(f"ours, {handler}, asyncio")
         for loop in LOOPS:
-            floor, ours = samples.get(f"floor, {handler}, {loop}"), samples.get(f"ours, {handler}, {loop}")
-            if floor is None or ours is None or base is None:
+            bare, ours = samples.get(f"floor, {handler}, {loop}"), samples.get(f"ours, {handler}, {loop}")
+            if bare is None or ours is None or base is None:
                 continue
             times = ratio(ours, base)
             rows.append(
@@ -40,7 +40,7 @@ def loops(plan: Plan) -> list[Table]:
                     f"qanat.collect, {handler}, {loop}",
                     number(median(run.wall for run in ours) * 1e6),
                     number(median(run.cpu for run in ours) * 1e6),
-                    number(median(run.cpu for run in floor) * 1e6),
+                    number(median(run.cpu for run in bare) * 1e6),
                     number(times),
                 ]
             )

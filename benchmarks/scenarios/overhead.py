@@ -87,27 +87,25 @@ def overhead(plan: Plan, handler: str, concurrency: int) -> list[Table]:
     if {DEQUE, QUEUE, COLLECT} <= samples.keys():
         if handler == "no-op":
             figure = ratio(samples[COLLECT], samples[QUEUE])
-            wanted.append(Wanted("collect on no-op, against the asyncio.Queue loop,", figure, most=1.5, unit=" x"))
+            wanted.append(
+                Wanted("collect on no-op, against the asyncio.Queue loop,", figure, most=1.5, unit=" x")
+            )
         else:
             figure = ratio(samples[COLLECT], samples[DEQUE])
-            wanted.append(Wanted("collect on sleep(0), against the bare deque loop,", figure, most=1.8, unit=" x"))
-    tables = [
-        Table(
-            f"An item of {handler}, {concurrency} at once", about, COLUMNS,
-            rows(samples, (DEQUE, QUEUE, COLLECT)), wanted, failed,
-        )
-    ]  # fmt: skip
+            wanted.append(
+                Wanted("collect on sleep(0), against the bare deque loop,", figure, most=1.8, unit=" x")
+            )
     if plan.newer is None:
-        tables[0].skipped.append("werkpool and aqueue (they need Python 3.12: `make bench NEWER=python3.12`)")
+        failed.append("werkpool and aqueue, which need Python 3.12 (`make bench NEWER=python3.12`)")
+    bases = (DEQUE, QUEUE, COLLECT)
+    title = f"An item of {handler}, {concurrency} at once"
+    tables = [Table(title, about, COLUMNS, rows(samples, bases), wanted, failed)]
+    if plan.newer is None:
         return tables
     samples, failed = in_turns(contenders(plan, handler, concurrency, plan.newer), plan.runs)
-    tables.append(
-        Table(
-            f"An item of {handler}, on Python {plan.newer_version}",
-            "The same for the peers that need a newer Python, with the floors and qanat on that Python.",
-            COLUMNS, rows(samples, (DEQUE, QUEUE, COLLECT)), (), failed,
-        )
-    )  # fmt: skip
+    title = f"An item of {handler}, on Python {plan.newer_version}"
+    about = "The same for the peers that need a newer Python, with the floors and qanat on that Python."
+    tables.append(Table(title, about, COLUMNS, rows(samples, bases), (), failed))
     return tables
 
 

@@ -613,6 +613,20 @@ if __name__ == "__main__":
     assert process.returncode == 0
 
 
+@pytest.mark.real
+async def test_no_child_is_started_once_the_interpreter_is_ending(
+    evaluating: Processes, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(module, "_is_ending", False)
+    await value_of(evaluating, PID)
+    (child,) = evaluating._idle
+    module._end()
+    await until(lambda: not child.is_alive())
+    call = await called(evaluating, PID)
+    assert isinstance(call.error, RuntimeError)
+    assert "the interpreter is ending" in str(call.error)
+
+
 # --- the child's side, on this one ---
 
 

@@ -17,6 +17,7 @@ _WHY: Final = {
     "throttled": "for the server, which had asked for a pause: raise qanat.Throttled",
     "retry": "for another attempt after a 500 or a dropped connection: retry=4",
     "concurrency": "for one of 20 slots: concurrency=20",
+    "turn": "for their turn, behind other pages",
 }
 
 

@@ -59,6 +59,7 @@ _spawning = multiprocessing.get_context("spawn")
 _births_and_deaths = Lock()
 
 _alive: set[_Child] = set()
+_is_ending = False
 
 
 class _Child:
@@ -75,14 +76,16 @@ class _Child:
         self._process = _spawning.Process(target=process_child.main, args=(theirs,), name=name, daemon=False)
         try:
             with _births_and_deaths:
+                if _is_ending:
+                    raise RuntimeError("a process cannot be started any more: the interpreter is ending")
                 _block_interrupts()
                 self._process.start()
+                _alive.add(self)
         except BaseException:
             self._pipe.close()
             raise
         finally:
             theirs.close()
-        _alive.add(self)
 
     def ask(self, frame: bytes) -> bytes | None:
         """Send a frame and wait for the answer; None: it died."""
@@ -362,12 +365,19 @@ def _nothing(_call: Call) -> None:
     """Hear of a child that has left."""
 
 
-@atexit.register
 def _kill_leftovers() -> None:
+    for child in list(_alive):
+        child.kill()
+
+
+@atexit.register
+def _end() -> None:
     """Leave no child behind when the interpreter ends without `close`.
 
     This runs before multiprocessing's own exit handler, which was registered earlier and would
-    wait for the children for ever.
+    wait for the children for ever: for those, too, that a thread starts meanwhile, so none may.
     """
-    for child in list(_alive):
-        child.kill()
+    global _is_ending  # noqa: PLW0603 - as global as the end of the interpreter
+    with _births_and_deaths:
+        _is_ending = True
+        _kill_leftovers()

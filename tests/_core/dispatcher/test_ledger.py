@@ -239,3 +239,19 @@ def test_totals_are_the_sums_over_the_outcomes():
         total.update(outcome.waits)  # type: ignore[arg-type]
     assert dispatcher.waits == dict(total)
     assert set(total) == {"rate", "concurrency", "retry", "paused"}
+
+
+def test_a_job_that_fell_due_while_nobody_asked_does_not_end_the_others_waiting_for_the_rate():
+    dispatcher = make(limits=(SlidingWindow(1, 2.0),))
+    task = add(dispatcher)
+    first, second, delayed = job(task, 0), job(task, 1), job(task, 2)
+    dispatcher.offer(first, 0.0)
+    dispatcher.offer(second, 0.0)
+    dispatcher.offer(delayed, 0.0, delay=0.5)
+    assert dispatcher.next(0.0) is first
+    assert dispatcher.next(0.0) is None
+    assert dispatcher.wake_at == 2.0
+    assert dispatcher.next(2.0) is second
+    outcome = dispatcher.finish(second, None, None, 2.0)
+    assert outcome is not None
+    assert outcome.waits == {"rate": 2.0}

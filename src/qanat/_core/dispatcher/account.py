@@ -20,8 +20,7 @@ def make_outcome(
     started_at: float | None, attempts: int,
 ) -> Outcome[Any, Any]:  # fmt: skip
     """Return the outcome of a job, with its waits by cause."""
-    # Without a mark it started in the lone lane, or arrived there: only slots are waited for.
-    rest_for = "concurrency" if job._mark is None else "turn"
+    rest_for = _rest_for(job)
     lost: dict[str, float] | str = rest_for
     history = job._history
     if history is not None and history.waits:
@@ -33,6 +32,19 @@ def make_outcome(
         job.id, job.index, job.item, value, error, state, attempts, job.lane, job.metadata,
         job.parent, job.offered_at, started_at, now, ran, lost,
     )  # fmt: skip
+
+
+def _rest_for(job: Job[Any]) -> str:
+    """Return what a job waited for while no node was parked for its sake."""
+    # Without a mark it started in the lone lane, or arrived there: only slots are waited for.
+    return "concurrency" if job._mark is None else "turn"
+
+
+def note_rest(job: Job[Any], history: History) -> None:
+    """Keep what is not yet told of the time until the present attempt, before there is another."""
+    rest = job.started_at - job.offered_at - history.ran - sum(history.waits.values())
+    if rest > LEAST:
+        add_waits(job, {_rest_for(job): rest})
 
 
 def add_waits(job: Job[Any], waits: dict[str, float]) -> None:

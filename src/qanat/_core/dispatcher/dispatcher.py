@@ -84,9 +84,10 @@ class Dispatcher:
     """
 
     __slots__ = (
-        "_elsewhere", "_lone", "_lone_waited", "_lost", "_observe", "_on_fault", "_rng", "_take_lone",
-        "_throttling", "_unmarked", "cancelled", "capacity", "closed", "done", "ended", "failed", "gates",
-        "is_paused", "is_plain", "now", "retried", "running", "scheduled", "timeline", "tree", "waiting",
+        "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe", "_on_fault", "_rng",
+        "_take_lone", "_throttling", "_unmarked", "cancelled", "capacity", "closed", "done", "ended",
+        "failed", "gates", "is_paused", "is_plain", "now", "retried", "running", "scheduled", "timeline",
+        "tree", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -136,6 +137,7 @@ class Dispatcher:
         self._take_lone: Callable[[], Job[Any]] = _no_lone_lane
         # What the lone lane does not note: see there.
         self._unmarked = Unmarked()
+        self._lone_since = 0.0
         self._elsewhere = 0
 
     # --- tasks -----------------------------------------------------------------------------
@@ -304,8 +306,8 @@ class Dispatcher:
             return math.inf
         if self.gates.changed:
             return self.now
-        gate = self.tree.root.gate
-        return self.timeline.at if gate is None else gate.at
+        # Also while the root waits at a limit: the limit may have another answer for a job that falls due.
+        return self.timeline.at
 
     def _advance(self, now: float) -> float:
         """Catch up with the time, and return it: it never runs backwards."""

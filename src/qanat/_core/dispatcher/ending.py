@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher import ledger
-from qanat._core.dispatcher.account import add_waits, make_outcome
+from qanat._core.dispatcher.account import add_waits, make_outcome, note_rest
 from qanat._core.dispatcher.lone_lane import count_running, set_lone
 from qanat._core.dispatcher.parking import after_leaving, head_changed, park_if_full
 from qanat._core.dispatcher.valve import Valve
@@ -41,6 +41,7 @@ def settle(
         assert verdict is not None  # noqa: S101 - or it would not come again
         if history is None:
             history = job._history = History(first_started_at=job.started_at)
+        note_rest(job, history)
         history.ran += ran
         _again(dispatcher, job, history, verdict, now)
     else:

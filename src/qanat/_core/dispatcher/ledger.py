@@ -9,6 +9,7 @@ a start or an arrival, whatever the number of jobs and lanes.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher.node import NOTHING_LOST
@@ -37,9 +38,14 @@ def settle(node: Node, now: float) -> None:
     lost = (now - node.since) - (above - node.above_since)
     node.since = now
     node.above_since = above
-    if lost > 0.0:
-        node.lost = {**node.lost, cause: node.lost.get(cause, 0.0) + lost}
-        node.lost_total += lost
+    lose(node, cause, lost)
+
+
+def lose(node: Node, cause: Cause, seconds: float) -> None:
+    """Add to a node's account."""
+    if 0.0 < seconds < math.inf:
+        node.lost = {**node.lost, cause: node.lost.get(cause, 0.0) + seconds}
+        node.lost_total += seconds
 
 
 def unpark(node: Node, now: float) -> None:

@@ -99,6 +99,7 @@ def _enter(dispatcher: Dispatcher, lone: Node) -> None:
             dispatcher.gates.unpark(node, dispatcher.now)
     task.turns.clear()
     root.turns.clear()
+    dispatcher._lone_since = dispatcher.now
     # Jobs of tasks that were dropped may still hold slots.
     dispatcher._elsewhere = dispatcher.running - task.running
     has_unmarked = len(dispatcher._unmarked) > 0 and len(lone.order) > 0
@@ -108,9 +109,12 @@ def _enter(dispatcher: Dispatcher, lone: Node) -> None:
 def _leave(dispatcher: Dispatcher, lane: Node) -> None:
     """Make up for what the lone lane did without."""
     count_running(dispatcher, lane)
-    dispatcher._unmarked.leave(lane, dispatcher.now)
+    now = dispatcher.now
+    # Those who arrived before it and still wait have waited for slots all the while.
+    ledger.lose(dispatcher.tree.root, "concurrency", now - dispatcher._lone_since)
+    dispatcher._unmarked.leave(lane, now)
     lane.activate()
-    park_if_full(dispatcher, dispatcher.now)
+    park_if_full(dispatcher, now)
 
 
 def count_running(dispatcher: Dispatcher, lone: Node) -> None:

@@ -135,6 +135,4 @@ def start_noted(dispatcher: Dispatcher, job: Job[Any] | None, lone: Node, now: f
         job._status = RUNNING
         job.started_at = now
         _note_start(dispatcher, job, lone, now)
-        # From here on what it waited for and did not note is a slot.
-        job._mark = None
     return job

@@ -1,0 +1,72 @@
+"""The property finds the mistakes that a dispatcher is prone to: each mutant here is caught."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qanat._core.dispatcher import ending, ledger, lone_lane, parking, starting
+from qanat._core.dispatcher.dispatcher import Dispatcher
+from qanat._core.dispatcher.gate import Gates
+from qanat._core.dispatcher.node import Node
+from qanat._core.dispatcher.timeline import Timeline
+from qanat._core.dispatcher.tree import Tree
+from tests._core.dispatcher.plans import check, fixed_plans
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# For each mutant: the function, what is in its source just once, and what stands there instead.
+MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
+    "one slot too many": (Dispatcher.next, "self.running >= self.capacity", "self.running > self.capacity"),
+    "one slot too many in turns": (
+        parking.park_if_full, "running < dispatcher.capacity", "running <= dispatcher.capacity",
+    ),
+    "one slot too few": (Dispatcher.next, "self.running >= self.capacity", "self.running + 1 >= self.capacity"),
+    "> for >= at a due time": (Dispatcher.next, "now >= self.timeline.at", "now > self.timeline.at"),
+    "< for <= on the timeline": (Timeline.pop, "heap[0][0] <= now", "heap[0][0] < now"),
+    "given back twice": (ending.give_back, "for limit in took:", "for limit in took + took:"),
+    "never given back": (ending._free, "if took and outcome is not None:", "if not took and outcome is not None:"),
+    "taken before all agreed": (starting._may_start, "if worst is not None:", "if worst is not None and node is lane:"),
+    "the wake is not passed on": (Gates.pass_on, "if gate is not None:", "if gate is None:"),
+    "only one is woken": (parking.after_leaving, "dispatcher.gates.pass_on(node, now)", "node.take_wake()"),
+    "a change is not heard": (Gates.open_changed, "self.open(gate, now)", "pass"),
+    "a retry loses its attempt": (ending._again, "job.attempt += 1", "pass"),
+    "the lane of a waiting job is dropped": (Tree.fade, "or len(old.order)", ""),
+    "lost time counts twice": (ledger.settle, "node.since = now", "pass"),
+    "the lone lane forgets its marks": (lone_lane._leave, "dispatcher._unmarked.leave(lane, now)", "pass"),
+    "the lone lane leaves a job behind": (lone_lane._leave, "lane.activate()", "pass"),
+    "a cancelled job still counts as waiting": (ending.withdraw, "dispatcher.waiting -= 1", "pass"),
+}  # fmt: skip
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], old: str, new: str) -> None:
+    """Give a function the code of its source with one change in it."""
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(old) == 1, f"{old!r} is not in {function.__name__} just once"
+    names: dict[str, Any] = {}
+    exec("from __future__ import annotations\n" + source.replace(old, new), names)  # noqa: S102 - our own
+    monkeypatch.setattr(function, "__code__", names[function.__name__].__code__)
+
+
+def is_caught() -> bool:
+    for plan in fixed_plans(300):
+        try:
+            check(plan)
+        except Exception:  # noqa: BLE001 - a mutant may break in any way
+            return True
+    return False
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_property_catches(mutant: str, monkeypatch: pytest.MonkeyPatch):
+    mutate(monkeypatch, *MUTANTS[mutant])
+    assert is_caught()
+
+
+@pytest.mark.slow
+def test_property_passes_what_is_not_changed():
+    assert not is_caught()
