@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import qanat
 from benchmarks.child import named, run_on
 from benchmarks.crew import Child, Contender, MeasureError
 from benchmarks.figures import median
@@ -13,18 +14,28 @@ from benchmarks.scenarios.overhead import FLOORS, OURS
 from benchmarks.work import no_op
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from benchmarks.crew import Plan
+    from benchmarks.work import Handler
 
 TICK = 0.010
 """Seconds between two rings of the timer."""
 
 WAYS = (
     ("asyncio, nothing beside", None, "asyncio"),
-    ("asyncio, qanat.collect", f"{OURS}:collect", "asyncio"),
+    ("asyncio, qanat.collect", f"{__name__}:collect_alone", "asyncio"),
+    ("asyncio, qanat.stream", f"{OURS}:stream", "asyncio"),
     ("asyncio, asyncio.Queue loop", f"{FLOORS}:queue_loop", "asyncio"),
     ("trio, nothing beside", None, "trio"),
-    ("trio, qanat.collect", f"{OURS}:collect", "trio"),
+    ("trio, qanat.collect", f"{__name__}:collect_alone", "trio"),
+    ("trio, qanat.stream", f"{OURS}:stream", "trio"),
 )
+
+
+async def collect_alone(handler: Handler, items: Iterable[int], concurrency: int) -> int:
+    """Gather every outcome, and do nothing with them that would keep the loop."""
+    return len(await qanat.collect(handler, items, concurrency=concurrency))
 
 
 def lateness(way: str | None, items: int, backend: str) -> dict[str, float]:

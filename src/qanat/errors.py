@@ -12,6 +12,7 @@
     │   ├── PoolDeadlockError           also RuntimeError: handlers wait for handles that can never start
     │   ├── ProcessDiedError            a child process died under its job
     │   ├── CommandError                a command per item ended with a status other than 0
+    │   ├── SerialisationError          also ValueError: a value cannot be written as JSON
     │   └── InputError                  an input file could not be read, or a line of it
     └── Signal                          what a handler raises to say what is to be done
         ├── Throttled                   the other side asked for less: close the lane and come back
@@ -43,6 +44,7 @@ __all__ = [
     "ProcessDiedError",
     "QanatError",
     "RetryLater",
+    "SerialisationError",
     "Signal",
     "StartTimeoutError",
     "Throttled",
@@ -167,6 +169,10 @@ class CommandError(QanatError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the facts, so that the error crosses processes."""
         return type(self), (self.code, self.stderr)
+
+
+class SerialisationError(QanatError, ValueError):
+    """Say that a value cannot be written as JSON."""
 
 
 class InputError(QanatError):

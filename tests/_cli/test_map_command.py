@@ -339,3 +339,13 @@ def test_help_and_version(tmp_path: Path) -> None:
         "QANAT_MAP_RATE",
     ):
         assert flag in shown
+
+
+def test_priority_names_the_field_whose_smaller_values_are_first(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text('{"u":1,"p":3}\n{"u":2,"p":1}\n{"u":3,"p":2}\n')
+    ran = call(
+        tmp_path, "map", "jobs.jsonl", "-j", "1", "--order", "priority", "--priority", "p",
+        "--", "echo", "{u}",
+    )  # fmt: skip
+    assert ran.returncode == 0
+    assert values(ran.stdout) == ["2", "3", "1"]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qanat._cli.map_rules import make_rules
+from qanat._cli.map_rules import Fields, make_rules
 from qanat._cli.usage import UsageError
 from qanat._core.retry import Retry
 
@@ -23,7 +23,7 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
     rules, lane = from_file(
         tmp_path, 'concurrency = 4\nrate = "5/s"\nlane = "host"\n', concurrency=2, rate=None
     )
-    assert (rules.concurrency, rules.rate, lane) == (2, "5/s", "host")
+    assert (rules.concurrency, rules.rate, lane) == (2, "5/s", Fields(lane="host"))
 
 
 def test_everything_that_a_file_may_set(tmp_path: Path) -> None:
@@ -80,3 +80,9 @@ def test_what_is_wrong_is_told(tmp_path: Path, text: str, says: str) -> None:
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(UsageError, match=r"nope\.toml: No such file"):
         make_rules({}, "nope.toml")
+
+
+@pytest.mark.parametrize("flags", [{"order": "priority"}, {"priority": "p"}], ids=["no field", "no order"])
+def test_order_priority_and_its_field_go_together(flags: dict[str, str]):
+    with pytest.raises(UsageError, match="go together"):
+        make_rules(flags, None)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qanat._cli.reading import Record
-from qanat._cli.results import AsyncCall, PlainCall, SerialisationError, harmless, line_of, written
+from qanat._cli.results import AsyncCall, PlainCall, harmless, line_of, written
+from qanat.errors import SerialisationError
 from qanat._core.outcome import Outcome, State
 
 

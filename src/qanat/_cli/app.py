@@ -50,6 +50,10 @@ def _map(
         Literal["fifo", "lifo", "priority"] | None,
         _flag("order", group=_RULES, help="Which item is next; fifo."),
     ] = None,
+    priority: Annotated[
+        str | None,
+        _flag("priority", group=_RULES, help="Field of csv or jsonl items; with --order priority, smaller first."),
+    ] = None,
     lane: Annotated[
         str | None, _flag("lane", group=_RULES, help="Field of csv or jsonl items; its values take turns.")
     ] = None,
@@ -96,7 +100,7 @@ def _map(
     """
     flags = {
         "concurrency": concurrency, "rate": rate, "retry": retries, "timeout": timeout, "order": order,
-        "lane": lane, "max_failures": halt, "progress": progress,
+        "lane": lane, "priority": priority, "max_failures": halt, "progress": progress,
     }  # fmt: skip
     return run_map(
         MapOptions(

@@ -66,7 +66,7 @@ def run_map(options: MapOptions) -> int:
         InputError: If an input cannot be read.
     """
     files = options.inputs if options.command is not None else options.inputs[1:]
-    rules, lane = make_rules(options.flags, options.rules)
+    rules, named = make_rules(options.flags, options.rules)
     try:
         backend, backend_options = backend_of(options.loop)
     except ValueError as error:
@@ -78,9 +78,10 @@ def run_map(options: MapOptions) -> int:
         # Only now: what a module prints while it is imported is no data.
         title, handler = _handler(options, rules)
         sources = find_sources(files, options.format)
-        if lane is not None and all(source.kind == "txt" for source in sources):
-            raise UsageError(f"lane {lane!r} needs items with fields: csv or jsonl")
-        plan = Plan(handler, sources, rules, lane, options.keep_order)
+        if named.named and all(source.kind == "txt" for source in sources):
+            which = "lane" if named.lane is not None else "priority"
+            raise UsageError(f"{which} {named.named[0]!r} needs items with fields: csv or jsonl")
+        plan = Plan(handler, sources, rules, named, options.keep_order)
         total = _Total(sources)
         progress = Progress(title, shown=rules.progress, total=total.get, machine=options.json)
         if options.dry_run:

@@ -5,23 +5,41 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 from qanat._app.rules import Rules
-from qanat._cli.results import SerialisationError
 from qanat._cli.usage import UsageError
 from qanat._core.arguments import seconds
 from qanat._core.retry import Retry
+from qanat.errors import SerialisationError
 
-_NOT_IN_FILE: Final = frozenset({"limits", "lane_limits", "priority", "id", "state", "observers"})
+_NOT_IN_FILE: Final = frozenset({"limits", "lane_limits", "id", "state", "observers"})
 _RETRY: Final = frozenset({"times", "deadline", "budget", "max_throttles"})
 _HALT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)")
 
 
-def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, str | None]:
-    """Return the rules and the lane's field: flags win over the file, which wins over the defaults.
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Fields of the items that say where their jobs go; None is not given.
+
+    Attributes:
+        lane: The field whose value is an item's lane.
+        priority: The field whose value is an item's priority.
+    """
+
+    lane: str | None = None
+    priority: str | None = None
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The fields that were given."""
+        return tuple(name for name in (self.lane, self.priority) if name is not None)
+
+
+def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, Fields]:
+    """Return the rules and the fields: flags win over the file, which wins over the defaults.
 
     Args:
         flags: What was given by flags or the environment, by the rules' names; None was not.
@@ -32,9 +50,13 @@ def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, str |
     """
     given = {} if file is None else _read(file)
     given.update({name: value for name, value in flags.items() if value is not None})
-    lane = given.pop("lane", None)
-    if lane is not None and not isinstance(lane, str):
-        raise UsageError(f"lane must be the name of a field, got {lane!r}")
+    names = {name: given.pop(name, None) for name in ("lane", "priority")}
+    for name, field in names.items():
+        if field is not None and not isinstance(field, str):
+            raise UsageError(f"{name} must be the name of a field, got {field!r}")
+    wants_priority = given.get("order") == "priority"
+    if wants_priority != (names["priority"] is not None):
+        raise UsageError("order priority and the field for it go together: --order priority --priority FIELD")
     try:
         options = {name: _AS[name](value) if name in _AS else value for name, value in given.items()}
         rules = Rules(**options)
@@ -43,7 +65,7 @@ def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, str |
     # A value that cannot be written will not be otherwise the next time.
     retry = Retry.of(rules.retry)
     never_on = (*cast("tuple[type[BaseException], ...]", retry.never_on), SerialisationError)
-    return rules.replace(retry=replace(retry, never_on=never_on)), lane
+    return rules.replace(retry=replace(retry, never_on=never_on)), Fields(**names)
 
 
 def _read(file: str) -> dict[str, Any]:

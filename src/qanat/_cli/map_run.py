@@ -12,6 +12,7 @@ from qanat._app.progress.view import Progress
 from qanat._app.rules import Rules
 from qanat._app.stopping import Stopping
 from qanat._cli.feeding import Feed
+from qanat._cli.map_rules import Fields
 from qanat._cli.reading import Record
 from qanat._cli.results import line_of
 from qanat._cli.sources import Source, records
@@ -33,20 +34,20 @@ class Plan:
         handler: What is called with each record.
         sources: The inputs.
         rules: The rules.
-        lane: The field whose value is a record's lane.
+        named: The fields whose values are a record's lane and priority.
         keep_order: Whether lines come in the order of the input.
     """
 
     handler: Callable[[Record], Any]
     sources: list[Source]
     rules: Rules
-    lane: str | None = None
+    named: Fields = Fields()
     keep_order: bool = False
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The fields that a csv has to have."""
-        return () if self.lane is None else (self.lane,)
+        return self.named.named
 
 
 @dataclass(slots=True)
@@ -109,8 +110,12 @@ class MapRun:
             self._in_order = InOrder(self._write)
         intake = Intake(
             self._items(), engine, task,
-            callbacks=Callbacks(None if plan.lane is None else self._lane_of, None, self._id_of),
-            buffer=plan.rules.buffer, chooses=plan.rules.order != "fifo" or plan.lane is not None,
+            callbacks=Callbacks(
+                None if plan.named.lane is None else self._lane_of,
+                None if plan.named.priority is None else self._priority_of,
+                self._id_of,
+            ),
+            buffer=plan.rules.buffer, chooses=plan.rules.order != "fifo" or plan.named.lane is not None,
             unread=self._unread,
         )  # fmt: skip
         result = self.result
@@ -149,8 +154,16 @@ class MapRun:
         return record.id
 
     def _lane_of(self, record: Record) -> Any:
-        value = record.value
-        return cast("dict[str, Any]", value).get(self._plan.lane or "") if isinstance(value, dict) else None
+        return _field(record, self._plan.named.lane)
+
+    def _priority_of(self, record: Record) -> float:
+        """Return a record's priority; one that is no number fails its job, not the run."""
+        name = self._plan.named.priority
+        value = _field(record, name)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise ValueError(f"the field {name!r} must be a number, got {value!r}") from None
 
     # --- lines out -------------------------------------------------------------------------
 
@@ -257,3 +270,8 @@ class MapRun:
         self._stopped = self._stopped or self._engine.source is not None
         if self._feed is not None:
             self._feed.close()
+
+
+def _field(record: Record, name: str | None) -> Any:
+    value = record.value
+    return cast("dict[str, Any]", value).get(name or "") if isinstance(value, dict) else None

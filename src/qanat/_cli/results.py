@@ -11,15 +11,11 @@ from typing import Any, Final
 from qanat._app.text import UNSAFE
 from qanat._cli.reading import Record
 from qanat._core.outcome import Outcome
-from qanat.errors import QanatError
+from qanat.errors import SerialisationError
 
 # Inside of JSON texts C0 is escaped anyway, and raw halves of pairs are dealt with below. Escaping
 # the rest leaves the value as it is, and a terminal, or a reader that splits at U+2028, unharmed.
 _UNSAFE: Final = re.compile(f"[{UNSAFE}]")
-
-
-class SerialisationError(QanatError, ValueError):
-    """Say that a handler's value cannot be written as JSON."""
 
 
 def as_json(value: object) -> str:

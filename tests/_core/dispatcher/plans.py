@@ -134,16 +134,22 @@ class Plan:
 def make_plan(choose: Choose) -> Plan:
     """Make a plan of choices."""
     eighths = [n / 8 for n in range(33)]
+    # In a crowd all come at once and stay.
+    is_crowd = choose([False, False, True])
+    arrivals, cancels = ([0.0], [inf]) if is_crowd else (eighths, [inf, inf, inf, *eighths])
     some_limits = [[], [], [], ["1 at once"], ["2 at once"], ["2 a second"], ["spaced"], ["1 in 2 s"]]
     more_limits = [*some_limits, ["bucket", "2 at once"], ["after a finish"], ["picky"], ["spaced", "2 a second"]]
     is_plain = choose([False, False, True])
 
     def task() -> PlannedTask:
         uses_lanes = not is_plain and choose([False, True, True])
+        shares = is_crowd or choose([False, True])
         return PlannedTask(
             limits=[] if is_plain else choose(more_limits),
-            lane_limits={lane: choose(more_limits) for lane in "abc"} if uses_lanes and choose([0, 1]) else {},
-            shares_lane_limits=choose([False, True]),
+            lane_limits={lane: choose(more_limits[3 * shares :]) for lane in "abc"}
+            if uses_lanes and choose([0, 1, 1])
+            else {},
+            shares_lane_limits=shares,
             uses_lanes=uses_lanes,
             order=choose(list(ORDERS)),
             retry=Retry(
@@ -157,15 +163,15 @@ def make_plan(choose: Choose) -> Plan:
         return PlannedJob(
             task=number,
             lane=choose([None, "a", "b", "c"]) if tasks[number].uses_lanes else None,
-            at=choose(eighths),
-            delay=choose([0.0, 0.0, 0.0, 0.75, 3.0]),
+            at=choose(arrivals),
+            delay=0.0 if is_crowd else choose([0.0, 0.0, 0.0, 0.75, 3.0]),
             priority=choose([0.0, 1.0, 2.0]),
             seconds=choose([0.0, 0.125, 0.5, 1.0, 2.5]),
             results=[
                 choose(["ok", "ok", "ok", "fail", "fail", "throttled", "throttled 2", "later", "discard"])
                 for _ in range(choose([1, 2, 3]))
             ],
-            cancelled_at=choose([inf, inf, inf, *eighths]),
+            cancelled_at=choose(cancels),
         )
 
     tasks = [task() for _ in range(1 if is_plain else choose([1, 1, 2, 3]))]
@@ -284,8 +290,14 @@ def _calling(dispatcher: Dispatcher, what: str, n: int) -> Callable[[float], obj
     if what == "resize":
         return lambda now: dispatcher.resize(n, now)
     if what == "second task":
-        return lambda _now: dispatcher.drop_task(add(dispatcher, "second"))
+        return lambda _now: _add_second(dispatcher, stays=n == 1)
     return dispatcher.pause if what == "pause" else dispatcher.resume
+
+
+def _add_second(dispatcher: Dispatcher, *, stays: bool) -> None:
+    second = add(dispatcher, "second")
+    if not stays:
+        dispatcher.drop_task(second)
 
 
 DENSELY = [n / 16 for n in range(16 * 24)]

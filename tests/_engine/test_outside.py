@@ -1,0 +1,179 @@
+"""Work outside of the loop: waiting for calls, leaving them behind, ending them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from qanat._core.job import Job, Task
+from qanat._core.retry import Retry
+from qanat._engine.clock import clock_in_use
+from qanat._engine.loop import running_loop
+from qanat._engine.outside import Outside
+from qanat.errors import ProcessDiedError
+
+if TYPE_CHECKING:
+    from qanat._engine.threads import Call
+    from qanat.testing import VirtualTime
+
+pytestmark = pytest.mark.virtual_time("asyncio", "trio")
+
+
+class Released:
+    """Which calls were told of as having ended after all."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Job[Any], Any]] = []
+
+    def __call__(self, held: Job[Any], call: Call) -> None:
+        self.calls.append((held, call.value))
+
+
+def outside_for(released: Released) -> Outside:
+    return Outside(running_loop(), clock_in_use(), released)
+
+
+def job() -> Job[Any]:
+    return Job(1, "item", 0, Task("handler", None, None, Retry(0)))
+
+
+def double(item: int) -> int:
+    return item * 2
+
+
+async def test_a_call_in_a_thread_is_waited_for(virtual_time: VirtualTime):
+    outside = outside_for(Released())
+    call = outside.submit_to_thread(double, 21)
+    await outside.wait(call)
+    assert (call.value, call.error) == (42, None)
+    await outside.wait(call)
+    await outside.close()
+
+
+async def test_waiting_for_a_call_can_be_cancelled_and_taken_up_again(virtual_time: VirtualTime):
+    go_on = threading.Event()
+    outside = outside_for(Released())
+    call = outside.submit_to_thread(lambda _: go_on.wait(10.0), None)
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await outside.wait(call)
+    assert not call.ended
+    go_on.set()
+    await outside.wait(call)
+    assert call.value is True
+    await outside.close()
+
+
+async def test_a_call_that_was_left_behind_is_told_of_when_it_ends(virtual_time: VirtualTime):
+    go_on = threading.Event()
+    released = Released()
+    outside = outside_for(released)
+    held = job()
+    call = outside.submit_to_thread(lambda _: go_on.wait(10.0), None)
+    outside.leave_behind(call, held)
+    assert outside.left_behind == [call]
+    go_on.set()
+    await outside.close()
+    assert released.calls == [(held, True)]
+    assert outside.left_behind == []
+
+
+async def test_a_call_that_nobody_left_behind_is_not_told_of(virtual_time: VirtualTime):
+    released = Released()
+    outside = outside_for(released)
+    await outside.wait(outside.submit_to_thread(double, 1))
+    await outside.close()
+    assert released.calls == []
+
+
+async def test_a_call_that_no_thread_has_taken_can_be_taken_back(virtual_time: VirtualTime):
+    outside = outside_for(Released())
+    call = outside.submit_to_thread(double, 1)
+    assert outside._threads is not None
+    if outside.withdraw_from_thread(call):
+        assert call.function is None
+    else:
+        await outside.wait(call)
+    assert not outside.withdraw_from_thread(call)
+    await outside.close()
+
+
+async def test_without_threads_nothing_can_be_taken_back(virtual_time: VirtualTime):
+    used, unused = outside_for(Released()), outside_for(Released())
+    call = used.submit_to_thread(double, 1)
+    assert not unused.withdraw_from_thread(call)
+    await used.wait(call)
+    await used.close()
+
+
+async def test_closing_what_was_never_used_is_immediate(virtual_time: VirtualTime):
+    await outside_for(Released()).close()
+    assert virtual_time.now() == 0.0
+
+
+# --- processes ---------------------------------------------------------------------------------------
+
+
+def sleeping(item: float) -> int:
+    time.sleep(item)
+    return os.getpid()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_call_in_a_process_is_waited_for_and_can_be_ended(backend: str):
+    async def main() -> None:
+        released = Released()
+        outside = outside_for(released)
+        outside.prepare_processes(sleeping)
+        outside.prepare_processes(sleeping)
+        quick = outside.submit_to_process(sleeping, 0.0)
+        await outside.wait(quick)
+        assert quick.value != os.getpid()
+        await outside.kill_process(sleeping, quick)
+        slow = outside.submit_to_process(sleeping, 60.0)
+        await anyio.sleep(0.2)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await outside.kill_process(sleeping, slow)
+        assert slow.ended
+        assert isinstance(slow.error, ProcessDiedError)
+        await outside.close()
+        assert released.calls == []
+
+    began = time.monotonic()
+    anyio.run(main, backend=backend)
+    assert time.monotonic() - began < 30.0
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_a_call_that_no_process_has_taken_is_taken_back():
+    async def main() -> None:
+        outside = outside_for(Released())
+        outside.prepare_processes(sleeping)
+        call = outside.submit_to_process(sleeping, 60.0)
+        # At once: its thread has hardly begun to start a child.
+        await outside.kill_process(sleeping, call)
+        await outside.close()
+
+    began = time.monotonic()
+    anyio.run(main)
+    assert time.monotonic() - began < 30.0
+
+
+@pytest.mark.real
+def test_a_function_that_a_child_cannot_find_is_refused_at_once():
+    async def main() -> None:
+        outside = outside_for(Released())
+        with pytest.raises(TypeError):
+            outside.prepare_processes(lambda item: item)
+        await outside.close()
+
+    anyio.run(main)
