@@ -245,6 +245,16 @@ class RetryLater(Signal):
         return type(self), (self.delay,)
 
 
+def blamed_on_job(error: BaseException) -> BaseException:
+    """Return an error that a user's callback raised, as one of its job; interrupts are raised again.
+
+    A CancelledError is the job's as well: the callback came by it elsewhere, nobody cancelled us.
+    """
+    if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
+    return error
+
+
 def outcomes_of(error: BaseException) -> Sequence[Outcome[Any, Any]]:
     """Return the finished outcomes that a run left with the error that it raised.
 

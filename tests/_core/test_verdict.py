@@ -113,7 +113,8 @@ def test_a_wish_that_makes_no_sense_ends_the_job():
     found = verdict(error)
     assert found.kind == "dead"
     assert isinstance(found.error, ValueError)
-    assert found.error.__context__ is error
+    assert found.error.__context__ is not None
+    assert found.error.__context__.__context__ is error
 
 
 def test_an_error_of_a_callback_keeps_its_own_context():
@@ -125,9 +126,11 @@ def test_an_error_of_a_callback_keeps_its_own_context():
         except KeyError:
             raise LookupError("outer")  # noqa: B904 - the context is the point
 
-    found = verdict(OSError(), Retry(3, when=when))
+    error = OSError()
+    found = verdict(error, Retry(3, when=when))
     assert isinstance(found.error, LookupError)
     assert found.error.__context__ is inner
+    assert inner.__context__ is error
 
 
 def test_a_callback_that_raises_the_same_error_makes_no_circle():

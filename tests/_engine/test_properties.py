@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import qanat
-from qanat._core.dispatcher.dispatcher import Dispatcher
+from qanat._app.rules import Rules
+from qanat._core.dispatcher import ending
 from qanat._core.limit import Limit
-from qanat._core.limits import SlidingWindow
+from qanat._core.limits import Concurrency, SlidingWindow
 from qanat.testing import virtual_time
 
 if TYPE_CHECKING:
@@ -300,18 +301,21 @@ def test_without_a_mistake_these_plans_find_nothing():
     assert not is_caught()
 
 
-def test_one_slot_too_many_is_found(monkeypatch: pytest.MonkeyPatch):
-    """Off by one in the capacity: `>` for `>=`."""
-    from qanat._core.dispatcher import starting
-
-    source = inspect.getsource(starting)
-    assert "running >= " in source
-    monkeypatch.setattr(qanat._app.pool.Rules, "capacity", property(lambda rules: rules.concurrency + 1))
+def test_one_slot_too_many_in_a_run_is_found(monkeypatch: pytest.MonkeyPatch):
+    """Off by one in the capacity of an engine."""
+    monkeypatch.setattr(Rules, "capacity", property(lambda rules: rules.concurrency + 1))
     assert is_caught()
 
 
-def test_a_window_that_is_open_a_moment_too_early_is_found(monkeypatch: pytest.MonkeyPatch):
-    """`>` for `>=` in a limit: one more start fits into the window than may."""
+def test_one_slot_too_many_in_a_limit_is_found(monkeypatch: pytest.MonkeyPatch):
+    """Off by one in the slots of a lane: `<=` for `<`."""
+    mutant = mutant_of(Concurrency, "ready_at", "self._running < self._at_once", "self._running <= self._at_once")
+    monkeypatch.setattr(Concurrency, "ready_at", mutant)
+    assert is_caught()
+
+
+def test_one_start_too_many_in_a_window_is_found(monkeypatch: pytest.MonkeyPatch):
+    """`>` for `>=` in a limit: it is full one start too late."""
     mutant = mutant_of(SlidingWindow, "take", "if len(log) == self._n:", "if len(log) > self._n:")
     monkeypatch.setattr(SlidingWindow, "take", mutant)
     assert is_caught()
@@ -319,13 +323,13 @@ def test_a_window_that_is_open_a_moment_too_early_is_found(monkeypatch: pytest.M
 
 def test_giving_back_twice_is_found(monkeypatch: pytest.MonkeyPatch):
     """What an attempt took comes back two times."""
-    give_back = Dispatcher._give_back
+    give_back = ending.give_back
 
-    def twice(self: Dispatcher, job: Job[Any], *args: Any) -> None:
-        took = job._took
-        give_back(self, job, *args)
-        job._took = took
-        give_back(self, job, *args)
+    def twice(*args: Any) -> None:
+        give_back(*args)
+        give_back(*args)
 
-    monkeypatch.setattr(Dispatcher, "_give_back", twice)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("qanat._core.dispatcher") and getattr(module, "give_back", None) is give_back:
+            monkeypatch.setattr(module, "give_back", twice)
     assert is_caught()

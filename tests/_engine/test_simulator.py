@@ -138,7 +138,8 @@ def test_a_job_that_has_ended_is_not_cancelled():
     dispatcher = make()
     task = add(dispatcher)
     each, other = job(task, 0), job(task, 1)
-    result = run(dispatcher, at_zero(each, other), {1: 5.0}, cancels=[(2.0, each), (3.0, other), (4.0, other)])
+    cancels = [(2.0, each), (3.0, other), (4.0, other)]
+    result = run(dispatcher, at_zero(each, other), {1: 5.0}, cancels=cancels)
     assert [(outcome.id, outcome.state) for outcome in result.outcomes] == [(0, "done"), (1, "cancelled")]
 
 
@@ -176,10 +177,11 @@ def test_the_same_seed_has_the_same_trace():
 
 def test_a_dispatcher_that_wants_to_be_asked_for_ever_is_an_error():
     class Spinning(Dispatcher):
-        wake_at = property(lambda self: self.now)  # type: ignore[assignment]
+        wake_at = property(lambda self: self.now)
 
     dispatcher = Spinning(rng=Random(1), capacity=0)
     task = add(dispatcher)
+    dispatcher.close(1.0)
     with pytest.raises(RuntimeError, match=r"nothing starts at 1\.0"):
         run(dispatcher, [(1.0, job(task, 0))], calls=[(1.0, lambda _now: None), (9.0, lambda _now: None)])
 

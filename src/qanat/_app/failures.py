@@ -57,18 +57,18 @@ def raisable(outcome: Outcome[Any, Any]) -> BaseException:
     """
     error = outcome.error
     assert error is not None  # noqa: S101 - asked of failed jobs only
+    cause: BaseException = error
     if isinstance(error, CancelledError):
-        cause = error
         error = JobCancelledError("the handler awaited something that was cancelled elsewhere")
         error.__cause__ = cause
     elif isinstance(error, StopIteration):
         # No coroutine can raise it; Python would make the same of it, without the note.
-        cause = error
         error = RuntimeError("the handler raised StopIteration")
         error.__cause__ = cause
     times = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
     note = f"job {outcome.id} with item {_short(outcome.item)}, after {times}"
-    if note not in getattr(error, "__notes__", ()):
+    notes = getattr(error, "__notes__", None)
+    if not isinstance(notes, list) or note not in notes:
         add_note(error, note)
     return error
 

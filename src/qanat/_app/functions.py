@@ -61,6 +61,7 @@ async def gather(
         rules,
         append=outcomes.append,
         on_failure=None if first_failure is None and rules.max_failures is None else on_failure,
+        handler=handler,
         name="run",
     )
     task = add_task(engine, handler, rules)

@@ -32,12 +32,14 @@ def make_engine(
     on_outcome: Callable[[Job[Any], Outcome[Any, Any]], None] | None = None,
     on_failure: Callable[[Outcome[Any, Any]], None] | None = None,
     on_release: Callable[[], object] | None = None,
+    handler: Callable[..., Any] | None = None,
     name: str,
 ) -> Engine:
-    """Return an engine for these rules, in the running event loop."""
+    """Return an engine for these rules, in the running event loop; the handler says where it works."""
+    clock = clock_in_use()
     return Engine(
-        clock=clock_in_use(),
-        rng=random.Random(),
+        clock=clock,
+        rng=random.Random(clock.seed),
         capacity=rules.capacity,
         limits=rules.all_limits if limits is None else limits,
         observe=observe_function(rules.observers),
@@ -46,6 +48,7 @@ def make_engine(
         on_failure=on_failure,
         on_release=on_release,
         start_within=rules.start_within,
+        on_loop=handler is None or callee_of(handler, rules.executor).on_loop,
         name=name,
     )
 

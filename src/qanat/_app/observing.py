@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from qanat._core.events import RunEnded
+from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,8 @@ class _Observing:
                 observer.event(event)
                 if isinstance(event, RunEnded):
                     observer.close()
-            except Exception as error:  # noqa: BLE001 - anybody may observe
+            except BaseException as error:  # noqa: BLE001 - anybody may observe
+                blamed_on_job(error)  # interrupts go on
                 entry[1] += 1  # type: ignore[operator]
                 if entry[1] == 1:
                     _log.warning("an observer raised: %r", error, exc_info=error)

@@ -1,13 +1,12 @@
 """Work that arrives as you go: `Pool`.
 
 A facade over three parts: the engine that runs the jobs, the hosting of that engine (in a task of
-its own on asyncio, so that opening and closing may happen in different tasks), and the readers and
-putters that wait at either end.
+its own, so that opening and closing may happen anywhere), and the readers and putters that wait at
+either end.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -26,13 +25,14 @@ from qanat._app.handlers import check_handler, name_of
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._app.reading import OutcomeReader, Readers
 from qanat._app.rules import RuleArgs, Rules
+from qanat._app.task_host import TaskHost
 from qanat._core.arguments import at_least, number, positive, whole
 from qanat._core.job import Job
 from qanat._core.limits import Concurrency
 from qanat._core.retry import Retry
 from qanat._engine.callee import callee_of
 from qanat._engine.intake import Callbacks, checked_id, checked_lane
-from qanat.errors import PoolClosedError, PoolFull
+from qanat.errors import PoolClosedError, PoolFull, blamed_on_job
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -101,7 +101,12 @@ class Pool(Generic[T, R]):
     ) -> None: ...  # fmt: skip
     @overload
     def __init__(
-        self, handler: Callable[[T], R] | None = None, *, max_waiting: int | None = None,
+        self, handler: Callable[[T], R], *, max_waiting: int | None = None,
+        rules: Rules | None = None, **options: Unpack[RuleArgs],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self: Pool[Any, Any], handler: None = None, *, max_waiting: int | None = None,
         rules: Rules | None = None, **options: Unpack[RuleArgs],
     ) -> None: ...  # fmt: skip
     def __init__(
@@ -128,7 +133,7 @@ class Pool(Generic[T, R]):
         self._thread = 0
         self._count = 0
         self._closing = False
-        self._host: _TaskHost | AbstractAsyncContextManager[None] | None = None
+        self._host: TaskHost | None = None
         self._putters: deque[Spot] = deque()
         self._reserved = 0
         self._drain_spots: list[Spot] = []
@@ -139,19 +144,21 @@ class Pool(Generic[T, R]):
     async def open(self) -> None:
         """Begin to take jobs; the same as entering the block.
 
-        On asyncio `open` and `aclose` may be called from different tasks; on trio they must be
-        called from the same one.
+        `open` and `aclose` may be called from different tasks of one event loop, and inside of any
+        timeout or task group. A Pool whose event loop has ended may be opened anew.
 
         Raises:
             RuntimeError: If it is open.
         """
+        if self._host is not None and self._engine is not None and self._engine.loop.has_ended():
+            self._engine = self._host = None
         if self._host is not None:
             raise RuntimeError("the Pool is open: close it before it is opened again")
         rules = self._rules
         engine = make_engine(
             rules.replace(concurrency=self._capacity) if self._capacity != rules.capacity else rules,
             limits=self._limits, on_outcome=self._ended, on_release=self._look_drained,
-            on_failure=None if rules.max_failures is None else self._judge, name="pool",
+            on_failure=None if rules.max_failures is None else self._judge, handler=self._handler, name="pool",
         )  # fmt: skip
         self._calls = Calls(engine, rules)
         self._task = None if self._handler is None else add_task(engine, self._handler, rules)
@@ -160,7 +167,7 @@ class Pool(Generic[T, R]):
         self._readers.open()
         title = "pool" if self._handler is None else name_of(self._handler)
         host = hosted(engine, progress=rules.progress or False, title=title)
-        self._host = _TaskHost(host, engine) if engine.loop.name == "asyncio" else host
+        self._host = TaskHost(host, engine)
         try:
             await self._host.__aenter__()
         except BaseException:
@@ -188,7 +195,8 @@ class Pool(Generic[T, R]):
     async def aclose(self) -> None:
         """Take no more jobs, wait until all have ended, and close. Does nothing if it is closed.
 
-        If the waiting is cancelled, so are the jobs.
+        A paused Pool goes on, as its jobs could not end otherwise. If the waiting is cancelled, so are
+        the jobs.
 
         Raises:
             TooManyFailuresError: If more jobs failed than `max_failures` allows.
@@ -201,6 +209,7 @@ class Pool(Generic[T, R]):
         waiting.refuse_own(engine)
         self._take_no_more()
         engine.dispatcher.close(engine.now())
+        engine.dispatcher.resume(engine.now())  # what waits would wait for ever
         engine.called = False
         engine.poke()
         try:
@@ -253,7 +262,7 @@ class Pool(Generic[T, R]):
         if get_ident() != self._thread:
             raise RuntimeError(
                 "the Pool belongs to the thread of its event loop, and this is another one: "
-                "use anyio.from_thread.run_sync(pool.submit, item)"
+                "hand the call to that thread, on asyncio with loop.call_soon_threadsafe(pool.submit, item)"
             )
         return engine
 
@@ -325,12 +334,12 @@ class Pool(Generic[T, R]):
             raise TypeError(f"metadata must be a mapping, got {metadata!r}")
         if priority is not None:
             priority = number("priority", priority)
-        problem: Exception | None = None
+        problem: BaseException | None = None
         if self._callbacks:
             try:
                 self._callbacks.fill(job)
-            except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-                problem = error
+            except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+                problem = blamed_on_job(error)
         if lane is not None:
             job.lane = lane
         if priority is not None:
@@ -548,49 +557,3 @@ class _Putters:
 
     def close(self) -> None:
         return None
-
-
-class _TaskHost:
-    """An engine hosted in an asyncio task of its own, to be entered and left in any task."""
-
-    def __init__(self, host: AbstractAsyncContextManager[None], engine: Engine) -> None:
-        self._host = host
-        self._engine = engine
-        self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> None:
-        ready = self._engine.loop.spot()
-        self._task = asyncio.create_task(self._run(ready), name="qanat pool")
-        try:
-            await ready.wait()
-        except BaseException as error:
-            self._engine.cancel()
-            await self.__aexit__(type(error), error, None)
-            raise
-
-    async def _run(self, ready: Spot) -> None:
-        async with self._host:
-            ready.wake()
-            await self._engine.wait_over()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        task = self._task
-        assert task is not None  # noqa: S101 - entered
-        interruption: BaseException | None = None
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as cancellation:
-            interruption = cancellation
-            self._engine.cancel()
-        with anyio.CancelScope(shield=True):
-            while not task.done():
-                try:
-                    await asyncio.wait([task])
-                except asyncio.CancelledError as cancellation:
-                    interruption = cancellation
-        if not task.cancelled() and (problem := task.exception()) is not None:
-            raise problem
-        if interruption is not None and not isinstance(error, asyncio.CancelledError):
-            raise interruption

@@ -62,7 +62,7 @@ class OutcomeStream(Generic[T, R]):
         rules = self._rules
         engine = self._engine = make_engine(
             rules, on_outcome=self._put, on_failure=None if rules.max_failures is None else self._judge,
-            name="stream",
+            handler=self._handler, name="stream",
         )  # fmt: skip
         task = add_task(engine, self._handler, rules)
         self._intake = Intake(

@@ -13,6 +13,11 @@ class Clock(Protocol):
         """Seconds by which a handler's first instruction may trail the decision to start it."""
         ...
 
+    @property
+    def seed(self) -> int | None:
+        """What randomness begins with: the same on virtual time, None for a new one each time."""
+        ...
+
     def now(self) -> float:
         """Return monotonic seconds; never runs backwards."""
         ...

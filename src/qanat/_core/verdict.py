@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from qanat._core.retry import retry_after_of, retry_after_seconds
-from qanat.errors import Discard, JobDiscardedError, RetryLater, Throttled
+from qanat.errors import Discard, JobDiscardedError, RetryLater, Throttled, blamed_on_job
 
 if TYPE_CHECKING:
     from qanat._core.job import Job
@@ -59,10 +59,18 @@ def judge(
     """
     try:
         return _judge(job, error, retry, budget, now, wall, rng)
-    except Exception as problem:  # noqa: BLE001 - the user's callbacks may raise anything
-        if problem is not error and problem.__context__ is None:
-            problem.__context__ = error
+    except BaseException as problem:  # noqa: BLE001 - the user's callbacks may raise anything
+        blamed_on_job(problem)
+        _put_in_context(problem, error)
         return Verdict("dead", problem)
+
+
+def _put_in_context(problem: BaseException, error: BaseException) -> None:
+    """Let a problem tell that it arose from an error, at the end of what it tells already."""
+    while problem is not error and problem.__context__ is not None:
+        problem = problem.__context__
+    if problem is not error:
+        problem.__context__ = error
 
 
 def _judge(

@@ -26,6 +26,7 @@ class RealClock:
     # Seconds. From the decision to start a job to its handler's first instruction the engine
     # takes microseconds; a millisecond leaves room for a loop that is busy.
     precision = 0.001
+    seed = None
 
     # The function itself, not a method around it: it is called at the end of every job.
     now = staticmethod(time.monotonic)

@@ -47,6 +47,9 @@ MOST_FAULTS = 10
 
 _log = logging.getLogger("qanat")
 
+OFF_LOOP = 10.0
+"""How many times longer a handler in a thread or process may take to begin; up to 8 ms were seen."""
+
 
 class Engine:
     """Run jobs until there are no more.
@@ -110,6 +113,7 @@ class Engine:
         on_failure: Callable[[Outcome[Any, Any]], None] | None = None,
         on_release: Callable[[], object] | None = None,
         start_within: float | None = None,
+        on_loop: bool = True,
         name: str = "qanat",
     ) -> None:
         """Make an engine; `open` begins its work."""
@@ -120,7 +124,7 @@ class Engine:
         self.append = append
         self.dispatcher = Dispatcher(
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
-            precision=clock.precision, observe=observe, notify=self.poke, on_fault=self._report_fault,
+            precision=clock.precision * (1 if on_loop else OFF_LOOP), observe=observe, notify=self.poke, on_fault=self._report_fault,
         )  # fmt: skip
         self._on_outcome = on_outcome
         self._on_failure = on_failure
@@ -214,8 +218,7 @@ class Engine:
         """Wait for what runs outside of the loop, and let go of everything."""
         self.end()
         self._close_source()
-        with anyio.CancelScope(shield=True):
-            await self.outside.close()
+        interruption = await self._close_outside()
         if self._alarm is not None:
             self._alarm.clear()
         self.tell_ended()
@@ -227,6 +230,24 @@ class Engine:
                 "cancelled": dispatcher.cancelled, "retried": dispatcher.retried,
             }  # fmt: skip
             self.observe(RunEnded(self.now(), counts, dispatcher.waits))
+        if interruption is not None:
+            raise interruption
+
+    async def _close_outside(self) -> BaseException | None:
+        """Wait for threads and processes, however long; return the cancellation that came meanwhile.
+
+        A shield holds off cancelled scopes, but not asyncio's own `Task.cancel`.
+        """
+        interruption: BaseException | None = None
+        closed = False
+        with anyio.CancelScope(shield=True):
+            while not closed:
+                try:
+                    await self.outside.close()
+                    closed = True
+                except self.cancellation as caught:
+                    interruption = caught
+        return interruption
 
     def end(self) -> None:
         """Let everybody go home."""
@@ -265,7 +286,11 @@ class Engine:
         source = self.source
         self.take_from(None)
         if source is not None:
-            source.close()
+            try:
+                source.close()
+            except Exception as error:
+                # What stops the run is told; that its source did not like to be closed is not.
+                _log.warning("the source of items raised when it was closed: %r", error)
 
     def _start(self, function: Callable[..., Any]) -> None:
         """Start a task in the context of whoever opened the engine, not of whoever calls."""

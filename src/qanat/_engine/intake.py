@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from asyncio import CancelledError
 from collections.abc import AsyncIterable, Callable, Hashable, Iterable
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import anyio
 
 from qanat._core.job import RUNNING, WAITING, Job
+from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
     from qanat._core.job import Task
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
+
+_log = logging.getLogger("qanat")
 
 CHUNK = 64
 """Items read in one go at most: enough to make the reading cheap, few enough to be read late."""
@@ -261,8 +265,8 @@ class Intake:
         job = Job(number, item, number, self.task)
         try:
             self._callbacks.fill(job)
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-            self._engine.dispatcher.refuse(job, error, now)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            self._engine.dispatcher.refuse(job, blamed_on_job(error), now)
         else:
             self._engine.dispatcher.offer(job, now)
 
@@ -307,7 +311,10 @@ class Intake:
         finally:
             closing = getattr(iterator, "aclose", None)
             if closing is not None:
-                await closing()
+                try:
+                    await closing()
+                except Exception as error:
+                    _log.warning("the source of items raised when it was closed: %r", error)
 
     def _let_read(self) -> None:
         spot = self._room_spot

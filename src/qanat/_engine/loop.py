@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     import trio
     from anyio.abc import TaskGroup
@@ -74,17 +75,29 @@ class Loop(Protocol):
         """Whether a scope around the running task may be cancelled; False is certain."""
         ...
 
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task that belongs to nobody; it must see to its own errors."""
+        ...
+
+    def has_ended(self) -> bool:
+        """Whether the loop is over for good; asked from another loop."""
+        ...
+
     def is_running(self) -> bool:
         """Whether the loop runs; it does not when it closes what was left in it."""
         ...
 
-    def start(self, group: TaskGroup, function: Callable[[], Awaitable[None]]) -> None:
+    def start(self, group: TaskGroup, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task in a group, from a task or from a callback of the loop."""
         ...
 
-    def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    def protected(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
         """Return the function so that Ctrl-C is not raised inside of it, but in the main task."""
         ...
+
+
+# asyncio keeps weak references to its tasks only.
+_spawned: set[asyncio.Task[None]] = set()
 
 
 class _AsyncioSpot:
@@ -150,11 +163,21 @@ class AsyncioLoop:
         """Whether somebody cancelled the running task: so AnyIO's scopes do it."""
         return self.is_being_cancelled()
 
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a task of the loop's, kept until it ends."""
+        task = self._loop.create_task(function(), name="qanat pool")
+        _spawned.add(task)
+        task.add_done_callback(_spawned.discard)
+
+    def has_ended(self) -> bool:
+        """Whether the loop was closed."""
+        return self._loop.is_closed()
+
     def is_running(self) -> bool:
         """Whether the loop runs."""
         return self._loop.is_running()
 
-    def start(self, group: TaskGroup, function: Callable[[], Awaitable[None]]) -> None:
+    def start(self, group: TaskGroup, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task in a group, from a task or from a callback of the loop."""
         sniffio = sys.modules.get("sniffio")
         if sniffio is None:
@@ -168,7 +191,7 @@ class AsyncioLoop:
         finally:
             local.name = before
 
-    def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    def protected(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
         """Return the function as it is: asyncio raises Ctrl-C in nobody's task."""
         return function
 
@@ -249,22 +272,30 @@ class TrioLoop:
         """Return True: here the scopes are all there is to ask."""
         return True
 
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Start a system task, which has no nursery of the caller's around it."""
+        self._trio.lowlevel.spawn_system_task(function, name="qanat pool", context=copy_context())
+
+    def has_ended(self) -> bool:
+        """Whether the run is over: one thread has one at a time."""
+        return self._token is not self._trio.lowlevel.current_trio_token()
+
     def is_running(self) -> bool:
         """Whether the loop runs."""
         running: bool = self._trio.lowlevel.in_trio_run()
         return running
 
-    def start(self, group: TaskGroup, function: Callable[[], Awaitable[None]]) -> None:
+    def start(self, group: TaskGroup, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Start a task in a group."""
         group.start_soon(function)
 
-    def protected(self, function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    def protected(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
         """Return the function with KeyboardInterrupt protection."""
 
         async def protected() -> None:
             await function()
 
-        wrapped: Callable[[], Awaitable[None]] = self._trio.lowlevel.enable_ki_protection(protected)
+        wrapped: Callable[[], Coroutine[Any, Any, None]] = self._trio.lowlevel.enable_ki_protection(protected)
         return wrapped
 
 

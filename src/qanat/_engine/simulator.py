@@ -125,7 +125,13 @@ class _Driver:
     """Turn one dispatcher."""
 
     def __init__(
-        self, dispatcher: Dispatcher, latency: Latency, failures: Failures | None, rng: Random, *, record: bool
+        self,
+        dispatcher: Dispatcher,
+        latency: Latency,
+        failures: Failures | None,
+        rng: Random,
+        *,
+        record: bool,
     ) -> None:
         self._dispatcher = dispatcher
         self._latency = latency
@@ -148,26 +154,28 @@ class _Driver:
             self._start(dispatcher.now)
         while True:
             known = min(arrivals.at, cancels.at, calls.at)
-            if finishes and finishes[0][0] < known:
-                known = finishes[0][0]
             now = min(known, dispatcher.wake_at)
+            if finishes and finishes[0][0] < now:
+                now = finishes[0][0]
             if now == math.inf:
                 return self._result
             before = self._result.now
             now = self._result.now = max(now, before)
             if finishes and finishes[0][0] <= now:
                 self._finish(now)
-            if arrivals.at <= now:
-                for job in arrivals.until(now):
-                    dispatcher.offer(job, now)
-            if cancels.at <= now:
-                for job in cancels.until(now):
-                    self._cancel(job, now)
-            if calls.at <= now:
-                for call in calls.until(now):
-                    call(now)
+            if known <= now:
+                self._hear(now, arrivals, cancels, calls)
             if not self._start(now) and now == before and known > now and dispatcher.wake_at <= now:
                 raise RuntimeError(f"nothing starts at {now!r}, and yet the dispatcher is to be asked then")
+
+    def _hear(self, now: float, arrivals: _Agenda, cancels: _Agenda, calls: _Agenda) -> None:
+        """Do what comes from outside by now."""
+        for job in arrivals.until(now):
+            self._dispatcher.offer(job, now)
+        for job in cancels.until(now):
+            self._cancel(job, now)
+        for call in calls.until(now):
+            call(now)
 
     def _finish(self, now: float) -> None:
         """End the attempts whose time has come."""
@@ -180,7 +188,9 @@ class _Driver:
             error = None if self._failures is None else self._failures(job, self._rng)
             self._end_attempt(job, error, now, cancelled=False)
 
-    def _end_attempt(self, job: Job[Any], error: BaseException | None, now: float, *, cancelled: bool) -> None:
+    def _end_attempt(
+        self, job: Job[Any], error: BaseException | None, now: float, *, cancelled: bool
+    ) -> None:
         attempt = job.attempt
         # Virtual wall time is the same as virtual time.
         outcome = self._dispatcher.finish(job, None, error, now, wall=now, cancelled=cancelled)

@@ -51,6 +51,7 @@ class VirtualClock:
     """Tell a time that moves only when a loop moves it; begins at 0.0."""
 
     precision = 0.0
+    seed = 0
 
     def __init__(self, wall: float) -> None:
         """Begin at 0.0.

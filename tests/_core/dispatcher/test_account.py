@@ -51,7 +51,8 @@ def test_a_job_cancelled_before_its_retry_counts_the_attempts_made(with_lanes: b
 def test_a_throttled_attempt_does_not_count(with_lanes: bool):
     dispatcher = make()
     each = job(add(dispatcher, uses_lanes=with_lanes), 0)
-    (outcome,) = run(dispatcher, at_zero(each), failures=failing(Throttled(5.0)), cancels=[(2.0, each)]).outcomes
+    result = run(dispatcher, at_zero(each), failures=failing(Throttled(5.0)), cancels=[(2.0, each)])
+    (outcome,) = result.outcomes
     assert (outcome.state, outcome.attempts, outcome.started_at, outcome.ran) == ("cancelled", 0, 0.0, 1.0)
     assert outcome.waits == {"throttled": 1.0}
 

@@ -411,7 +411,8 @@ class TestEnding:
         dispatcher.refuse(each, error, 3.0)
         ((ended, outcome),) = dispatcher.ended
         assert ended is each
-        assert (outcome.error, outcome.state, outcome.offered_at, outcome.ended_at) == (error, "dead", 3.0, 3.0)
+        assert (outcome.error, outcome.state) == (error, "dead")
+        assert (outcome.offered_at, outcome.ended_at) == (3.0, 3.0)
         assert (dispatcher.failed, dispatcher.is_idle) == (1, True)
 
     @pytest.mark.parametrize("with_lanes", [False, True], ids=["alone", "in turns"])
@@ -423,7 +424,8 @@ class TestEnding:
         assert starts(result) == [(0, 0.0), (2, 1.0)]
         outcome = outcomes_by_id(result)[1]
         assert isinstance(outcome.error, JobCancelledError)
-        assert (outcome.state, outcome.attempts, outcome.started_at, outcome.ended_at) == ("cancelled", 0, None, 0.5)
+        assert (outcome.state, outcome.attempts) == ("cancelled", 0)
+        assert (outcome.started_at, outcome.ended_at) == (None, 0.5)
 
     @pytest.mark.parametrize("with_lanes", [False, True], ids=["alone", "in turns"])
     def test_a_scheduled_job_is_cancelled(self, with_lanes: bool):

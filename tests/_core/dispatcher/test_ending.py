@@ -10,6 +10,7 @@ import pytest
 from qanat._core.backoff import constant, exponential, linear
 from qanat._core.events import JobEnded, JobParked, JobRetried, JobStarted
 from qanat._core.orders import Fifo, Lifo, PriorityOrder
+from qanat._core.reason import Reason
 from qanat._core.retry import Retry
 from qanat.errors import Discard, JobDiscardedError, RetryLater, Throttled
 from tests._core.dispatcher.world import (
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 BOTH = pytest.mark.parametrize("with_lanes", [False, True], ids=["alone", "in turns"])
 
 
-class Busy(Exception):
+class BusyError(Exception):
     """What a client raises whose answer carried `Retry-After: 30`."""
 
     response = SimpleNamespace(headers={"Retry-After": "30"})
@@ -163,12 +164,12 @@ def test_the_budget_keeps_retries_within_a_share_of_the_starts():
 
 
 def test_a_time_that_the_other_side_asked_for_is_kept_if_it_is_longer():
-    found, _ = attempts(Retry(1, backoff=constant(2)), Busy())
+    found, _ = attempts(Retry(1, backoff=constant(2)), BusyError())
     assert found == [0.0, 31.0]
 
 
 def test_the_backoff_is_kept_if_it_is_longer_than_what_the_other_side_asked_for():
-    found, _ = attempts(Retry(1, backoff=constant(45)), Busy())
+    found, _ = attempts(Retry(1, backoff=constant(45)), BusyError())
     assert found == [0.0, 46.0]
 
 
@@ -213,9 +214,9 @@ def test_a_job_that_was_delayed_starts_for_the_first_time_when_it_is_due():
 class TestEvents:
     """What an observer is told, and in which order."""
 
-    def told(self, failures: Any, *, retry: Any = 0, limits: Any = (), n: int = 1, capacity: float = 9) -> list[Any]:
+    def told(self, failures: Any, *, retry: Any = 0, n: int = 1, **options: Any) -> list[Any]:
         events: list[Any] = []
-        dispatcher = make(observe=events.append, limits=limits, capacity=capacity)
+        dispatcher = make(observe=events.append, **options)
         task = add(dispatcher, retry=retry)
         run(dispatcher, at_zero(*(job(task, id) for id in range(n))), failures=failures)
         return events
@@ -247,7 +248,7 @@ class TestEvents:
         events = self.told(None, limits=(Until(3.0),))
         assert [type(event) for event in events] == [JobParked, JobStarted, JobEnded]
         assert (events[0].at, events[0].job.id) == (0.0, 0)
-        assert (events[0].reason.cause, events[0].reason.limit, events[0].reason.until) == ("rate", "until", 3.0)
+        assert events[0].reason == Reason("rate", "until", None, 0.0, 3.0)
 
     def test_a_retry_at_once_of_the_only_job_is_not_told_to_wait_for_its_own_slot(self):
         events = self.told(failing(OSError()), retry=Retry(1, backoff=constant(0)), capacity=1)

@@ -18,7 +18,8 @@ def test_lanes_take_turns_at_a_limit_that_they_share():
     jobs = [job(task, f"{lane}{n}", lane) for lane in "abcd" for n in range(3)]
     result = run(dispatcher, at_zero(*jobs), 0.25)
     assert starts(result)[:8] == [
-        ("a0", 0.0), ("b0", 0.0), ("c0", 1.0), ("d0", 1.0), ("a1", 2.0), ("b1", 2.0), ("c1", 3.0), ("d1", 3.0),
+        ("a0", 0.0), ("b0", 0.0), ("c0", 1.0), ("d0", 1.0),
+        ("a1", 2.0), ("b1", 2.0), ("c1", 3.0), ("d1", 3.0),
     ]  # fmt: skip
 
 
@@ -78,7 +79,9 @@ def test_a_woken_lane_whose_task_is_parked_passes_the_wake_on_to_another_task():
     """The lane was woken before its task was refused, by the asking of another lane of the task."""
     shared, task_limit = Noting(1), Until(0.0)
     dispatcher = make()
-    first = add(dispatcher, "first", limits=(task_limit,), lane_limits=lambda lane: shared if lane == "s" else ())
+    first = add(
+        dispatcher, "first", limits=(task_limit,), lane_limits=lambda lane: shared if lane == "s" else ()
+    )
     second = add(dispatcher, "second", lane_limits=lambda _lane: shared)
     jobs = [job(first, "a", "s"), job(first, "b", "s"), job(second, "c", "s")]
     dispatcher.offer(jobs[0], 0.0)
@@ -95,7 +98,9 @@ def test_a_woken_lane_whose_task_is_parked_passes_the_wake_on_to_another_task():
 def test_a_woken_lane_of_a_task_that_parked_before_passes_the_wake_on():
     shared, task_limit = Noting(1), Until(0.0)
     dispatcher = make()
-    first = add(dispatcher, "first", limits=(task_limit,), lane_limits=lambda lane: shared if lane == "s" else ())
+    first = add(
+        dispatcher, "first", limits=(task_limit,), lane_limits=lambda lane: shared if lane == "s" else ()
+    )
     second = add(dispatcher, "second", lane_limits=lambda _lane: shared)
     jobs = [job(first, "a", "s"), job(first, "b", "s"), job(second, "c", "s")]
     dispatcher.offer(jobs[0], 0.0)
@@ -295,3 +300,21 @@ def test_removing_a_limit_that_has_just_changed_lets_all_go():
     assert shared._listeners == []
     shared.n = 3
     assert begin(dispatcher, 0.0) == [0, 1, 2]
+
+
+def test_a_limit_that_changes_while_all_slots_are_taken_lets_its_lane_wait_for_a_slot():
+    limit = Noting(0)
+    dispatcher = make(capacity=1)
+    task = add(dispatcher, lane_limits=lambda lane: limit if lane == "a" else ())
+    waits, runs = job(task, 0, "a"), job(task, 1, "b")
+    dispatcher.offer(waits, 0.0)
+    dispatcher.offer(runs, 0.0)
+    assert begin(dispatcher, 0.0) == [1]
+    limit.n = 1
+    limit.changed()
+    assert dispatcher.next(2.0) is None
+    why = dispatcher.why(waits)
+    assert why is not None
+    assert (why.cause, why.limit, why.since) == ("concurrency", "1", 2.0)
+    dispatcher.finish(runs, None, None, 3.0)
+    assert dispatcher.next(3.0) is waits

@@ -111,7 +111,8 @@ def test_moving_to_and_fro_at_any_time_changes_nothing(move: str, make_order: An
         )
         counts = dispatcher.done, dispatcher.failed, dispatcher.cancelled, dispatcher.retried
         assert dispatcher.is_idle
-        return result.trace, {id: end.waits for id, end in outcomes_by_id(result).items()}, counts, dispatcher.waits
+        waits = {id: end.waits for id, end in outcomes_by_id(result).items()}
+        return result.trace, waits, counts, dispatcher.waits
 
     expected = told(())
     times = [n / 8 for n in range(48)]
@@ -127,9 +128,7 @@ def test_what_was_lost_meanwhile_is_told_of_jobs_that_arrived_before():
     second = add(dispatcher, "second", limits=(Concurrency(1),))
     dispatcher.drop_task(second)
     jobs = [job(task, id) for id in range(3)]
-    result = run(
-        dispatcher, at_zero(*jobs), 1.0, calls=[(0.5, dispatcher.pause), (2.5, dispatcher.resume)]
-    )
+    result = run(dispatcher, at_zero(*jobs), 1.0, calls=[(0.5, dispatcher.pause), (2.5, dispatcher.resume)])
     assert {id: end.waits for id, end in outcomes_by_id(result).items()} == {
         0: {}, 1: {"concurrency": 0.5, "paused": 2.0}, 2: {"concurrency": 1.5, "paused": 2.0},
     }  # fmt: skip
@@ -142,9 +141,9 @@ def test_only_so_many_moves_are_remembered():
     dispatcher.offer(first, 0.0)
     assert dispatcher.next(0.0) is first
     dispatcher.offer(last, 0.0)
-    for now in range(2 * MOST_ENDS):
-        dispatcher.pause(now)
-        dispatcher.resume(now + 0.5)
+    for second in range(2 * MOST_ENDS):
+        dispatcher.pause(second)
+        dispatcher.resume(second + 0.5)
     assert len(dispatcher._unmarked) == MOST_ENDS
     now = 2.0 * MOST_ENDS
     dispatcher.finish(first, None, None, now)

@@ -11,7 +11,6 @@ import pytest
 from qanat._core.dispatcher import ending, ledger, lone_lane, parking, starting
 from qanat._core.dispatcher.dispatcher import Dispatcher
 from qanat._core.dispatcher.gate import Gates
-from qanat._core.dispatcher.node import Node
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
 from tests._core.dispatcher.plans import check, fixed_plans
@@ -25,12 +24,16 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "one slot too many in turns": (
         parking.park_if_full, "running < dispatcher.capacity", "running <= dispatcher.capacity",
     ),
-    "one slot too few": (Dispatcher.next, "self.running >= self.capacity", "self.running + 1 >= self.capacity"),
+    "one slot too few": (
+        Dispatcher.next, "self.running >= self.capacity", "self.running + 1 >= self.capacity",
+    ),
     "> for >= at a due time": (Dispatcher.next, "now >= self.timeline.at", "now > self.timeline.at"),
     "< for <= on the timeline": (Timeline.pop, "heap[0][0] <= now", "heap[0][0] < now"),
     "given back twice": (ending.give_back, "for limit in took:", "for limit in took + took:"),
-    "never given back": (ending._free, "if took and outcome is not None:", "if not took and outcome is not None:"),
-    "taken before all agreed": (starting._may_start, "if worst is not None:", "if worst is not None and node is lane:"),
+    "never given back": (ending._free, "if took and outcome", "if not took and outcome"),
+    "taken before all agreed": (
+        starting._may_start, "if worst is not None:", "if worst is not None and node is lane:",
+    ),
     "the wake is not passed on": (Gates.pass_on, "if gate is not None:", "if gate is None:"),
     "only one is woken": (parking.after_leaving, "dispatcher.gates.pass_on(node, now)", "node.take_wake()"),
     "a change is not heard": (Gates.open_changed, "self.open(gate, now)", "pass"),

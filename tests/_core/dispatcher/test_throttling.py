@@ -112,7 +112,8 @@ def test_a_limit_that_is_not_there_ends_the_job_and_says_which_are():
 
 def test_a_named_limit_where_there_is_none_ends_the_job():
     dispatcher = make()
-    (outcome,) = run(dispatcher, at_zero(job(add(dispatcher), 0)), failures=failing(Throttled(limit="x"))).outcomes
+    result = run(dispatcher, at_zero(job(add(dispatcher), 0)), failures=failing(Throttled(limit="x")))
+    (outcome,) = result.outcomes
     assert "its named limits are none" in str(outcome.error)
 
 
@@ -129,9 +130,7 @@ def test_an_unknown_pause_doubles_while_it_keeps_happening():
     dispatcher = make()
     task = add(dispatcher)
     left = [Throttled(), Throttled(), Throttled()]
-    result = run(
-        dispatcher, at_zero(job(task, 0)), failures=lambda _each, _rng: left.pop() if left else None
-    )
+    result = run(dispatcher, at_zero(job(task, 0)), failures=lambda _each, _rng: left.pop() if left else None)
     assert [at for _, at in starts(result)] == [0.0, 2.0, 5.0, 10.0]
 
 

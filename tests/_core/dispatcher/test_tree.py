@@ -12,7 +12,7 @@ from qanat._core.limit import Limit
 from qanat._core.limits import Concurrency, SlidingWindow
 from qanat._core.retry import Retry
 from qanat.errors import Throttled
-from tests._core.dispatcher.world import Noting, Until, add, at_zero, begin, job, make, run, starts
+from tests._core.dispatcher.world import Noting, Until, add, at_zero, begin, failing, job, make, run, starts
 
 if TYPE_CHECKING:
     from random import Random
@@ -137,7 +137,7 @@ def test_a_lane_of_a_job_that_comes_again_at_once_is_there():
 
     dispatcher = make()
     task = add(dispatcher, retry=Retry(2, backoff=constant(0)), lane_limits=lane_limits)
-    run(dispatcher, at_zero(job(task, 0, "a")), failures=lambda each, _r: OSError() if each.attempt < 3 else None)
+    run(dispatcher, at_zero(job(task, 0, "a")), failures=failing(OSError(), OSError()))
     assert set(made) == {"a"}
 
 

@@ -21,7 +21,9 @@ def started(at: float) -> Job[Any]:
     return each
 
 
-def end(valve: Valve, each: Job[Any], now: float, error: BaseException | None = None, state: State = "done") -> None:
+def end(
+    valve: Valve, each: Job[Any], now: float, error: BaseException | None = None, state: State = "done"
+) -> None:
     valve.give_back(each, make_outcome(each, None, error, state, now, 0.0, 0.0, 1), now)
 
 

@@ -58,7 +58,9 @@ def run(
     """Drive with a fixed latency, or one for each id."""
     known = seconds if isinstance(seconds, dict) else {}
     usual = 1.0 if isinstance(seconds, dict) else seconds
-    return drive(dispatcher, arrivals, lambda each, _r, _n: known.get(each.id, usual), rng=Random(7), **options)
+    return drive(
+        dispatcher, arrivals, lambda each, _rng, _running: known.get(each.id, usual), rng=Random(7), **options
+    )
 
 
 def starts(result: Drive) -> list[tuple[int | str, float]]:

@@ -37,7 +37,7 @@ from qanat._core.job import NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
 from qanat._core.orders.fifo import Fifo
 from qanat._core.outcome import Outcome
 from qanat._core.verdict import Verdict, judge
-from qanat.errors import JobCancelledError
+from qanat.errors import blamed_on_job, JobCancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -229,8 +229,8 @@ class Dispatcher:
         task: Node = job._task.node
         try:
             lane = self.tree.lane(task, job.lane)
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-            ending.end_unrun(self, job, error, "dead", now)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            ending.end_unrun(self, job, blamed_on_job(error), "dead", now)
             return
         if job.lane is not None and not task.uses_lanes:
             task.uses_lanes = True

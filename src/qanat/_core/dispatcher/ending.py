@@ -106,7 +106,11 @@ def release(
 
 
 def _free(
-    dispatcher: Dispatcher, job: Job[Any], took: tuple[Limit, ...], outcome: Outcome[Any, Any] | None, now: float
+    dispatcher: Dispatcher,
+    job: Job[Any],
+    took: tuple[Limit, ...],
+    outcome: Outcome[Any, Any] | None,
+    now: float,
 ) -> None:
     """Give back the slot and the limits, and let others on; the outcome is there if limits were taken."""
     dispatcher.running -= 1

@@ -217,11 +217,10 @@ class Gates:
         return min((gate for gate in self._gates.values() if gate.waiters), key=_time_of, default=None)
 
     def _set(self, gate: Gate, until: float) -> None:
-        if gate.at != until:
+        if gate.at != until < math.inf:
             self._unset(gate)
             gate.at = until
-            if until < math.inf:
-                self._timeline.add(until, gate)
+            self._timeline.add(until, gate)
 
     def _unset(self, gate: Gate) -> None:
         if gate.at < math.inf:

@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from qanat._core.dispatcher.node import NOTHING_LOST
-
 if TYPE_CHECKING:
     from qanat._core.dispatcher.node import Node
     from qanat._core.reason import Cause
@@ -84,8 +82,8 @@ def mark(lane: Node, now: float) -> Any:
 def waited_for(then: Any, lane: Node) -> dict[str, float]:
     """Return the seconds by cause that the nodes of a lane's path have lost since a mark."""
     task = lane.parent
-    if then is None or task is None or task.parent is None:
-        return NOTHING_LOST
+    assert task is not None  # noqa: S101 - as above
+    assert task.parent is not None  # noqa: S101
     waits: dict[str, float] = {}
     for lost, before in ((task.parent.lost, then[0]), (task.lost, then[1]), (lane.lost, then[2])):
         if lost is not before:

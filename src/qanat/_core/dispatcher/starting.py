@@ -11,6 +11,7 @@ from qanat._core.dispatcher.parking import after_leaving, park_if_full, tell_par
 from qanat._core.events import JobStarted
 from qanat._core.job import RUNNING
 from qanat._core.limit import Refused
+from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
     from qanat._core.dispatcher.dispatcher import Dispatcher
@@ -77,9 +78,10 @@ def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, no
                     if math.isnan(at):
                         raise ValueError(f"{limit}.ready_at must return a time, got {at!r}")
                     latest, worst = at, limit
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            problem = error.error if isinstance(error, Refused) else blamed_on_job(error)
             withdraw(dispatcher, job, lane, now)
-            end_unrun(dispatcher, job, error.error if isinstance(error, Refused) else error, "dead", now)
+            end_unrun(dispatcher, job, problem, "dead", now)
             return False
         if worst is not None:
             gates.park(node, worst, latest, now)
@@ -95,8 +97,8 @@ def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: fl
     for number, limit in enumerate(path):
         try:
             limit.take(job, now)
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-            outcome = make_outcome(job, None, error, "dead", now, 0.0, None, 0)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            outcome = make_outcome(job, None, blamed_on_job(error), "dead", now, 0.0, None, 0)
             give_back(dispatcher, job, path[:number], outcome, now)
             withdraw(dispatcher, job, lane, now)
             end_unrun(dispatcher, job, error, "dead", now)

@@ -143,6 +143,5 @@ class Tree:
             return True
 
     def _forget(self, lane: Node, task: Node) -> None:
-        if task.lanes.get(lane.key) is lane:
-            del task.lanes[lane.key]
+        del task.lanes[lane.key]
         self._gates.forget(lane.limits)

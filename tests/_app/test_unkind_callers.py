@@ -1,0 +1,181 @@
+"""What callers, callbacks and observers do to a run that they should not, and what is kept then."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import qanat
+from qanat.testing import virtual_time as make_virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qanat.testing import VirtualTime
+
+
+async def same(item: Any) -> Any:
+    return item
+
+
+class OddError(Exception):
+    pass
+
+
+def cancelled(*_args: Any) -> Any:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.real
+def test_a_second_cancellation_does_not_leave_threads_running():
+    async def main() -> int:
+        gate = threading.Event()
+        began = threading.Semaphore(0)
+
+        def wait(_item: int) -> None:
+            began.release()
+            gate.wait(10)
+
+        async def run() -> None:
+            await qanat.collect(wait, range(2), concurrency=2)
+
+        task = asyncio.create_task(run())
+        while not began.acquire(blocking=False):
+            await asyncio.sleep(0.001)
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0.01)
+        assert not task.done()
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return sum(thread.name.startswith("qanat-") for thread in threading.enumerate())
+
+    assert asyncio.run(main()) == 0
+
+
+async def test_a_pool_may_be_closed_inside_of_a_timeout(virtual_time: VirtualTime):
+    async with qanat.Pool(same) as pool:
+        handle = pool.submit(1)
+        with anyio.fail_after(5):
+            await pool.aclose()
+    assert await handle == 1
+
+
+async def test_a_pool_may_be_opened_inside_of_a_timeout_and_closed_outside(virtual_time: VirtualTime):
+    pool = qanat.Pool(same)
+    with anyio.fail_after(5):
+        await pool.open()
+    handle = pool.submit(1)
+    await pool.aclose()
+    assert await handle == 1
+
+
+async def test_closing_a_paused_pool_lets_its_jobs_end(virtual_time: VirtualTime):
+    async with qanat.Pool(same) as pool:
+        pool.pause()
+        handle = pool.submit(1)
+    assert await handle == 1
+
+
+@pytest.mark.real
+def test_a_pool_whose_event_loop_has_ended_may_be_opened_anew():
+    pool = qanat.Pool(same)
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(pool.open())
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0.01))
+    loop.close()
+
+    async def again() -> Any:
+        async with pool:
+            return await pool.submit(1)
+
+    assert asyncio.run(again()) == 1
+
+
+async def test_an_observer_that_raises_a_cancellation_loses_no_outcome(virtual_time: VirtualTime):
+    class Rude:
+        def event(self, event: qanat.Event) -> None:
+            cancelled()
+
+        def close(self) -> None:
+            pass
+
+    outcomes = await qanat.collect(same, range(3), observers=Rude())
+    assert outcomes.values() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"retry": qanat.Retry(1, when=cancelled)},
+        {"retry": qanat.Retry(1, backoff=cancelled)},
+        {"lane": cancelled},
+        {"id": cancelled},
+        {"lane": lambda _item: 1, "lane_limits": cancelled},
+    ],
+    ids=["when", "backoff", "lane", "id", "lane_limits"],
+)
+async def test_a_callback_that_raises_a_cancellation_fails_its_job(virtual_time: VirtualTime, rules: Any):
+    async def fail(_item: int) -> None:
+        raise ValueError
+
+    outcomes = await qanat.collect(fail, range(3), **rules)
+    assert [type(outcome.error) for outcome in outcomes] == [asyncio.CancelledError] * 3
+
+
+async def test_a_source_that_raises_when_it_is_closed_does_not_hide_the_failed_job(virtual_time: VirtualTime):
+    def source() -> Iterator[int]:
+        try:
+            yield from range(1000)
+        finally:
+            raise OSError
+
+    async def fail(_item: int) -> None:
+        raise OddError
+
+    with pytest.raises(OddError):
+        await qanat.map(fail, source())
+
+
+async def test_an_error_with_odd_notes_is_raised_as_it_is(virtual_time: VirtualTime):
+    async def fail(_item: int) -> None:
+        error = OddError()
+        error.__notes__ = 5  # type: ignore[assignment]
+        raise error
+
+    with pytest.raises(OddError):
+        await qanat.map(fail, [1])
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_jitter_on_virtual_time_is_the_same_each_time(backend: str):
+    async def flaky(item: int) -> None:
+        if item % 4 == 0 and qanat.current_job().attempt < 3:
+            raise ValueError
+
+    def ends() -> list[float]:
+        with make_virtual_time(backend) as clock:
+            outcomes = clock.run(lambda: qanat.collect(flaky, range(12), retry=3, concurrency=1))
+        return [outcome.ended_at for outcome in outcomes]
+
+    assert ends() == ends()
+
+
+@pytest.mark.real
+def test_a_window_holds_when_it_is_measured_in_threads():
+    begun: list[float] = []
+
+    def note(_item: int) -> None:
+        begun.append(time.monotonic())
+
+    qanat.run(note, range(60), concurrency=10, rate=qanat.SlidingWindow(20, 0.1))
+    begun.sort()
+    assert [b - a for a, b in zip(begun, begun[20:], strict=False) if b - a < 0.1] == []
