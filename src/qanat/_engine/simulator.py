@@ -152,15 +152,21 @@ class _Driver:
             # Jobs may wait already.
             self._result.now = dispatcher.now
             self._start(dispatcher.now)
+        result = self._result
         while True:
             known = min(arrivals.at, cancels.at, calls.at)
-            now = min(known, dispatcher.wake_at)
+            now = dispatcher.wake_at
+            if known < now:
+                now = known
             if finishes and finishes[0][0] < now:
                 now = finishes[0][0]
             if now == math.inf:
-                return self._result
-            before = self._result.now
-            now = self._result.now = max(now, before)
+                return result
+            before = result.now
+            if now < before:
+                now = before
+            else:
+                result.now = now
             if finishes and finishes[0][0] <= now:
                 self._finish(now)
             if known <= now:
@@ -170,12 +176,15 @@ class _Driver:
 
     def _hear(self, now: float, arrivals: _Agenda, cancels: _Agenda, calls: _Agenda) -> None:
         """Do what comes from outside by now."""
-        for job in arrivals.until(now):
-            self._dispatcher.offer(job, now)
-        for job in cancels.until(now):
-            self._cancel(job, now)
-        for call in calls.until(now):
-            call(now)
+        if arrivals.at <= now:
+            for job in arrivals.until(now):
+                self._dispatcher.offer(job, now)
+        if cancels.at <= now:
+            for job in cancels.until(now):
+                self._cancel(job, now)
+        if calls.at <= now:
+            for call in calls.until(now):
+                call(now)
 
     def _finish(self, now: float) -> None:
         """End the attempts whose time has come."""
