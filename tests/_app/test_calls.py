@@ -50,7 +50,7 @@ async def test_a_function_without_arguments_can_be_called(virtual_time: VirtualT
 async def test_arguments_that_do_not_fit_fail_the_job(virtual_time: VirtualTime):
     async with qanat.Pool() as pool:
         with pytest.raises(TypeError, match="argument"):
-            await pool.call(add)  # type: ignore[call-arg]
+            await pool.call(add)
 
 
 async def test_plain_functions_run_where_the_rules_say(virtual_time: VirtualTime):
@@ -165,7 +165,9 @@ async def test_a_call_may_have_retries(virtual_time: VirtualTime):
 async def test_a_call_bounds_its_throttles(virtual_time: VirtualTime):
     diary = Diary(virtual_time)
     async with qanat.Pool() as pool:
-        outcome = await pool.call(diary.failing([Throttled(1.0)] * 9), 5, retry=Retry(0, max_throttles=1)).outcome()
+        outcome = await pool.call(
+            diary.failing([Throttled(1.0)] * 9), 5, retry=Retry(0, max_throttles=1)
+        ).outcome()
     assert diary.times == [0.0, 1.0]
     assert isinstance(outcome.error, Throttled)
 
@@ -176,7 +178,7 @@ async def test_a_throttled_function_does_not_hold_up_the_others(virtual_time: Vi
         throttled = pool.call(diary.failing([Throttled(50.0)]), "throttled")
         pool.submit("handler")
         pool.call(diary.taking(1.0), "other")
-    assert diary.began == [("throttled", 0.0), ("handler", 0.0), ("other", 1.0), ("throttled", 50.0)] or (
+    assert diary.began == [("throttled", 0.0), ("handler", 0.0), ("other", 1.0), ("throttled", 50.0)] or (  # noqa: PLR1714
         diary.began == [("handler", 0.0), ("throttled", 1.0), ("other", 1.0), ("throttled", 51.0)]
     )
     assert throttled.done
@@ -211,7 +213,7 @@ async def test_a_wrong_argument_fails_where_the_call_is_made(virtual_time: Virtu
             pool.call(function, 1, 2, **options)
         assert pool._calls is not None
         assert pool._calls._open == {}
-    assert str(caught.value).startswith(case.split()[0])
+    assert str(caught.value).startswith(case.split(maxsplit=1)[0])
 
 
 async def test_a_coroutine_in_the_place_of_a_function_is_closed_and_named(virtual_time: VirtualTime):

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import qanat
@@ -40,7 +41,13 @@ async def test_an_outcome_tells_the_story_of_its_job(virtual_time: VirtualTime):
     await anyio.sleep(5.0)
     (first, second) = await qanat.collect(Diary(virtual_time).taking(2.0), "ab", concurrency=1)
     assert (first.id, first.index, first.item, first.value, first.error) == (0, 0, "a", "a", None)
-    assert (first.state, first.attempts, first.lane, first.metadata, first.parent) == ("done", 1, None, None, None)
+    assert (first.state, first.attempts, first.lane, first.metadata, first.parent) == (
+        "done",
+        1,
+        None,
+        None,
+        None,
+    )
     assert (first.offered_at, first.started_at, first.ended_at) == (5.0, 5.0, 7.0)
     assert (first.ran, first.waited, first.waits) == (2.0, 0.0, {})
     assert (second.started_at, second.ended_at) == (7.0, 9.0)
@@ -131,7 +138,9 @@ async def test_a_share_of_failures_stops_a_run_when_it_is_exceeded(
             raise KeyError
 
     if not stops:
-        assert len((await qanat.collect(handler, range(20), max_failures=0.5, concurrency=1)).failed) == failing
+        assert (
+            len((await qanat.collect(handler, range(20), max_failures=0.5, concurrency=1)).failed) == failing
+        )
         return
     with pytest.raises(TooManyFailuresError) as caught:
         await qanat.collect(handler, range(20), max_failures=0.5, concurrency=1)
@@ -166,9 +175,7 @@ async def test_discarded_and_timed_out_jobs_count_as_failures_and_cancelled_ones
 
 async def test_a_job_whose_callback_failed_counts_as_a_failure(virtual_time: VirtualTime):
     with pytest.raises(TooManyFailuresError):
-        await qanat.collect(
-            Diary(virtual_time).taking(1.0), "ab", max_failures=1, lane=lambda item: {}[item]
-        )
+        await qanat.collect(Diary(virtual_time).taking(1.0), "ab", max_failures=1, lane=lambda item: {}[item])
 
 
 # --- the first job ------------------------------------------------------------------------------
@@ -202,13 +209,16 @@ async def test_a_first_item_in_time_is_all_that_is_asked_for(virtual_time: Virtu
 
 
 async def test_items_that_are_there_are_in_time(virtual_time: VirtualTime):
-    outcomes = await qanat.collect(Diary(virtual_time).taking(20.0), range(3), start_within=1.0, concurrency=1)
+    outcomes = await qanat.collect(
+        Diary(virtual_time).taking(20.0), range(3), start_within=1.0, concurrency=1
+    )
     assert outcomes.values() == [0, 1, 2]
 
 
 async def test_a_source_that_ends_without_an_item_is_in_time(virtual_time: VirtualTime):
     async def empty() -> AsyncIterator[int]:
-        for item in ():
+        nothing: list[int] = []
+        for item in nothing:
             yield item
 
     assert await qanat.collect(Diary(virtual_time).taking(1.0), empty(), start_within=1.0) == []
@@ -458,5 +468,5 @@ async def test_nothing_is_left_of_a_run_that_is_over(virtual_time: VirtualTime):
     async with anyio.create_task_group() as group:
         await qanat.collect(Diary(virtual_time).taking(1.0), range(30), timeout=5.0, rate="10/s")
         group.cancel_scope.cancel()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     assert virtual_time.now() == 3.0

@@ -143,7 +143,9 @@ async def test_no_job_waits_in_a_rate_for_the_sake_of_one_that_never_starts(virt
 
 
 @pytest.mark.parametrize("method", ["ready_at", "take"])
-async def test_a_limit_that_raises_fails_the_job_that_it_was_asked_for(virtual_time: VirtualTime, method: str):
+async def test_a_limit_that_raises_fails_the_job_that_it_was_asked_for(
+    virtual_time: VirtualTime, method: str
+):
     class Broken(Limit):
         def ready_at(self, job: Job[Any], now: float) -> float:
             self._look(job, "ready_at")
@@ -278,7 +280,9 @@ def test_a_limit_that_is_used_in_another_thread_is_refused():
 
 async def test_lanes_take_turns(virtual_time: VirtualTime):
     diary = Diary(virtual_time)
-    await qanat.collect(diary.taking(1.0), ["a1", "a2", "a3", "b1", "b2", "c1"], concurrency=1, lane=first_letter)
+    await qanat.collect(
+        diary.taking(1.0), ["a1", "a2", "a3", "b1", "b2", "c1"], concurrency=1, lane=first_letter
+    )
     assert diary.items == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
 
@@ -410,9 +414,7 @@ async def test_an_order_chooses_among_what_fits_into_the_buffer_of_an_unsized_so
 ):
     diary = Diary(virtual_time)
     items: Iterator[int] = iter([5, 4, 3, 2, 1, 0])
-    await qanat.collect(
-        diary.taking(1.0), items, concurrency=1, order="priority", priority=float, buffer=3
-    )
+    await qanat.collect(diary.taking(1.0), items, concurrency=1, order="priority", priority=float, buffer=3)
     assert diary.items == [3, 2, 1, 0, 4, 5]
 
 
@@ -424,9 +426,7 @@ async def test_an_order_of_ones_own_is_made_for_each_lane(virtual_time: VirtualT
         return made[-1]
 
     diary = Diary(virtual_time)
-    await qanat.collect(
-        diary.taking(1.0), ["a1", "a2", "b1"], concurrency=1, order=make, lane=first_letter
-    )
+    await qanat.collect(diary.taking(1.0), ["a1", "a2", "b1"], concurrency=1, order=make, lane=first_letter)
     assert diary.items == ["a1", "b1", "a2"]
     assert len(made) == 2
 

@@ -108,7 +108,9 @@ async def test_handles_may_be_gathered(virtual_time: VirtualTime):
 
 
 @pytest.mark.virtual_time("asyncio")
-async def test_a_cancellation_from_elsewhere_is_not_taken_for_that_of_whoever_awaits(virtual_time: VirtualTime):
+async def test_a_cancellation_from_elsewhere_is_not_taken_for_that_of_whoever_awaits(
+    virtual_time: VirtualTime,
+):
     async def handler(item: int) -> None:
         elsewhere = asyncio.ensure_future(asyncio.sleep(100.0))
         elsewhere.cancel()

@@ -124,7 +124,9 @@ async def test_no_handler_is_refused(virtual_time: VirtualTime, function: Callab
 
 @pytest.mark.parametrize("case", RIGHT_HANDLERS)
 async def test_what_can_be_called_with_an_item_is_a_handler(virtual_time: VirtualTime, case: str):
-    outcomes = await qanat.collect(RIGHT_HANDLERS[case], [[1], [2]] if "max" in case else [1, 2], concurrency=1)
+    outcomes = await qanat.collect(
+        RIGHT_HANDLERS[case], [[1], [2]] if "max" in case else [1, 2], concurrency=1
+    )
     assert len(outcomes) == 2
 
 
@@ -153,7 +155,7 @@ async def test_what_cannot_be_read_is_refused_at_the_call(
 
 async def test_a_function_in_the_place_of_items_is_explained(virtual_time: VirtualTime):
     with pytest.raises(TypeError, match="call it first"):
-        await qanat.collect(fine, lambda: [1])  # type: ignore[arg-type]
+        await qanat.collect(fine, lambda: [1])  # type: ignore[call-overload]
 
 
 async def test_a_coroutine_in_the_place_of_items_is_closed_and_explained(virtual_time: VirtualTime):
@@ -163,7 +165,7 @@ async def test_a_coroutine_in_the_place_of_items_is_closed_and_explained(virtual
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(TypeError, match="await it first"):
-            await qanat.collect(fine, items())  # type: ignore[arg-type]
+            await qanat.collect(fine, items())  # type: ignore[call-overload]
         gc.collect()
 
 
@@ -200,5 +202,5 @@ async def test_mistakes_are_found_before_the_first_item_is_read(virtual_time: Vi
         with pytest.raises((TypeError, ValueError)):
             await qanat.collect(fine, items(), **wrong)  # type: ignore[call-overload]
     with pytest.raises(TypeError):
-        await qanat.collect(two, items())  # type: ignore[arg-type]
+        await qanat.collect(two, items())  # type: ignore[call-overload]
     assert read == []

@@ -92,7 +92,9 @@ async def test_an_error_of_the_block_comes_before_one_of_the_engine_s_own(virtua
 
 def test_of_several_errors_an_interrupt_matters_most_and_then_the_first():
     first, interrupt = KeyError(1), KeyboardInterrupt()
-    group = BaseExceptionGroup("", [ExceptionGroup("", [first, ValueError()]), BaseExceptionGroup("", [interrupt])])
+    group = BaseExceptionGroup(
+        "", [ExceptionGroup("", [first, ValueError()]), BaseExceptionGroup("", [interrupt])]
+    )
     assert sole(group) is interrupt
     assert sole(ExceptionGroup("", [ExceptionGroup("", [first]), ValueError()])) is first
 

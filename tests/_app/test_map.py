@@ -116,14 +116,18 @@ async def test_a_job_whose_callback_fails_is_a_failure(virtual_time: VirtualTime
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), BaseException("x")])
-async def test_a_base_exception_of_a_handler_is_raised_as_it_is(virtual_time: VirtualTime, error: BaseException):
+async def test_a_base_exception_of_a_handler_is_raised_as_it_is(
+    virtual_time: VirtualTime, error: BaseException
+):
     with pytest.raises(type(error)) as caught:
         await qanat.map(Diary(virtual_time).failing([error]), [1])
     assert caught.value is error
 
 
 @pytest.mark.parametrize("executor", ["loop", "thread"])
-async def test_a_stop_iteration_of_a_handler_is_raised_as_a_runtime_error(virtual_time: VirtualTime, executor: Any):
+async def test_a_stop_iteration_of_a_handler_is_raised_as_a_runtime_error(
+    virtual_time: VirtualTime, executor: Any
+):
     def handler(item: int) -> None:
         raise StopIteration(item)
 

@@ -86,7 +86,10 @@ async def test_what_waits_for_a_slot_is_told(virtual_time: VirtualTime):
 async def test_retries_are_told_with_their_error_and_time(virtual_time: VirtualTime):
     observer = Observing()
     await qanat.collect(
-        Diary(virtual_time).failing([KeyError()]), "a", retry=Retry(1, backoff=constant(2.0)), observers=[observer]
+        Diary(virtual_time).failing([KeyError()]),
+        "a",
+        retry=Retry(1, backoff=constant(2.0)),
+        observers=[observer],
     )
     assert observer.story[1:-1] == [
         ("started", 0.0, 0),
@@ -126,9 +129,7 @@ async def test_failures_and_cancellations_are_told(virtual_time: VirtualTime):
 
 async def test_a_job_whose_callback_failed_is_told(virtual_time: VirtualTime):
     observer = Observing()
-    await qanat.collect(
-        Diary(virtual_time).taking(0.0), [0], lane=lambda item: 1 // item, observers=observer
-    )
+    await qanat.collect(Diary(virtual_time).taking(0.0), [0], lane=lambda item: 1 // item, observers=observer)
     assert observer.story[1:-1] == [("ended", 0.0, 0, "dead")]
 
 
@@ -170,7 +171,9 @@ async def test_the_times_of_jobs_are_the_same_with_an_observer(virtual_time: Vir
     assert starts[0] == starts[1]
 
 
-async def test_nothing_is_built_without_an_observer(virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch):
+async def test_nothing_is_built_without_an_observer(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
     class Built(Exception):
         """Raised where an event would be made."""
 

@@ -169,7 +169,9 @@ async def test_jobs_are_numbered_unless_they_are_given_an_id(virtual_time: Virtu
         assert [handle.job.index for handle in handles] == [0, 1, 2]
 
 
-async def test_what_is_handed_in_with_an_item_is_found_in_the_job_and_in_the_outcome(virtual_time: VirtualTime):
+async def test_what_is_handed_in_with_an_item_is_found_in_the_job_and_in_the_outcome(
+    virtual_time: VirtualTime,
+):
     async def handler(item: int) -> tuple[Any, ...]:
         job = qanat.current_job()
         return job.id, job.item, job.lane, job.priority, job.metadata, job.state
@@ -240,7 +242,12 @@ async def test_a_job_may_have_retries_of_its_own(virtual_time: VirtualTime):
 
     never, often = Retry(0), Retry(3, backoff=constant(0.0))
     async with qanat.Pool(handler, retry=Retry(1, backoff=constant(0.0))) as pool:
-        handles = [pool.submit(1), pool.submit(1, retry=often), pool.submit(1, retry=never), pool.submit(1, retry=0)]
+        handles = [
+            pool.submit(1),
+            pool.submit(1, retry=often),
+            pool.submit(1, retry=never),
+            pool.submit(1, retry=0),
+        ]
     assert [(await handle.outcome()).attempts for handle in handles] == [2, 4, 1, 1]
 
 
@@ -481,13 +488,12 @@ async def test_those_who_wait_for_room_are_told_that_the_pool_closes(virtual_tim
             await pool.put(3)
         told.append(virtual_time.now())
 
-    async with anyio.create_task_group() as group:
-        async with pool:
-            pool.submit(1)
-            await anyio.sleep(0.5)
-            pool.submit(2)
-            group.start_soon(put)
-            await anyio.wait_all_tasks_blocked()
+    async with anyio.create_task_group() as group, pool:
+        pool.submit(1)
+        await anyio.sleep(0.5)
+        pool.submit(2)
+        group.start_soon(put)
+        await anyio.wait_all_tasks_blocked()
     assert told == [0.5]
     assert virtual_time.now() == 2.0
 
@@ -566,13 +572,12 @@ async def test_draining_ends_when_the_pool_does(virtual_time: VirtualTime, by: s
         await pool.drain()
         drained.append(virtual_time.now())
 
-    async with anyio.create_task_group() as group:
-        async with pool:
-            pool.submit(1, delay=3.0)
-            group.start_soon(drain)
-            await anyio.wait_all_tasks_blocked()
-            if by == "cancel":
-                pool.cancel()
+    async with anyio.create_task_group() as group, pool:
+        pool.submit(1, delay=3.0)
+        group.start_soon(drain)
+        await anyio.wait_all_tasks_blocked()
+        if by == "cancel":
+            pool.cancel()
     assert drained == [0.0 if by == "cancel" else 4.0]
 
 
@@ -659,7 +664,9 @@ async def test_an_open_pool_cannot_be_opened(virtual_time: VirtualTime):
 async def test_a_pool_that_is_being_opened_cannot_be_opened(virtual_time: VirtualTime):
     pool = qanat.Pool(double)
     results = await asyncio.gather(pool.open(), pool.open(), return_exceptions=True)
-    assert sorted(map(str, results)) == sorted(["None", "the Pool is open: close it before it is opened again"])
+    assert sorted(map(str, results)) == sorted(
+        ["None", "the Pool is open: close it before it is opened again"]
+    )
     await pool.aclose()
 
 
@@ -809,7 +816,9 @@ async def test_a_pool_with_a_job_in_time_goes_on(virtual_time: VirtualTime, how:
         await anyio.sleep(5.0)
 
 
-async def test_cancelling_a_pool_cancels_what_waits_and_what_runs_and_takes_no_more(virtual_time: VirtualTime):
+async def test_cancelling_a_pool_cancels_what_waits_and_what_runs_and_takes_no_more(
+    virtual_time: VirtualTime,
+):
     diary = Diary(virtual_time)
     async with qanat.Pool(diary.taking(10.0), concurrency=2) as pool:
         handles = [pool.submit(item) for item in range(3)] + [pool.submit(3, delay=5.0)]
@@ -1024,7 +1033,9 @@ async def test_failures_that_nobody_looked_at_are_logged_once_and_grouped(
     assert "2 x KeyError, 1 x ValueError" in record.message
 
 
-@pytest.mark.parametrize("how", ["await", "outcome", "await later", "outcome later", "after closing", "reader"])
+@pytest.mark.parametrize(
+    "how", ["await", "outcome", "await later", "outcome later", "after closing", "reader"]
+)
 async def test_failures_that_somebody_looked_at_are_not_logged(
     virtual_time: VirtualTime, caplog: pytest.LogCaptureFixture, how: str
 ):

@@ -7,6 +7,7 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import qanat
@@ -25,11 +26,10 @@ async def test_outcomes_are_read_as_jobs_end_until_the_pool_closes(virtual_time:
         async for outcome in reader:
             seen.append((outcome.index, virtual_time.now()))
 
-    async with anyio.create_task_group() as group:
-        async with qanat.Pool(anyio.sleep) as pool:
-            group.start_soon(read, pool.outcomes())
-            for seconds in (3.0, 1.0, 2.0):
-                pool.submit(seconds)
+    async with anyio.create_task_group() as group, qanat.Pool(anyio.sleep) as pool:
+        group.start_soon(read, pool.outcomes())
+        for seconds in (3.0, 1.0, 2.0):
+            pool.submit(seconds)
     assert seen == [(1, 1.0), (2, 2.0), (0, 3.0)]
 
 
@@ -167,15 +167,14 @@ async def test_several_tasks_may_share_a_reader(virtual_time: VirtualTime):
     async def read(reader: Any) -> None:
         async for outcome in reader:
             seen.append(outcome.index)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
 
-    async with anyio.create_task_group() as group:
-        async with qanat.Pool(anyio.sleep, concurrency=3) as pool:
-            reader = pool.outcomes()
-            for _ in range(3):
-                group.start_soon(read, reader)
-            for _ in range(9):
-                pool.submit(1.0)
+    async with anyio.create_task_group() as group, qanat.Pool(anyio.sleep, concurrency=3) as pool:
+        reader = pool.outcomes()
+        for _ in range(3):
+            group.start_soon(read, reader)
+        for _ in range(9):
+            pool.submit(1.0)
     assert sorted(seen) == list(range(9))
 
 

@@ -78,7 +78,9 @@ async def test_a_backoff_grows_as_it_says(virtual_time: VirtualTime):
 
 async def test_a_backoff_may_be_any_function_of_the_attempt(virtual_time: VirtualTime):
     diary = Diary(virtual_time)
-    await qanat.collect(diary.failing(failures(9)), ["a"], retry=Retry(2, backoff=lambda attempt: attempt * 4.0))
+    await qanat.collect(
+        diary.failing(failures(9)), ["a"], retry=Retry(2, backoff=lambda attempt: attempt * 4.0)
+    )
     assert diary.times == [0.0, 4.0, 12.0]
 
 
@@ -123,7 +125,9 @@ async def test_a_when_that_raises_ends_the_job_with_its_error(virtual_time: Virt
     def when(error: BaseException, attempt: int) -> bool:
         raise ZeroDivisionError
 
-    (outcome,) = await qanat.collect(Diary(virtual_time).failing(failures(9)), ["a"], retry=Retry(2, when=when))
+    (outcome,) = await qanat.collect(
+        Diary(virtual_time).failing(failures(9)), ["a"], retry=Retry(2, when=when)
+    )
     assert isinstance(outcome.error, ZeroDivisionError)
 
 
@@ -143,8 +147,12 @@ class Busy(Exception):
         self.retry_after = retry_after
 
 
-@pytest.mark.parametrize(("asked", "second"), [(5.0, 5.0), (0.25, 1.0), ("7", 7.0), ("soon", 1.0), (None, 1.0)])
-async def test_a_retry_after_is_a_floor_under_the_backoff(virtual_time: VirtualTime, asked: Any, second: float):
+@pytest.mark.parametrize(
+    ("asked", "second"), [(5.0, 5.0), (0.25, 1.0), ("7", 7.0), ("soon", 1.0), (None, 1.0)]
+)
+async def test_a_retry_after_is_a_floor_under_the_backoff(
+    virtual_time: VirtualTime, asked: Any, second: float
+):
     diary = Diary(virtual_time)
     await qanat.collect(diary.failing([Busy(asked)]), ["a"], retry=Retry(1, backoff=EVERY_SECOND))
     assert diary.times == [0.0, second]

@@ -177,7 +177,7 @@ def test_rules_are_frozen():
 
 def test_rules_take_keywords_only():
     with pytest.raises(TypeError):
-        Rules(3)  # type: ignore[misc]
+        Rules(3)  # type: ignore[call-arg]
 
 
 def test_equal_rules_are_equal():
@@ -188,7 +188,17 @@ def test_equal_rules_are_equal():
 def test_the_defaults_are_those_of_the_reference():
     rules = Rules()
     assert (rules.concurrency, rules.buffer, rules.retry, rules.order) == (10, 1000, 0, "fifo")
-    unset = ("rate", "lane", "lane_limits", "priority", "timeout", "executor", "id", "start_within", "max_failures")
+    unset = (
+        "rate",
+        "lane",
+        "lane_limits",
+        "priority",
+        "timeout",
+        "executor",
+        "id",
+        "start_within",
+        "max_failures",
+    )
     assert {name: getattr(rules, name) for name in unset} == dict.fromkeys(unset)
     assert (rules.limits, rules.observers, rules.state, rules.progress) == ((), (), None, None)
 

@@ -50,7 +50,8 @@ async def test_failures_are_outcomes_like_any_other(virtual_time: VirtualTime):
 
 
 async def test_no_items_are_no_outcomes(virtual_time: VirtualTime):
-    async with qanat.stream(backwards, []) as outcomes:
+    none: list[int] = []
+    async with qanat.stream(backwards, none) as outcomes:
         assert [outcome async for outcome in outcomes] == []
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 import pytest
@@ -156,7 +156,7 @@ async def test_an_error_with_odd_notes_is_raised_as_it_is(virtual_time: VirtualT
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_jitter_on_virtual_time_is_the_same_each_time(backend: str):
+def test_jitter_on_virtual_time_is_the_same_each_time(backend: Literal["asyncio", "trio"]):
     async def flaky(item: int) -> None:
         if item % 4 == 0 and qanat.current_job().attempt < 3:
             raise ValueError

@@ -181,7 +181,9 @@ async def test_a_gather_with_something_else_in_it_can_move(virtual_time: Virtual
             return "slow"
 
         async def outer() -> Any:
-            return await asyncio.gather(pool.submit(leaf), asyncio.sleep(1.0, "slept"), return_exceptions=True)
+            return await asyncio.gather(
+                pool.submit(leaf), asyncio.sleep(1.0, "slept"), return_exceptions=True
+            )
 
         first = pool.submit(slow)
         assert await pool.submit(outer) == ["leaf", "slept"]
@@ -505,7 +507,10 @@ async def test_a_job_in_a_thread_may_always_end(virtual_time: VirtualTime):
     def plain(item: int) -> int:
         return item
 
-    async with qanat.Pool[Any, Any](concurrency=1) as pool, qanat.Pool[Any, Any](plain, concurrency=1) as threads:
+    async with (
+        qanat.Pool[Any, Any](concurrency=1) as pool,
+        qanat.Pool[Any, Any](plain, concurrency=1) as threads,
+    ):
 
         async def outer() -> Any:
             return [await threads.submit(item) for item in range(3)]

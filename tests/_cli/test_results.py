@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from qanat._cli.reading import Record
 from qanat._cli.results import AsyncCall, PlainCall, harmless, line_of, written
-from qanat.errors import SerialisationError
 from qanat._core.outcome import Outcome, State
+from qanat.errors import SerialisationError
 
 
 def outcome(
@@ -93,5 +93,5 @@ async def test_every_kind_of_handler_gives_json() -> None:
 
     assert await AsyncCall(double)(record) == "40"
     assert PlainCall(lambda item: [item])(record) == "[20]"
-    assert await PlainCall(lambda item: double(item))(record) == "40"  # noqa: PLW0108 - plain on purpose
+    assert await PlainCall(lambda item: double(item))(record) == "40"
     assert AsyncCall(double).__qualname__.endswith("double")

@@ -110,7 +110,9 @@ async def test_a_plain_function_on_the_loop_is_run_there_one_after_the_other(vir
 
 
 @pytest.mark.parametrize("executor", [None, "loop"])
-async def test_an_awaitable_of_a_plain_function_is_awaited_on_the_loop(virtual_time: VirtualTime, executor: Any):
+async def test_an_awaitable_of_a_plain_function_is_awaited_on_the_loop(
+    virtual_time: VirtualTime, executor: Any
+):
     threads: list[int] = []
 
     async def inner(item: int) -> int:
@@ -127,7 +129,9 @@ async def test_an_awaitable_of_a_plain_function_is_awaited_on_the_loop(virtual_t
     assert virtual_time.now() == 2.0
 
 
-async def test_a_function_that_gave_an_awaitable_is_called_on_the_loop_from_then_on(virtual_time: VirtualTime):
+async def test_a_function_that_gave_an_awaitable_is_called_on_the_loop_from_then_on(
+    virtual_time: VirtualTime,
+):
     threads: list[int] = []
 
     def handler(item: int) -> Any:
@@ -342,7 +346,9 @@ def raising(item: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_plain_function_runs_in_a_child_process_if_it_is_told_to(backend: str):
-    outcomes = anyio.run(lambda: qanat.collect(process_of, [1, 2], executor="process", concurrency=1), backend=backend)
+    outcomes = anyio.run(
+        lambda: qanat.collect(process_of, [1, 2], executor="process", concurrency=1), backend=backend
+    )
     assert os.getpid() not in outcomes.values()
     assert len(set(outcomes.values())) == 1
 
@@ -352,7 +358,8 @@ def test_a_plain_function_runs_in_a_child_process_if_it_is_told_to(backend: str)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_process_past_its_timeout_is_killed(backend: str):
     outcomes = anyio.run(
-        lambda: qanat.collect(sleeping, [30.0, 0.0], executor="process", concurrency=1, timeout=2.0), backend=backend
+        lambda: qanat.collect(sleeping, [30.0, 0.0], executor="process", concurrency=1, timeout=2.0),
+        backend=backend,
     )
     error = outcomes[0].error
     assert isinstance(error, JobTimeoutError)

@@ -491,7 +491,9 @@ async def test_a_handler_may_cancel_its_own_job(virtual_time: VirtualTime):
 
 
 async def test_a_job_that_is_cancelled_as_it_times_out_ends_once(virtual_time: VirtualTime):
-    async with qanat.Pool(anyio.sleep, timeout=1.0, retry=qanat.Retry(9, backoff=qanat.constant(0.0))) as pool:
+    async with qanat.Pool(
+        anyio.sleep, timeout=1.0, retry=qanat.Retry(9, backoff=qanat.constant(0.0))
+    ) as pool:
         handle = pool.submit(100.0)
         assert pool._engine is not None
         await anyio.sleep(0.5)
@@ -664,7 +666,9 @@ class Item:
 
 
 @pytest.mark.parametrize("handler_kind", ["coroutine function", "plain function"])
-async def test_failed_jobs_that_hold_themselves_leave_no_garbage(virtual_time: VirtualTime, handler_kind: str):
+async def test_failed_jobs_that_hold_themselves_leave_no_garbage(
+    virtual_time: VirtualTime, handler_kind: str
+):
     number = 10_000 if handler_kind == "coroutine function" else 500
     items: weakref.WeakSet[Item] = weakref.WeakSet()
 

@@ -155,13 +155,15 @@ async def test_a_task_that_nobody_cancelled_is_not_being_cancelled(virtual_time:
     loop = running_loop()
     assert not loop.is_being_cancelled()
     assert not loop.cancel_mark()._must_cancel
-    with anyio.CancelScope() as scope:
+    with anyio.CancelScope() as scope:  # noqa: ASYNC100 - nothing is to be awaited here
         scope.cancel()
         assert not loop.cancel_mark()._must_cancel
 
 
 @on_asyncio
-async def test_a_task_that_was_cancelled_is_being_cancelled_until_it_shakes_that_off(virtual_time: VirtualTime):
+async def test_a_task_that_was_cancelled_is_being_cancelled_until_it_shakes_that_off(
+    virtual_time: VirtualTime,
+):
     loop = running_loop()
     task = asyncio.current_task()
     assert task is not None

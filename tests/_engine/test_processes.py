@@ -749,7 +749,7 @@ class MuteError(Exception):
         raise RuntimeError("no words")
 
 
-class Impostor(Exception):  # noqa: N818 - it is none when it arrives
+class Impostor(Exception):
     def __reduce__(self) -> Any:
         return str, ("not an exception",)
 
@@ -767,7 +767,7 @@ class LocalError(ValueError):
 def crossed(error: BaseException) -> BaseException:
     try:
         raise error
-    except BaseException as caught:  # noqa: BLE001 - it is one of them
+    except BaseException as caught:
         return error_from(thing_in(frame_of(report_of(caught, "elsewhere"))))
 
 

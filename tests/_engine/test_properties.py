@@ -11,10 +11,9 @@ import inspect
 import sys
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +26,8 @@ from qanat.testing import virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pytest
 
     from qanat._core.job import Job
     from qanat._core.outcome import Outcome
@@ -161,10 +162,10 @@ async def carry_out(plan: Plan, watch: Watch, limits: list[Limit]) -> tuple[list
     """Run a plan in a Pool; return its outcomes, its figures and what a reader saw."""
     counting = limits
     lane_limits = None if plan.lane_slots is None else (lambda _lane: qanat.Concurrency(plan.lane_slots or 1))
-    pool: qanat.Pool[int, int] = qanat.Pool(
+    pool: qanat.Pool[int, int] = qanat.Pool(  # type: ignore[call-overload]  # the plan's order is a text
         watch.handler, concurrency=plan.concurrency, limits=counting, lane_limits=lane_limits,
         retry=qanat.Retry(plan.retries, backoff=qanat.constant(plan.backoff)), timeout=plan.timeout,
-        order=plan.order,  # type: ignore[arg-type]
+        order=plan.order,
     )  # fmt: skip
     handles: list[qanat.Handle[int, int]] = []
     seen: list[Any] = []
@@ -190,22 +191,21 @@ async def carry_out(plan: Plan, watch: Watch, limits: list[Limit]) -> tuple[list
         await anyio.sleep(seconds)
         pool.resume()
 
-    async with anyio.create_task_group() as group:
-        async with pool:
-            group.start_soon(read, pool.outcomes())
-            async with anyio.create_task_group() as actors:
-                for after, size in plan.resizes:
-                    actors.start_soon(resize, after, size)
-                for after, seconds in plan.pauses:
-                    actors.start_soon(pause, after, seconds)
-                for index, act in enumerate(plan.acts):
-                    await anyio.sleep(act.after)
-                    handle = pool.submit(index, delay=act.delay, lane=act.lane, priority=act.priority)
-                    handles.append(handle)
-                    if act.cancel_after is not None:
-                        actors.start_soon(cancel, handle, act.cancel_after)
-            await pool.drain()
-            stats = pool.stats()
+    async with anyio.create_task_group() as group, pool:
+        group.start_soon(read, pool.outcomes())
+        async with anyio.create_task_group() as actors:
+            for after, size in plan.resizes:
+                actors.start_soon(resize, after, size)
+            for after, seconds in plan.pauses:
+                actors.start_soon(pause, after, seconds)
+            for index, act in enumerate(plan.acts):
+                await anyio.sleep(act.after)
+                handle = pool.submit(index, delay=act.delay, lane=act.lane, priority=act.priority)
+                handles.append(handle)
+                if act.cancel_after is not None:
+                    actors.start_soon(cancel, handle, act.cancel_after)
+        await pool.drain()
+        stats = pool.stats()
     return [await handle.outcome() for handle in handles], stats, seen
 
 
@@ -216,7 +216,9 @@ def check(plan: Plan) -> None:
     watch = Watch(plan)
     with virtual_time(plan.backend) as time:  # type: ignore[arg-type]
         watch.now = time.now
-        outcomes, stats, seen = time.run(carry_out, plan, watch, [counting] if rate is None else [rate, counting])
+        outcomes, stats, seen = time.run(
+            carry_out, plan, watch, cast("list[Any]", [counting] if rate is None else [rate, counting])
+        )
     assert watch.problems == counting.problems == []
     # Nothing is lost, nothing comes twice.
     assert [outcome.index for outcome in outcomes] == list(range(len(plan.acts)))
@@ -271,7 +273,9 @@ def test_whatever_happens_nothing_is_lost_and_every_bound_holds(plan: Plan):
 
 def plans_that_find_mistakes() -> Iterator[Plan]:
     """A few plans with much at the same time; enough to find each mutant, and always the same."""
-    busy = tuple(Act(0.0, 0.0, lane, 0, (1.0,), fails, None, 0.0) for lane in (None, "a") for fails in ((), (True,)))
+    busy = tuple(
+        Act(0.0, 0.0, lane, 0, (1.0,), fails, None, 0.0) for lane in (None, "a") for fails in ((), (True,))
+    )
     for backend in ("asyncio", "trio"):
         yield Plan(2, None, None, 1, 0.5, None, "fifo", backend, busy * 3, (), ())
         yield Plan(4, (2, 1.0), None, 1, 0.0, None, "fifo", backend, busy * 2, (), ())
@@ -309,7 +313,9 @@ def test_one_slot_too_many_in_a_run_is_found(monkeypatch: pytest.MonkeyPatch):
 
 def test_one_slot_too_many_in_a_limit_is_found(monkeypatch: pytest.MonkeyPatch):
     """Off by one in the slots of a lane: `<=` for `<`."""
-    mutant = mutant_of(Concurrency, "ready_at", "self._running < self._at_once", "self._running <= self._at_once")
+    mutant = mutant_of(
+        Concurrency, "ready_at", "self._running < self._at_once", "self._running <= self._at_once"
+    )
     monkeypatch.setattr(Concurrency, "ready_at", mutant)
     assert is_caught()
 

@@ -44,7 +44,7 @@ def with_outcomes(error: E, outcomes: Outcomes[Any, Any]) -> E:
     """Attach what was done to an error, for `errors.outcomes_of`."""
     try:
         error._qanat_outcomes = outcomes  # type: ignore[attr-defined]
-    except Exception:  # noqa: BLE001 - an error that lets nothing be set, such as a frozen dataclass
+    except Exception:  # noqa: BLE001, S110 - it lets nothing be set, such as a frozen dataclass
         pass
     return error
 
@@ -77,7 +77,7 @@ def add_note(error: BaseException, note: str) -> None:
     """Add a note to an error, if that lets anything be added."""
     try:
         error.add_note(note)
-    except Exception:  # noqa: BLE001 - a frozen dataclass, for one
+    except Exception:  # noqa: BLE001, S110 - a frozen dataclass, for one
         pass
 
 

@@ -69,7 +69,7 @@ class Handle(msgspec.Struct, Generic[T, R], eq=False):
         Raises:
             PoolDeadlockError: If the caller is a handler that can never be answered.
         """
-        if not isinstance(self.job._waiter, Outcome):
+        if not self.done:
             await wait_for(self.job, self._engine)
         outcome = cast("Outcome[T, R]", self.job._waiter)
         unseen, self.job._mark = self.job._mark, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Callable, Iterable, Sized
-from typing import Any
+from typing import Any, cast
 
 
 def name_of(handler: object) -> str:
@@ -47,12 +47,13 @@ def check_items(items: Iterable[Any] | AsyncIterable[Any]) -> None:
     Raises:
         TypeError: If they cannot.
     """
-    if not isinstance(items, Iterable | AsyncIterable):
+    given = cast("object", items)
+    if not isinstance(given, Iterable | AsyncIterable):
         hint = ""
-        if inspect.iscoroutine(items):
-            items.close()
+        if inspect.iscoroutine(given):
+            given.close()
             hint = "; await it first"
-        elif callable(items):
+        elif callable(given):
             hint = "; call it first"
         raise TypeError(f"items must be an iterable or an async iterable, got {items!r}{hint}")
 

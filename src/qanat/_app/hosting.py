@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -42,7 +42,7 @@ def make_engine(
         rng=random.Random(clock.seed),
         capacity=rules.capacity,
         limits=rules.all_limits if limits is None else limits,
-        observe=observe_function(rules.observers),
+        observe=observe_function(rules.all_observers),
         append=append,
         on_outcome=on_outcome,
         on_failure=on_failure,
@@ -139,7 +139,7 @@ def sole(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     while todo:
         error = todo.pop(0)
         if isinstance(error, BaseExceptionGroup):
-            todo[:0] = error.exceptions
+            todo[:0] = cast("BaseExceptionGroup[BaseException]", error).exceptions
         else:
             leaves.append(error)
     return next((leaf for leaf in leaves if not isinstance(leaf, Exception)), leaves[0])

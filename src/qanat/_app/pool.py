@@ -10,11 +10,9 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping
-from collections.abc import Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
-import anyio
 import msgspec
 
 from qanat._app import waiting
@@ -36,7 +34,6 @@ from qanat.errors import PoolClosedError, PoolFull, blamed_on_job
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
-    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from qanat._core.job import Task
@@ -47,6 +44,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+S = TypeVar("S")
 
 _log = logging.getLogger("qanat")
 
@@ -158,7 +156,8 @@ class Pool(Generic[T, R]):
         engine = make_engine(
             rules.replace(concurrency=self._capacity) if self._capacity != rules.capacity else rules,
             limits=self._limits, on_outcome=self._ended, on_release=self._look_drained,
-            on_failure=None if rules.max_failures is None else self._judge, handler=self._handler, name="pool",
+            on_failure=None if rules.max_failures is None else self._judge,
+            handler=self._handler, name="pool",
         )  # fmt: skip
         self._calls = Calls(engine, rules)
         self._task = None if self._handler is None else add_task(engine, self._handler, rules)
@@ -325,27 +324,16 @@ class Pool(Generic[T, R]):
         if delay:
             delay = at_least("delay", delay, 0.0)
         index = self._count
-        job = Job(index, item, index, task, metadata=metadata)
-        if lane is not None:
-            checked_lane(lane)
-        if given_id is not None:
-            checked_id(given_id)
-        if metadata is not None and not isinstance(cast("object", metadata), Mapping):
-            raise TypeError(f"metadata must be a mapping, got {metadata!r}")
-        if priority is not None:
-            priority = number("priority", priority)
+        job = Job(index, item, index, task, metadata=_checked(metadata))
+        # Checked before the rules' functions are asked: a wrong call fails here, whatever they do.
+        given = _Given(given_id, priority, lane)
         problem: BaseException | None = None
         if self._callbacks:
             try:
                 self._callbacks.fill(job)
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                 problem = blamed_on_job(error)
-        if lane is not None:
-            job.lane = lane
-        if priority is not None:
-            job.priority = priority
-        if given_id is not None:
-            job.id = given_id
+        given.fill(job)
         self._count = index + 1
         handle: Handle[T, R] = Handle(job, engine)
         if problem is None:
@@ -357,13 +345,13 @@ class Pool(Generic[T, R]):
 
     @overload
     def call(
-        self, function: Callable[..., Awaitable[R]], *args: Any, timeout: float | None = None,
+        self, function: Callable[..., Awaitable[S]], *args: Any, timeout: float | None = None,
         retry: int | Retry = 0,
-    ) -> Handle[tuple[Any, ...], R]: ...  # fmt: skip
+    ) -> Handle[tuple[Any, ...], S]: ...  # fmt: skip
     @overload
     def call(
-        self, function: Callable[..., R], *args: Any, timeout: float | None = None, retry: int | Retry = 0
-    ) -> Handle[tuple[Any, ...], R]: ...
+        self, function: Callable[..., S], *args: Any, timeout: float | None = None, retry: int | Retry = 0
+    ) -> Handle[tuple[Any, ...], S]: ...
     def call(
         self, function: Callable[..., Any], *args: Any, timeout: float | None = None, retry: int | Retry = 0
     ) -> Handle[tuple[Any, ...], Any]:
@@ -536,6 +524,35 @@ class Pool(Generic[T, R]):
     def why(self) -> Reason | None:
         """Return why nothing more is started now; None if nothing waits."""
         return self._open_engine().dispatcher.why()
+
+
+class _Given:
+    """What a call says of its job, over what the rules' functions say."""
+
+    __slots__ = ("id", "lane", "priority")
+
+    def __init__(self, given_id: int | str | None, priority: float | None, lane: Hashable) -> None:
+        if lane is not None:
+            checked_lane(lane)
+        if given_id is not None:
+            checked_id(given_id)
+        self.id = given_id
+        self.priority = None if priority is None else number("priority", priority)
+        self.lane = lane
+
+    def fill(self, job: Job[Any]) -> None:
+        if self.lane is not None:
+            job.lane = self.lane
+        if self.priority is not None:
+            job.priority = self.priority
+        if self.id is not None:
+            job.id = self.id
+
+
+def _checked(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if metadata is not None and not isinstance(cast("object", metadata), Mapping):
+        raise TypeError(f"metadata must be a mapping, got {metadata!r}")
+    return metadata
 
 
 class _Putters:

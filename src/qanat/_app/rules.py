@@ -99,7 +99,7 @@ class Rules:
 
     concurrency: int | Concurrency = 10
     rate: str | Limit | None = None
-    limits: tuple[Limit, ...] = ()
+    limits: Limit | Iterable[Limit] = ()
     lane: Callable[[Any], Hashable] | None = None
     lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None = None
     order: OrderName | Callable[[], Order] = "fifo"
@@ -113,7 +113,7 @@ class Rules:
     max_failures: float | None = None
     state: Any = None
     progress: bool | None = None
-    observers: tuple[Observer, ...] = ()
+    observers: Observer | Iterable[Observer] = ()
 
     def __post_init__(self) -> None:
         """Check every rule, and bring those with several forms to one."""
@@ -186,7 +186,12 @@ class Rules:
             found.append(self.concurrency)
         if self.rate is not None:
             found.append(parse_rate(self.rate) if isinstance(self.rate, str) else self.rate)
-        return (*found, *self.limits)
+        return (*found, *_limits(self.limits))
+
+    @property
+    def all_observers(self) -> tuple[Observer, ...]:
+        """Who is told of every event."""
+        return _observers(self.observers)
 
     @property
     def make_order(self) -> Callable[[], Order]:
@@ -203,7 +208,7 @@ class Rules:
         words = [f"{_in_words(self.concurrency)} at once"]
         if self.rate is not None:
             words.append(f"at most {self.rate}")
-        words += [str(limit) for limit in self.limits]
+        words += [str(limit) for limit in _limits(self.limits)]
         if self.lane is not None:
             words.append(f"lanes by {_in_words(self.lane)}")
         if self.lane_limits is not None:

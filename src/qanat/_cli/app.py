@@ -52,7 +52,11 @@ def _map(
     ] = None,
     priority: Annotated[
         str | None,
-        _flag("priority", group=_RULES, help="Field of csv or jsonl items; with --order priority, smaller first."),
+        _flag(
+            "priority",
+            group=_RULES,
+            help="Field of csv or jsonl items; with --order priority, smaller first.",
+        ),
     ] = None,
     lane: Annotated[
         str | None, _flag("lane", group=_RULES, help="Field of csv or jsonl items; its values take turns.")

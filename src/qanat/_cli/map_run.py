@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from qanat._app.failures import FailureLimit
@@ -41,7 +41,7 @@ class Plan:
     handler: Callable[[Record], Any]
     sources: list[Source]
     rules: Rules
-    named: Fields = Fields()
+    named: Fields = field(default_factory=Fields)
     keep_order: bool = False
 
     @property

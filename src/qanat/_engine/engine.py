@@ -25,7 +25,7 @@ from qanat._core.events import RunEnded, RunStarted
 from qanat._engine.alarm import Alarm, AsyncioAlarm, TrioAlarm
 from qanat._engine.carrier import SLICE, Carrier
 from qanat._engine.intake import Intake
-from qanat._engine.loop import Spot, running_loop
+from qanat._engine.loop import running_loop
 from qanat._engine.outside import Outside
 from qanat.errors import StartTimeoutError
 
@@ -81,8 +81,8 @@ class Engine:
         "cancellation",
         "carriers",
         "clock",
-        "drawn",
         "dispatcher",
+        "drawn",
         "epoch",
         "failure",
         "held",
@@ -124,7 +124,8 @@ class Engine:
         self.append = append
         self.dispatcher = Dispatcher(
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
-            precision=clock.precision * (1 if on_loop else OFF_LOOP), observe=observe, notify=self.poke, on_fault=self._report_fault,
+            precision=clock.precision * (1 if on_loop else OFF_LOOP),
+            observe=observe, notify=self.poke, on_fault=self._report_fault,
         )  # fmt: skip
         self._on_outcome = on_outcome
         self._on_failure = on_failure
@@ -288,7 +289,7 @@ class Engine:
         if source is not None:
             try:
                 source.close()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - the user's code may raise anything
                 # What stops the run is told; that its source did not like to be closed is not.
                 _log.warning("the source of items raised when it was closed: %r", error)
 

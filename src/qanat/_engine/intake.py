@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 
-from qanat._core.job import RUNNING, WAITING, Job
+from qanat._core.job import WAITING, Job
 from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
@@ -313,7 +313,7 @@ class Intake:
             if closing is not None:
                 try:
                     await closing()
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - the user's code may raise anything
                     _log.warning("the source of items raised when it was closed: %r", error)
 
     def _let_read(self) -> None:

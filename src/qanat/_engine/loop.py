@@ -64,7 +64,7 @@ class Loop(Protocol):
         ...
 
     def cancel_mark(self) -> Any:
-        """Return what has a true `_must_cancel` while a cancellation waits for the running task's next step."""
+        """Return what has a true `_must_cancel` while a cancellation waits for this task's next step."""
         ...
 
     async def shake_off_cancel(self) -> None:
@@ -91,7 +91,9 @@ class Loop(Protocol):
         """Start a task in a group, from a task or from a callback of the loop."""
         ...
 
-    def protected(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+    def protected(
+        self, function: Callable[[], Coroutine[Any, Any, None]]
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
         """Return the function so that Ctrl-C is not raised inside of it, but in the main task."""
         ...
 
@@ -191,7 +193,9 @@ class AsyncioLoop:
         finally:
             local.name = before
 
-    def protected(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+    def protected(
+        self, function: Callable[[], Coroutine[Any, Any, None]]
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
         """Return the function as it is: asyncio raises Ctrl-C in nobody's task."""
         return function
 
@@ -289,7 +293,9 @@ class TrioLoop:
         """Start a task in a group."""
         group.start_soon(function)
 
-    def protected(self, function: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+    def protected(
+        self, function: Callable[[], Coroutine[Any, Any, None]]
+    ) -> Callable[[], Coroutine[Any, Any, None]]:
         """Return the function with KeyboardInterrupt protection."""
 
         async def protected() -> None:

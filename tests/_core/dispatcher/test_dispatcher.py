@@ -298,6 +298,20 @@ class TestBrokenLimits:
         assert (after.taken, after.given) == ([], [])
         assert (dispatcher.running, dispatcher.failed) == (0, 2)
 
+    def test_an_interrupt_of_take_goes_on_with_nothing_taken(self):
+        class Interrupted(Noting):
+            def take(self, job, now):
+                raise KeyboardInterrupt
+
+        before = Noting(1)
+        dispatcher = make(limits=(Interrupted(),))
+        task = add(dispatcher, limits=(before,))
+        dispatcher.offer(job(task, 0), 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            dispatcher.next(0.0)
+        assert before.running == 0
+        assert (dispatcher.waiting, dispatcher.running) == (1, 0)
+
     def test_error_of_give_back_leaves_the_outcome_and_is_told(self):
         class Broken(Noting):
             def give_back(self, job, outcome, now):

@@ -37,7 +37,7 @@ from qanat._core.job import NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
 from qanat._core.orders.fifo import Fifo
 from qanat._core.outcome import Outcome
 from qanat._core.verdict import Verdict, judge
-from qanat.errors import blamed_on_job, JobCancelledError
+from qanat.errors import JobCancelledError, blamed_on_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

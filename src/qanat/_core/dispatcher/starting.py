@@ -98,10 +98,12 @@ def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: fl
         try:
             limit.take(job, now)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            outcome = make_outcome(job, None, blamed_on_job(error), "dead", now, 0.0, None, 0)
+            outcome = make_outcome(job, None, error, "dead", now, 0.0, None, 0)
             give_back(dispatcher, job, path[:number], outcome, now)
+            # An interrupt goes on from here: nothing is taken, and the job still waits.
+            problem = blamed_on_job(error)
             withdraw(dispatcher, job, lane, now)
-            end_unrun(dispatcher, job, error, "dead", now)
+            end_unrun(dispatcher, job, problem, "dead", now)
             return False
     lane.order.take()
     dispatcher.waiting -= 1
