@@ -130,7 +130,8 @@ async def test_functions_without_open_calls_are_forgotten(virtual_time: VirtualT
     async with qanat.Pool(add) as pool:
         for _ in range(3):
             handles = [pool.call(lambda: None) for _ in range(20)]
-            _ = [await handle for handle in handles]
+            for handle in handles:
+                await handle
         assert pool._engine is not None
         assert len(pool._engine.dispatcher.tree.tasks) == 1
         assert pool._calls is not None

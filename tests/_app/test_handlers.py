@@ -202,5 +202,5 @@ async def test_mistakes_are_found_before_the_first_item_is_read(virtual_time: Vi
         with pytest.raises((TypeError, ValueError)):
             await qanat.collect(fine, items(), **wrong)  # type: ignore[call-overload]
     with pytest.raises(TypeError):
-        await qanat.collect(two, items())  # type: ignore[call-overload]
+        await qanat.collect(two, items())  # type: ignore[arg-type]
     assert read == []

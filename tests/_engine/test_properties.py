@@ -11,7 +11,7 @@ import inspect
 import sys
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from hypothesis import given, settings
@@ -216,9 +216,8 @@ def check(plan: Plan) -> None:
     watch = Watch(plan)
     with virtual_time(plan.backend) as time:  # type: ignore[arg-type]
         watch.now = time.now
-        outcomes, stats, seen = time.run(
-            carry_out, plan, watch, cast("list[Any]", [counting] if rate is None else [rate, counting])
-        )
+        limits: list[Limit] = [counting] if rate is None else [rate, counting]
+        outcomes, stats, seen = time.run(carry_out, plan, watch, limits)
     assert watch.problems == counting.problems == []
     # Nothing is lost, nothing comes twice.
     assert [outcome.index for outcome in outcomes] == list(range(len(plan.acts)))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, Token
 
 from qanat._cli.map_command import MapOptions, run_map
 from qanat._cli.usage import UsageError
@@ -18,11 +18,27 @@ _INPUT = Group("Input and output", sort_key=2)
 _RUN = Group("The run", sort_key=3)
 
 
-def _flag(name: str, *short: str, group: Group, help: str, negative: str | None = None) -> Parameter:  # noqa: A002
+def _whole(_kind: object, tokens: Sequence[Token]) -> int:
+    """Return a flag's whole number; a fraction is not rounded."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"must be a whole number, got {text!r}") from None
+
+
+def _flag(
+    name: str,
+    *short: str,
+    group: Group,
+    help: str,  # noqa: A002
+    negative: str | None = None,
+    converter: Callable[..., Any] | None = None,
+) -> Parameter:
     variable = f"QANAT_MAP_{name.upper().replace('-', '_')}"
     return Parameter(
         name=(f"--{name}", *short), env_var=variable, group=group, help=help,
-        negative="" if negative is None else negative,
+        negative="" if negative is None else negative, converter=converter,
     )  # fmt: skip
 
 
@@ -34,14 +50,14 @@ def _map(
         str | None, _flag("output", "-o", group=_INPUT, help="Where results go; stdout.")
     ] = None,
     concurrency: Annotated[
-        int | None, _flag("concurrency", "-j", group=_RULES, help="How many run at once; 10.")
+        int | None, _flag("concurrency", "-j", group=_RULES, help="How many run at once; 10.", converter=_whole)
     ] = None,
     rate: Annotated[
         str | None,
         _flag("rate", group=_RULES, help='How many start in a time, such as 100/s, "300/15m evenly".'),
     ] = None,
     retries: Annotated[
-        int | None, _flag("retries", group=_RULES, help="More attempts for what failed; 0.")
+        int | None, _flag("retries", group=_RULES, help="More attempts for what failed; 0.", converter=_whole)
     ] = None,
     timeout: Annotated[
         str | None, _flag("timeout", group=_RULES, help="For one attempt, such as 30s, 5m.")

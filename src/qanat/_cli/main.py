@@ -6,6 +6,9 @@ import json
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 from qanat._app.text import safe_text
 from qanat._cli.usage import UsageError
@@ -18,7 +21,8 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: The arguments without the program's name; None takes those of the process.
     """
-    status = run(sys.argv[1:] if arguments is None else arguments)
+    with _quiet_interrupts() as loaded:
+        status = run(sys.argv[1:] if arguments is None else arguments, loaded)
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -28,8 +32,28 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(status)
 
 
-def run(arguments: list[str]) -> int:
-    """Run the command line and return its exit status."""
+@contextmanager
+def _quiet_interrupts() -> Generator[Callable[[], object]]:
+    """Let Ctrl-C end the process without a word until what is given is called: modules are loaded."""
+
+    def restore() -> None:
+        if signal.getsignal(signal.SIGINT) is leave:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def leave(_number: int, _frame: object) -> None:
+        os._exit(128 + signal.SIGINT)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, leave)
+    try:
+        yield restore
+    finally:
+        restore()
+
+
+def run(arguments: list[str], loaded: Callable[[], object] = lambda: None) -> int:
+    """Run the command line and return its exit status; `loaded` is called once all is imported."""
     try:
         from qanat._cli.app import read_call
     except ModuleNotFoundError as error:
@@ -38,7 +62,9 @@ def run(arguments: list[str]) -> int:
         _say("the command line is an extra: pip install 'qanat[cli]'")
         return 2
     try:
-        returned = read_call(arguments, _version)()
+        asked_for = read_call(arguments, _version)
+        loaded()
+        returned = asked_for()
     except (UsageError, InputError) as error:
         _say(str(error), as_json="--json" in arguments)
         return 2

@@ -58,6 +58,8 @@ def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, Field
     if wants_priority != (names["priority"] is not None):
         raise UsageError("order priority and the field for it go together: --order priority --priority FIELD")
     try:
+        if flags.get("max_failures") is not None:
+            given["max_failures"] = _halt_flag(flags["max_failures"])
         options = {name: _AS[name](value) if name in _AS else value for name, value in given.items()}
         rules = Rules(**options)
     except (TypeError, ValueError) as error:
@@ -91,11 +93,25 @@ def _halt(value: object) -> object:
         return value
     found = _HALT.fullmatch(value.strip())
     if found is None:
-        raise ValueError(f'max_failures (--halt) must be a count or a share such as "5%", got {value!r}')
+        raise ValueError(f'max_failures must be a count or a share such as "5%", got {value!r}')
     number, percent = found.groups()
     if percent:
         return float(number) / 100.0
     return float(number) if "." in number else int(number)
+
+
+def _halt_flag(text: str) -> object:
+    """Return what `--halt` means.
+
+    Raises:
+        ValueError: If it means nothing, with what was typed.
+    """
+    try:
+        return Rules(max_failures=cast("float", _halt(text))).max_failures
+    except (TypeError, ValueError):
+        raise ValueError(
+            f'--halt must be a count of at least 1 or a share between 0% and 100% such as 5%, got "{text}"'
+        ) from None
 
 
 def _retry(value: object) -> object:

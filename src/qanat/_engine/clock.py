@@ -25,8 +25,8 @@ class RealClock:
 
     # Seconds. From the decision to start a job to its handler's first instruction the engine
     # takes microseconds; a millisecond leaves room for a loop that is busy.
-    precision = 0.001
-    seed = None
+    precision: float = 0.001
+    seed: int | None = None
 
     # The function itself, not a method around it: it is called at the end of every job.
     now = staticmethod(time.monotonic)

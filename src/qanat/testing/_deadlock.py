@@ -26,7 +26,7 @@ class DeadlockError(QanatError, RuntimeError):
     def __init__(self, now: float, waiting: Iterable[str]) -> None:
         """Tell the time and the waiting tasks."""
         self.now = now
-        self.waiting = tuple(waiting)
+        self.waiting: tuple[str, ...] = tuple(waiting)
         super().__init__(
             f"virtual time stands at {now!r} and nothing can wake these tasks, as no timer is set and no "
             "known thread or process works for them; if something outside would have, "

@@ -50,8 +50,8 @@ class Stop:
 class VirtualClock:
     """Tell a time that moves only when a loop moves it; begins at 0.0."""
 
-    precision = 0.0
-    seed = 0
+    precision: float = 0.0
+    seed: int | None = 0
 
     def __init__(self, wall: float) -> None:
         """Begin at 0.0.

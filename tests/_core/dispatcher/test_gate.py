@@ -36,6 +36,7 @@ def test_a_newcomer_queues_up_behind_those_who_wait():
     assert begin(dispatcher, 1.0) == [1]
 
 
+@pytest.mark.slow
 def test_asks_for_each_start_stay_constant_with_ten_thousand_lanes_at_one_limit():
     shared = Noting(1)
     dispatcher = make()
@@ -45,6 +46,7 @@ def test_asks_for_each_start_stay_constant_with_ten_thousand_lanes_at_one_limit(
     assert shared.asked <= 3 * 10_000
 
 
+@pytest.mark.slow
 def test_ten_thousand_blocked_lanes_are_not_asked_again():
     limits = {lane: Until(1e9) for lane in range(10_000)}
     dispatcher = make(capacity=1)

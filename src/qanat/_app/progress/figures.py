@@ -49,6 +49,8 @@ class Figures(msgspec.Struct, frozen=True):
         waits: Seconds waited by cause, all jobs together.
         errors: The failures by type, the most frequent first.
         other_errors: How many failures were of further types.
+        stopping: Whether it was told to stop, so that what is left will not be done.
+        untimed: How many of the ended have no part in `waits`.
     """
 
     at: float
@@ -65,11 +67,18 @@ class Figures(msgspec.Struct, frozen=True):
     waits: Mapping[str, float]
     errors: tuple[ErrorGroup, ...] = ()
     other_errors: int = 0
+    stopping: bool = False
+    untimed: int = 0
 
     @property
     def ended(self) -> int:
         """How many jobs have ended."""
         return self.done + self.failed + self.cancelled
+
+    @property
+    def finished(self) -> int:
+        """How many jobs have ended by themselves."""
+        return self.done + self.failed
 
     @property
     def left(self) -> int | None:
@@ -92,6 +101,7 @@ def figures_of(engine: Engine, begun: float, total: int | None, tally: ErrorTall
         retried=dispatcher.retried, running=dispatcher.running, waiting=waiting,
         scheduled=dispatcher.scheduled, reason=dispatcher.why(), waits=dispatcher.waits,
         errors=tally.groups(), other_errors=tally.others,
+        stopping=engine._stopped,
     )  # fmt: skip
 
 

@@ -171,9 +171,9 @@ class Progress:
 
     def _show(self, figures: Figures, meter: RateMeter, now: float) -> None:
         """Show figures that the loop took."""
-        meter.note(figures.ended, now)
-        rate = meter.rate(figures.ended, now)
-        left = seconds_left(rate, figures.left)
+        meter.note(figures.finished, now)
+        rate = meter.rate(figures.finished, now)
+        left = None if figures.stopping else seconds_left(rate, figures.left)
         notes = [self.note() or ""]
         if now - figures.at >= BLOCKED:
             notes.append(f"the event loop has been blocked for {now - figures.at:.0f} s")

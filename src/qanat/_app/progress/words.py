@@ -111,16 +111,17 @@ def error_lines(figures: Figures, most: int) -> list[str]:
 
 def summary_lines(figures: Figures) -> list[str]:
     """Say how a run ended, in a few lines."""
-    speed = figures.ended / figures.seconds if figures.seconds > 0.0 else 0.0
+    speed = figures.finished / figures.seconds if figures.seconds > 0.0 else 0.0
     pace = f", {rate_words(speed)}" if speed > 0.0 else ""
     lines = [f"{count_words(figures)} in {_seconds_words(figures.seconds)}{pace}"]
     lines += [f"  {line}" for line in error_lines(figures, 10)]
     waited = sum(figures.waits.values())
-    if waited >= WORTH * figures.ended > 0.0:
+    timed = figures.ended - figures.untimed
+    if waited >= WORTH * timed > 0.0:
         parts = sorted(figures.waits.items(), key=lambda part: -part[1])
         worth = [(cause, seconds) for cause, seconds in parts if seconds >= waited / 200.0]
         shares = ", ".join(f"{seconds / waited:.0%} {cause}" for cause, seconds in worth)
-        lines.append(f"jobs waited {waited / figures.ended:,.2f} s on average: {shares}")
+        lines.append(f"jobs waited {waited / timed:,.2f} s on average: {shares}")
     return lines
 
 

@@ -25,7 +25,8 @@ class Valve(Limit):
     Once the time has come one job may run. Each job that ends without being throttled makes room
     for one more, so one becomes two, two become four, until as many run as when the valve closed;
     then it is open and can be taken away. Only jobs that started after the last closing count,
-    so those in flight, whose answers are stale, neither open it nor lengthen the pause.
+    so those in flight, whose answers are stale, neither open it nor lengthen the pause. A time that
+    the other side named is kept all the same: it was told to that very job.
     """
 
     __slots__ = ("_closed_at", "_goal", "_pause", "_room", "_running", "closed_until")
