@@ -50,7 +50,8 @@ def _map(
         str | None, _flag("output", "-o", group=_INPUT, help="Where results go; stdout.")
     ] = None,
     concurrency: Annotated[
-        int | None, _flag("concurrency", "-j", group=_RULES, help="How many run at once; 10.", converter=_whole)
+        int | None,
+        _flag("concurrency", "-j", group=_RULES, help="How many run at once; 10.", converter=_whole),
     ] = None,
     rate: Annotated[
         str | None,

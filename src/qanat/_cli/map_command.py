@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import select
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -26,9 +30,11 @@ from qanat._cli.reading import Kind, Record
 from qanat._cli.results import AsyncCall, PlainCall
 from qanat._cli.sources import Source, count, find_sources, records
 from qanat._cli.usage import UsageError
-from qanat._cli.writing import Output, check_output, open_output, stdout_for_data
+from qanat._cli.writing import Output, check_apart, check_output, open_output, stdout_for_data
 from qanat._engine.callee import callee_of, is_coroutine_function
 from qanat.errors import InputError
+
+_FILE_NAMED = re.compile(r"([\w./]*\w)\.py:([\w.]+)")
 
 QUICK = 64 * 2**20
 """Bytes of input that are counted in less than a second."""
@@ -72,6 +78,7 @@ def run_map(options: MapOptions) -> int:
     except ValueError as error:
         raise UsageError(str(error)) from None
     path = None if options.output == "-" else options.output
+    check_apart(path, files, options.rules)
     check_output(path, append=options.append, overwrite=options.overwrite)
     with ExitStack() as stack:
         output: Output = stack.enter_context(stdout_for_data())
@@ -93,15 +100,29 @@ def run_map(options: MapOptions) -> int:
             output.show = progress.say
         if progress.is_shown or options.json:
             total.find()
-        stopping = stack.enter_context(Stopping())
+        stopping = Stopping(lambda: _say_at_once(run.last_words(), as_json=options.json))
         run = MapRun(plan, output, progress, stopping)
+        stack.enter_context(stopping)
         anyio.run(run.run, backend=backend, backend_options=backend_options)
         return _concluded(run.result, output, progress, stopping, plan, total)
+
+
+def _say_at_once(text: str, *, as_json: bool) -> None:
+    """Say something just before the process ends, past everything that may hold a lock."""
+    said = json.dumps({"event": "note", "text": text}) if as_json else f"qanat: {text}"
+    try:
+        if select.select([], [2], [], 0.1)[1]:  # a terminal may be stopped
+            os.write(2, f"\n{said}\n".encode())
+    except (OSError, ValueError):
+        pass  # nobody to hear it
 
 
 def _handler(options: MapOptions, rules: Rules) -> tuple[str, Callable[[Record], Any]]:
     """Return the title of the run and what is called with each record."""
     if options.command is not None:
+        named = options.inputs[:1]
+        if named and is_function_name(named[0]) and not Path(named[0]).exists():
+            raise UsageError("give either a function or a command after --, not both")
         command = Command(options.command)
         handler: Callable[[Record], Any] = AsyncCall(command)
         title = command.__qualname__
@@ -109,6 +130,10 @@ def _handler(options: MapOptions, rules: Rules) -> tuple[str, Callable[[Record],
         if not options.inputs:
             raise UsageError("name a function such as app:fetch, or a command after --")
         title = options.inputs[0]
+        file = _FILE_NAMED.fullmatch(title)
+        if file is not None:
+            module = file.group(1).removeprefix("./").replace("/", ".")
+            raise UsageError(f"write {safe_text(module)}:{safe_text(file.group(2))}, without .py")
         if not is_function_name(title):
             raise UsageError(
                 f"{safe_text(title)!r} is no function such as app:fetch; a command goes after the files: "
@@ -152,12 +177,29 @@ class _Total:
 
 def _dry_run(plan: Plan, path: str | None, progress: Progress) -> int:
     number = sum(1 for _ in records(plan.sources, plan.fields))
-    paths = ["standard input" if source.path == "-" else safe_text(source.path) for source in plan.sources]
-    names = ", ".join(paths)
+    names = _names(plan.sources)
     where = "standard output" if path is None else safe_text(path)
     items = "1 item" if number == 1 else f"{number:,} items"
-    progress.say(f"dry run: {items} in {names}; {plan.rules}; results to {where}; nothing was started")
+    progress.say(
+        f"dry run: {items} in {names}; {_rules_words(plan.rules)}; results to {where}; nothing was started"
+    )
     return 0
+
+
+def _rules_words(rules: Rules) -> str:
+    """Say the rules, a share of failures as it was given."""
+    if not isinstance(rules.max_failures, float):
+        return str(rules)
+    others = rules.replace(max_failures=None)
+    return f"{others}, at most {rules.max_failures * 100.0:g}% failures"
+
+
+def _names(sources: list[Source]) -> str:
+    return ", ".join(_name(source.path) for source in sources)
+
+
+def _name(path: str) -> str:
+    return "standard input" if path == "-" else safe_text(path)
 
 
 def _concluded(
@@ -169,9 +211,9 @@ def _concluded(
     if result.failure is not None:
         said.append(f"halted: {safe_text(result.failure)}")
         status = 1
+    lost = [json.loads(line) for lines in result.unwritten for line in lines.splitlines()]
     if output.problem is not None and not output.is_closed_pipe:
-        lost = sum(lines.count(b"\n") for lines in output.unwritten)
-        results = "1 result is" if lost == 1 else f"{lost} results are"
+        results = "1 result is" if len(lost) == 1 else f"{len(lost)} results are"
         said.append(f"{safe_text(output.name)}: {output.problem.strerror}; {results} lost")
         status = 1
     if result.error is not None:
@@ -180,12 +222,25 @@ def _concluded(
     if stopping.signal is not None and stopping.status is not None:
         said.append(f"stopped by {stopping.signal.name}")
         status = stopping.status
-    if result.error is None and (result.cut or result.dropped or not result.read_all):
-        left = _left_words(result, progress, plan, total.now())
+    left_some = result.cut or result.again or result.dropped or not result.read_all
+    if lost or (result.error is None and left_some):
+        left = _left_words(lost, result, progress, plan, total.now())
         if left and not output.is_closed_pipe:
             said.append(left)
     if progress.last is not None:  # what never started is no part of the run, but is left
-        progress.last = structs.replace(progress.last, cancelled=result.cut)
+        cancelled = result.cut + result.again
+        # Waiting that came to nothing says nothing about how long a job waits.
+        waits = {
+            cause: seconds - result.waits.get(cause, 0.0) for cause, seconds in progress.last.waits.items()
+        }
+        progress.last = structs.replace(
+            progress.last,
+            cancelled=cancelled,
+            untimed=cancelled,
+            waits={k: v for k, v in waits.items() if v > 1e-6},
+        )
+    if result.last_read is None and result.read_all and result.error is None and not said:
+        said.append(f"there are no items in {_names(plan.sources)}")
     rules = plan.rules
     summary = True if rules.progress is None else rules.progress or bool(status)
     if isinstance(result.error, Exception) and not isinstance(result.error, InputError):
@@ -194,25 +249,37 @@ def _concluded(
     return status
 
 
-def _left_words(result: Result, progress: Progress, plan: Plan, total: int | None) -> str:
+def _left_words(
+    lost: list[dict[str, Any]], result: Result, progress: Progress, plan: Plan, total: int | None
+) -> str:
     """Say what was not done, and from where on; an empty text if all was."""
     figures = progress.last
     parts: list[str] = []
+    if lost:
+        parts.append(f"{len(lost):,} whose {'result is' if len(lost) == 1 else 'results are'} lost")
     if result.cut:
         parts.append(f"{result.cut:,} cancelled while they ran")
+    if result.again:
+        parts.append(f"{result.again:,} dropped while they waited for a retry")
     if total is not None and figures is not None:
-        left = total - figures.done - figures.failed - result.cut
+        left = total - figures.done - figures.failed - result.cut - result.again
         if left > 0:
             parts.append(f"{left:,} not started")
     elif result.dropped or not result.read_all:
         parts.append("what was not started")
     if not parts:
         return ""
-    record = result.last_read if result.first_left is None else result.first_left[1]
-    if record is not None:
-        file = safe_text(record.file or plan.sources[0].path)
-        after = result.first_left is None
-        parts.append(
-            f"after line {record.line} of {file}" if after else f"from line {record.line} of {file} on"
-        )
-    return f"not done: {', '.join(parts)}; what ended has its line in the output"
+    paths = [source.path for source in plan.sources]
+    # Where the items are that have no line in the output: the input's number, and the line there.
+    places = [(paths.index(each["file"]) if "file" in each else 0, each["id"]) for each in lost]
+    if result.first_left is not None:
+        record = result.first_left[1]
+        places.append((0 if record.file is None else paths.index(record.file), record.line))
+    if places:
+        number, line = min(places)
+        parts.append(f"from line {line} of {_name(paths[number])} on")
+    elif result.last_read is not None:
+        record = result.last_read
+        parts.append(f"after line {record.line} of {_name(record.file or paths[0])}")
+    kept = "" if lost else "; what ended has its line in the output"
+    return f"not done: {', '.join(parts)}{kept}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -57,24 +58,30 @@ class Result:
     Attributes:
         failed: How many jobs failed.
         dropped: How many records were read whose jobs never started.
-        cut: How many jobs were cancelled after they had started.
-        first_left: The first record whose job never started, or was cut, and its position.
+        cut: How many jobs were cancelled while they ran.
+        again: How many were dropped that had run and waited for another attempt.
+        waits: Seconds by cause that all these had waited.
+        first_left: The first record whose job never started, or was cut or dropped, and its position.
         last_read: The last record that was read.
         read_all: Whether the input was read to its end.
         failure: What ended the run early.
         error: What is wrong with the input.
         flushed: Whether all lines were taken.
+        unwritten: Lines, also several at once, that the output did not take.
     """
 
     failed: int = 0
     dropped: int = 0
     cut: int = 0
+    again: int = 0
+    waits: dict[str, float] = field(default_factory=dict)
     first_left: tuple[int, Record] | None = None
     last_read: Record | None = None
     read_all: bool = False
     failure: BaseException | None = None
     error: BaseException | None = None
     flushed: bool = True
+    unwritten: list[bytes] = field(default_factory=list)
 
 
 class MapRun:
@@ -171,7 +178,7 @@ class MapRun:
         """Write the line of a job that ended by itself; count one that did not."""
         line: bytes | None = None
         if outcome.state == "cancelled":
-            self._left(outcome)
+            self._left(job, outcome)
         else:
             line = line_of(outcome)
         if self._in_order is not None:
@@ -182,12 +189,16 @@ class MapRun:
             self._full = True
             self._engine.hold(True)
 
-    def _left(self, outcome: Outcome[Record, str]) -> None:
+    def _left(self, job: Job[Record], outcome: Outcome[Record, str]) -> None:
         result = self.result
         if outcome.started_at is None:
             result.dropped += 1
+        elif outcome.attempts < job.attempt:  # the attempt that it waited for never began
+            result.again += 1
         else:
             result.cut += 1
+        for cause, seconds in outcome.waits.items():
+            result.waits[cause] = result.waits.get(cause, 0.0) + seconds
         if result.first_left is None or outcome.index < result.first_left[0]:
             result.first_left = (outcome.index, outcome.item)
 
@@ -234,7 +245,9 @@ class MapRun:
             while not self._threaded.finish(FLUSHES):
                 if self._stopping.times > 1:
                     break
+            self.result.unwritten = self._threaded.unwritten()
         self._output.try_again()
+        self.result.unwritten += self._output.unwritten
 
     # --- the end, and early ends -----------------------------------------------------------
 
@@ -252,14 +265,29 @@ class MapRun:
             jobs = "1 running job" if running == 1 else f"{running} running jobs"
             self._progress.say(
                 f"stopping: nothing more starts, {jobs} may finish; "
-                "a second Ctrl-C cancels them, a third ends at once"
+                f"a second {self._again_words()} cancels them, a third ends at once"
             )
         self._engine.stop()
 
     def _note(self) -> str | None:
         """Say that it stops, even while the loop is blocked; called in the view's thread."""
         times = self._stopping.times
-        return None if times == 0 else "cancelling" if times > 1 else "stopping; a second Ctrl-C cancels"
+        return (
+            None
+            if times == 0
+            else "cancelling"
+            if times > 1
+            else f"stopping; a second {self._again_words()} cancels"
+        )
+
+    def _again_words(self) -> str:
+        return "Ctrl-C" if self._stopping.signal in (None, signal.SIGINT) else "signal"
+
+    def last_words(self) -> str:
+        """Say, between any two instructions, how it stands where the process ends at once."""
+        unwritten = self._unread() + len(self._output.unwritten)
+        what = "results were lost" if unwritten else "what ended has its line in the output"
+        return f"ended at once; {what}"
 
     def _cancel(self) -> None:
         self._progress.say("cancelling what runs")

@@ -124,6 +124,11 @@ class ThreadedOutput:
         self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    def unwritten(self) -> list[bytes]:
+        """Return the lines that still wait, if the thread has not ended."""
+        with self._wake:
+            return list(self._lines) if self._thread.is_alive() else []
+
     def _work(self) -> None:
         while True:
             with self._wake:
@@ -165,6 +170,32 @@ def check_output(path: str | None, *, append: bool, overwrite: bool) -> None:
         raise UsageError(
             f"{path} is not empty: add to it with --append, replace it with --overwrite, or name another file"
         )
+
+
+def check_apart(path: str | None, inputs: tuple[str, ...], rules: str | None) -> None:
+    """Check that the output is not a file that is read, by whatever name.
+
+    Raises:
+        UsageError: If it is.
+    """
+    if path is None:
+        return
+    try:
+        output = Path(path).stat()
+    except (OSError, ValueError):
+        return  # there is none, or `check_output` says what is wrong with it
+    if not stat.S_ISREG(output.st_mode):
+        return
+    read = [(name, "input") for name in inputs or ("-",)]
+    if rules is not None:
+        read.append((rules, "file of --rules"))
+    for name, what in read:
+        try:
+            status = os.fstat(0) if name == "-" and what == "input" else Path(name).stat()
+        except (OSError, ValueError):
+            continue
+        if os.path.samestat(output, status):
+            raise UsageError(f"{path} is the {what}, too: name another file for the output")
 
 
 def open_output(path: str, *, append: bool, overwrite: bool) -> Output:
