@@ -179,3 +179,55 @@ def test_a_window_holds_when_it_is_measured_in_threads():
     qanat.run(note, range(60), concurrency=10, rate=qanat.SlidingWindow(20, 0.1))
     begun.sort()
     assert [b - a for a, b in zip(begun, begun[20:], strict=False) if b - a < 0.1] == []
+
+
+class FalsyError(Exception):
+    def __bool__(self) -> bool:
+        return False
+
+
+async def test_an_error_that_is_falsy_is_raised_like_any_other(virtual_time: VirtualTime):
+    async def fail(_item: int) -> None:
+        raise FalsyError
+
+    with pytest.raises(FalsyError):
+        await qanat.map(fail, range(3))
+
+
+async def test_a_job_that_is_cancelled_while_it_cleans_up_after_its_timeout_is_not_tried_again(
+    virtual_time: VirtualTime,
+):
+    async def slow_to_leave(_item: int) -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(5)
+
+    async with qanat.Pool(slow_to_leave, timeout=1, retry=2) as pool:
+        handle = pool.submit(1)
+        await anyio.sleep(3)
+        assert handle.cancel()
+        outcome = await handle.outcome()
+    assert (outcome.state, outcome.attempts) == ("cancelled", 1)
+
+
+@pytest.mark.parametrize("rule", ["lane", "lane_limits", "priority", "id"])
+def test_a_coroutine_function_is_no_rule_of_an_item(rule: str):
+    with pytest.raises(TypeError, match=f"^{rule} must be a plain function"):
+        qanat.Rules(**{rule: same})  # type: ignore[arg-type]
+
+
+async def test_an_observer_whose_last_event_raises_is_closed(virtual_time: VirtualTime):
+    closed: list[bool] = []
+
+    class Rude:
+        def event(self, event: qanat.Event) -> None:
+            if isinstance(event, qanat.RunEnded):
+                raise OddError
+
+        def close(self) -> None:
+            closed.append(True)
+
+    await qanat.collect(same, range(3), observers=Rude())
+    assert closed == [True]

@@ -47,3 +47,17 @@ def test_escapes_in_arguments_are_shown(tmp_path: Path) -> None:
         assert ran.returncode == 2
         assert "\x1b" not in ran.stderr, arguments
         assert "\\x1b[2J" in ran.stderr, arguments
+
+
+def test_an_interrupt_while_modules_are_loaded_is_quiet(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'cyclopts': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "from qanat._cli.main import main\n"
+        "main(['--version'])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment())
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")

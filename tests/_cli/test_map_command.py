@@ -191,6 +191,31 @@ class TestOutput:
         assert ran.returncode == 0
         assert values((tmp_path / "out.jsonl").read_text()) == ["1"]
 
+    @pytest.mark.parametrize("flag", ["--overwrite", "--append"])
+    @pytest.mark.parametrize("name", ["in.txt", "link", "hard", "rules.toml"])
+    def test_a_file_that_is_read_is_never_written(self, tmp_path: Path, name: str, flag: str) -> None:
+        (tmp_path / "in.txt").write_text("1\n")
+        (tmp_path / "link").symlink_to("in.txt")
+        (tmp_path / "hard").hardlink_to(tmp_path / "in.txt")
+        (tmp_path / "rules.toml").write_text("buffer = 5\n")
+        before = (tmp_path / name).read_text()
+        ran = call(tmp_path, "map", "app:same", "in.txt", "--rules", "rules.toml", "-o", name, flag)
+        assert ran.returncode == 2
+        assert "name another file for the output" in ran.stderr
+        assert (tmp_path / name).read_text() == before
+
+
+def test_an_input_without_items_is_said(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("\n")
+    ran = call(tmp_path, "map", "app:same", "in.txt")
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert ran.stderr.endswith("qanat: there are no items in in.txt\n")
+    assert "no items in standard input" in call(tmp_path, "map", "app:same").stderr
+
+
+def test_a_share_is_said_as_it_was_given(tmp_path: Path) -> None:
+    assert "at most 1.5% failures" in call(tmp_path, "map", "app:same", "--halt", "1.5%", "--dry-run").stderr
+
 
 class TestLimits:
     def test_halt_stops_the_run(self, tmp_path: Path) -> None:
@@ -293,9 +318,14 @@ class TestPrecedence:
         (["map", "needs:same"], "No module named 'not_there'"),
         (["map", "app:same", "-j", "0"], "concurrency must be at least 1"),
         (["map", "app:same", "-j", "x"], "-j"),
+        (["map", "app:same", "-j", "1.5"], "-j: must be a whole number, got '1.5'"),
+        (["map", "app:same", "--retries", "2.7"], "--retries: must be a whole number"),
+        (["map", "app:same", "in.txt", "--", "echo"], "give either a function or a command after --"),
+        (["map", "app.py:same"], "write app:same, without .py"),
+        (["map", "./src/app.py:same"], "write src.app:same, without .py"),
         (["map", "app:same", "--rate", "fast"], "rate must be"),
         (["map", "app:same", "--timeout", "-1"], "timeout"),
-        (["map", "app:same", "--halt", "200%"], "max_failures must be"),
+        (["map", "app:same", "--halt", "200%"], 'got "200%"'),
         (["map", "app:same", "--nope"], "--nope"),
         (["map", "app:same", "--rules", "nope.toml"], "nope.toml"),
         (["map", "app:same", "--rules", "bad.toml"], "'concurency' is not a rule"),

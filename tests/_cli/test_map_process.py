@@ -67,7 +67,15 @@ class TestOutput:
         (tmp_path / "in.txt").write_text("".join(f"{number}\n" for number in range(10_000)))
         variables = {"PYTHONDONTWRITEBYTECODE": "1"}  # or it would write the half of a file
         process = begin(
-            tmp_path, "map", "app:same", "in.txt", "-o", "out.jsonl", preexec_fn=limit, env=variables
+            tmp_path,
+            "map",
+            "app:same",
+            "in.txt",
+            "-o",
+            "out.jsonl",
+            "--keep-order",
+            preexec_fn=limit,
+            env=variables,
         )
         status, _, err = ended(process)
         assert status == 1
@@ -75,6 +83,9 @@ class TestOutput:
         assert 9_800 < len(text) <= 10_000
         assert len(results(text)) < 200
         assert "out.jsonl: File too large" in err
+        missing = len(results(text)) + 1
+        assert f"from line {missing} of in.txt on" in err
+        assert "has its line" not in err
         assert "Traceback" not in err
 
     def test_a_disk_that_is_full_is_told_from_a_small_file_system(self, tmp_path: Path) -> None:
@@ -174,7 +185,7 @@ class TestSignals:
         code, out, err = ended(process, 10)
         assert (code, out) == (130, "")
         assert "2 cancelled while they ran" in err
-        assert "from line 1 of - on" in err
+        assert "from line 1 of standard input on" in err
 
     @pytest.mark.parametrize("handler", ["block", "block_loop"])
     def test_the_third_ends_at_once(self, tmp_path: Path, handler: str) -> None:
@@ -184,8 +195,25 @@ class TestSignals:
         for _ in range(3):
             process.send_signal(signal.SIGTERM)
             time.sleep(0.2)
-        code, _, _ = ended(process, 5)
+        code, _, err = ended(process, 5)
         assert code == 143
+        assert "a second signal cancels" in err or handler == "block_loop"
+        assert err.endswith("\nqanat: ended at once; what ended has its line in the output\n")
+
+    def test_jobs_that_waited_for_a_retry_are_told_apart(self, tmp_path: Path) -> None:
+        (tmp_path / "app.py").write_text(
+            "import qanat\ndef f(item):\n    if item == '9':\n        open('started', 'w').close()\n"
+            "    if item != '1':\n        raise OSError('again')\n"
+        )
+        (tmp_path / "in.txt").write_text("".join(f"{item}\n" for item in range(1, 10)))
+        (tmp_path / "rules.toml").write_text("concurrency = 1\nretry = 9\n")
+        process = begin(tmp_path, "map", "app:f", "in.txt", "--rules", "rules.toml", "-o", "out")
+        wait_for(tmp_path, "started")
+        process.send_signal(signal.SIGINT)
+        code, _, err = ended(process)
+        assert code == 130
+        assert "8 dropped while they waited for a retry, from line 2 of in.txt on" in err
+        assert "cancelled while they ran" not in err
 
     def test_an_idle_run_stops_at_once(self, tmp_path: Path) -> None:
         process = begin(tmp_path, "map", "app:same", stdin=subprocess.PIPE)

@@ -65,8 +65,11 @@ def old_coroutine(item: Any) -> Generator[Any, Any, Any]:
         (old_coroutine, False),
         (abs, False),
     ],
-    ids=str,
-)
+    ids=[
+        "coroutine function", "partial of one", "partial of a partial", "object", "its method", "partial of an object",
+        "plain function", "partial of a plain one", "plain object", "lambda", "old coroutine", "built-in",
+    ],
+)  # fmt: skip
 def test_coroutine_functions_are_known_before_they_are_called(function: Any, expected: bool):
     assert is_coroutine_function(function) is expected
 

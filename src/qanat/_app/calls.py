@@ -33,6 +33,14 @@ class Spread:
         """Call it."""
         return self.function(*args)
 
+    def __eq__(self, other: object) -> bool:
+        """Be the same for the same function, so that its child processes are found again."""
+        return isinstance(other, Spread) and self.function == other.function
+
+    def __hash__(self) -> int:
+        """Go with `__eq__`."""
+        return hash(self.function)
+
 
 class SpreadAsync(Spread):
     """A coroutine function of several arguments, as one of their tuple."""

@@ -85,7 +85,7 @@ async def gather(
         with_outcomes(error, outcomes)
         raise
     outcomes.sort(key=attrgetter("index"))
-    problem = engine.failure or intake.error
+    problem = intake.error if engine.failure is None else engine.failure
     if problem is not None:
         if problem is intake.error:
             add_note(problem, f"raised by the source of items after {intake.count} of them")

@@ -321,8 +321,7 @@ class Pool(Generic[T, R]):
                 retry=None if retry is None else Retry.of(retry),
                 timeout=None if timeout is None else positive("timeout", timeout),
             )
-        if delay:
-            delay = at_least("delay", delay, 0.0)
+        delay = at_least("delay", delay, 0.0)
         index = self._count
         job = Job(index, item, index, task, metadata=_checked(metadata))
         # Checked before the rules' functions are asked: a wrong call fails here, whatever they do.

@@ -15,7 +15,7 @@ from qanat._core.order import Order  # noqa: TC001
 from qanat._core.orders import ORDERS
 from qanat._core.rates import parse_rate
 from qanat._core.retry import Retry
-from qanat._engine.callee import Executor  # noqa: TC001
+from qanat._engine.callee import Executor, is_coroutine_function
 
 OrderName = Literal["fifo", "lifo", "priority"]
 EXECUTORS: tuple[Executor, ...] = ("loop", "thread", "process")
@@ -242,8 +242,8 @@ def _in_words(value: object) -> str:
 
 
 def _check_callback(name: str, value: object) -> None:
-    if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function of the item, got {value!r}")
+    if value is not None and (not callable(value) or is_coroutine_function(value)):
+        raise TypeError(f"{name} must be a plain function of the item, got {value!r}")
 
 
 def _limits(value: object) -> tuple[Limit, ...]:

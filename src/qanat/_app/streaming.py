@@ -117,7 +117,7 @@ class OutcomeStream(Generic[T, R]):
         engine, intake = self._engine, self._intake
         assert engine is not None  # noqa: S101 - entered
         assert intake is not None  # noqa: S101 - entered
-        problem = engine.failure or intake.error
+        problem = intake.error if engine.failure is None else engine.failure
         if problem is None or self._raised or self._closed:
             raise StopAsyncIteration
         self._raised = True

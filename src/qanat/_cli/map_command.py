@@ -211,7 +211,8 @@ def _concluded(
     if result.failure is not None:
         said.append(f"halted: {safe_text(result.failure)}")
         status = 1
-    lost = [json.loads(line) for lines in result.unwritten for line in lines.splitlines()]
+    unwritten = [] if output.is_closed_pipe else result.unwritten
+    lost = [json.loads(line) for lines in unwritten for line in lines.splitlines()]
     if output.problem is not None and not output.is_closed_pipe:
         results = "1 result is" if len(lost) == 1 else f"{len(lost)} results are"
         said.append(f"{safe_text(output.name)}: {output.problem.strerror}; {results} lost")

@@ -282,7 +282,7 @@ class Carrier:
         leaving = stopped or (is_cancellation and not self.is_spent and engine.loop.is_being_cancelled())
         outcome_error = error
         if error is not None:
-            if timed_out and self.is_spent:
+            if timed_out and self.is_spent and not cancelled:
                 timeout = job._task.timeout
                 assert timeout is not None  # noqa: S101 - only such jobs time out
                 outcome_error = JobTimeoutError(timeout, still_running=left_behind is not None)
@@ -290,7 +290,7 @@ class Carrier:
             elif (cancelled and self.is_spent) or stopped:
                 outcome_error = JobCancelledError("the job was cancelled while it ran")
                 outcome_error.__cause__ = None if is_cancellation else error
-        gone = error is not None and (stopped or (cancelled and not timed_out))
+        gone = error is not None and (stopped or cancelled)
         engine.conclude(job, value, outcome_error, now, cancelled=gone, left_behind=left_behind)
         try:
             if is_cancellation and (self.is_spent or stopped):

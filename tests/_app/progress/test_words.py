@@ -84,3 +84,11 @@ def test_summary() -> None:
     ]
     assert words.summary_lines(some(seconds=0.0)) == ["0 done in 0.00 s"]
     assert words.summary_lines(some(done=1, seconds=4000.0)) == ["1 done in 1:06:40, 0.9/h"]
+
+
+def test_cancelled_jobs_count_neither_for_the_pace_nor_for_the_average() -> None:
+    figures = some(done=10, cancelled=90, untimed=90, seconds=2.0, waits={"rate": 5.0})
+    assert words.summary_lines(figures) == [
+        "10 done, 90 cancelled in 2.00 s, 5.0/s",
+        "jobs waited 0.50 s on average: 100% rate",
+    ]
