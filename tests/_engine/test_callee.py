@@ -15,6 +15,7 @@ import pytest
 
 import qanat
 from qanat import JobTimeoutError, ProcessDiedError
+from qanat._engine import threads
 from qanat._engine.callee import Callee, callee_of, is_coroutine_function
 
 if TYPE_CHECKING:
@@ -107,6 +108,11 @@ async def test_a_plain_function_runs_where_it_is_told(virtual_time: VirtualTime,
 async def test_a_plain_function_on_the_loop_is_run_there_one_after_the_other(virtual_time: VirtualTime):
     outcomes = await qanat.collect(plain, range(100), executor="loop")
     assert outcomes.values() == list(range(100))
+
+
+@pytest.mark.parametrize("handler", [Object(), PlainObject()], ids=["async", "plain"])
+async def test_an_object_that_can_be_called_is_a_handler(virtual_time: VirtualTime, handler: Any):
+    assert await qanat.map(handler, range(3)) == [0, 1, 2]
 
 
 # --- awaitables ----------------------------------------------------------------------------------
@@ -321,28 +327,43 @@ async def test_several_threads_past_their_timeouts_are_all_waited_for(virtual_ti
     assert sorted(handler.ended) == [0, 1, 2]
 
 
+class Pretending(threading.Thread):
+    """A thread that counts as started and takes nothing up; the last one is refused."""
+
+    def start(self) -> None:
+        if self.name.endswith("-last"):
+            raise RuntimeError("can't start new thread")
+
+    def join(self, timeout: float | None = None) -> None:
+        pass
+
+
+async def test_a_call_that_no_thread_has_taken_frees_its_slot_when_its_job_is_cancelled(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(threads, "Thread", Pretending)
+    async with qanat.Pool(plain, timeout=5.0) as pool:
+        first, second = pool.submit(1), pool.submit(2)
+        await virtual_time.advance(1.0, wait_outside=False)
+        first.cancel()
+        await virtual_time.advance(4.0, wait_outside=False)
+        assert [(await handle.outcome()).state for handle in (first, second)] == ["cancelled", "dead"]
+        assert pool.stats().running == 0
+        error = (await second.outcome()).error
+        assert isinstance(error, JobTimeoutError)
+        assert not error.still_running
+
+
 # --- processes --------------------------------------------------------------------------------------------
 
 real = pytest.mark.real
 
 
-def process_of(_item: object) -> int:
-    return os.getpid()
-
-
-def sleeping(item: float) -> str:
-    time.sleep(item)
-    return "slept"
-
-
-def dying(item: int) -> int:
-    if item == 1:
-        os._exit(3)
-    return item
-
-
-def raising(item: int) -> None:
-    raise SystemExit(item)
+# What the children are to do, for `eval`: a function of these tests would run where nobody counts it.
+PID = "__import__('os').getpid()"
+SLEEP = "__import__('time').sleep(30)"
+DIE = "__import__('os')._exit(3)"
+RAISE = "(_ for _ in ()).throw(SystemExit(3))"
 
 
 @real
@@ -350,7 +371,7 @@ def raising(item: int) -> None:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_plain_function_runs_in_a_child_process_if_it_is_told_to(backend: str):
     outcomes = anyio.run(
-        lambda: qanat.collect(process_of, [1, 2], executor="process", concurrency=1), backend=backend
+        lambda: qanat.collect(eval, [PID, PID], executor="process", concurrency=1), backend=backend
     )
     assert os.getpid() not in outcomes.values()
     assert len(set(outcomes.values())) == 1
@@ -361,7 +382,7 @@ def test_a_plain_function_runs_in_a_child_process_if_it_is_told_to(backend: str)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_process_past_its_timeout_is_killed(backend: str):
     outcomes = anyio.run(
-        lambda: qanat.collect(sleeping, [30.0, 0.0], executor="process", concurrency=1, timeout=2.0),
+        lambda: qanat.collect(eval, [SLEEP, PID], executor="process", concurrency=1, timeout=2.0),
         backend=backend,
     )
     error = outcomes[0].error
@@ -375,8 +396,8 @@ def test_a_process_past_its_timeout_is_killed(backend: str):
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_process_is_killed_when_its_job_is_cancelled(backend: str):
     async def main() -> Any:
-        async with qanat.Pool(sleeping, executor="process", concurrency=1) as pool:
-            running, waiting = pool.submit(30.0), pool.submit(30.0)
+        async with qanat.Pool(eval, executor="process", concurrency=1) as pool:
+            running, waiting = pool.submit(SLEEP), pool.submit(SLEEP)
             await anyio.sleep(0.5)
             running.cancel()
             waiting.cancel()
@@ -390,7 +411,7 @@ def test_a_process_is_killed_when_its_job_is_cancelled(backend: str):
 @real
 @pytest.mark.slow
 def test_a_process_that_dies_takes_one_job_with_it():
-    outcomes = anyio.run(lambda: qanat.collect(dying, range(3), executor="process", concurrency=1))
+    outcomes = anyio.run(lambda: qanat.collect(eval, ["0", DIE, "2"], executor="process", concurrency=1))
     assert [outcome.state for outcome in outcomes] == ["done", "dead", "done"]
     assert isinstance(outcomes[1].error, ProcessDiedError)
 
@@ -398,7 +419,7 @@ def test_a_process_that_dies_takes_one_job_with_it():
 @real
 @pytest.mark.slow
 def test_what_a_function_in_a_process_raises_is_that_job_s_failure():
-    (outcome,) = anyio.run(lambda: qanat.collect(raising, [3], executor="process"))
+    (outcome,) = anyio.run(lambda: qanat.collect(eval, [RAISE], executor="process"))
     assert isinstance(outcome.error, SystemExit)
     assert outcome.error.code == 3
 
@@ -409,7 +430,7 @@ def test_a_run_in_processes_that_is_cancelled_leaves_none_behind():
     async def main() -> float:
         began = time.monotonic()
         with anyio.move_on_after(1.0):
-            await qanat.collect(sleeping, [30.0] * 4, executor="process", concurrency=2)
+            await qanat.collect(eval, [SLEEP] * 4, executor="process", concurrency=2)
         return time.monotonic() - began
 
     assert anyio.run(main) < 20.0

@@ -76,11 +76,12 @@ async def test_a_cancellation_reaches_the_inside_in_its_context(virtual_time: Vi
 
 async def test_an_error_that_the_inside_swallows_is_swallowed(virtual_time: VirtualTime):
     async def function() -> str:
+        value = "not reached"
         try:
             await anyio.sleep(10.0)
         except anyio.get_cancelled_exc_class():
-            return "swallowed"
-        return "not reached"
+            value = "swallowed"
+        return value
 
     with anyio.move_on_after(1.0):
         assert await run_in(contextvars.copy_context(), function()) == "swallowed"

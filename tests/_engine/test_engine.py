@@ -55,9 +55,11 @@ def numbers(count: int) -> Iterator[int]:
     yield from range(count)
 
 
-async def awaited(count: int, pause: float = 0.0) -> AsyncIterator[int]:
-    for item in range(count):
+async def awaited(_count: int, pause: float = 0.0) -> AsyncIterator[int]:
+    item = 0
+    while True:
         yield item
+        item += 1
         await anyio.sleep(pause)
 
 
@@ -85,18 +87,12 @@ async def test_stopping_an_awaited_source_that_waits_ends_the_run(virtual_time: 
 
 
 async def test_stopping_before_an_awaited_source_was_begun_reads_nothing(virtual_time: VirtualTime):
-    begun: list[int] = []
-
-    async def source() -> AsyncIterator[int]:
-        begun.append(1)
-        yield 1
-
-    run = Run(Diary(virtual_time).taking(2.0), source())
+    run = Run(Diary(virtual_time).taking(2.0), awaited(1))
     async with hosted(run.engine):
         run.engine.read(run.intake)
         run.engine.stop()
         await run.engine.wait_over()
-    assert (begun, run.outcomes) == ([], [])
+    assert (run.intake.count, run.outcomes) == (0, [])
 
 
 async def test_an_attempt_that_fails_after_the_stop_is_not_tried_again(virtual_time: VirtualTime):

@@ -108,8 +108,7 @@ class Counting(Limit):
     def take(self, job: Job[Any], now: float) -> None:
         self.taken += 1
         self.held[job.index] = self.held.get(job.index, 0) + 1
-        if self.held[job.index] > 1:
-            self.problems.append(f"job {job.index} was taken while it was held")
+        self.problems += [f"job {job.index} was taken while it was held"] * (self.held[job.index] > 1)
         self.most = max(self.most, sum(self.held.values()))
 
     def give_back(self, job: Job[Any], outcome: Outcome[Any, Any], now: float) -> None:
@@ -135,8 +134,7 @@ class Watch:
         act = self.plan.acts[index]
         call = self.calls[index]
         self.calls[index] += 1
-        if index in self.running:
-            self.problems.append(f"job {index} runs twice at a time")
+        self.problems += [f"job {index} runs twice at a time"] * (index in self.running)
         self.running.add(index)
         self.most = max(self.most, len(self.running))
         self.starts.append(self.now())
@@ -177,8 +175,7 @@ async def carry_out(plan: Plan, watch: Watch, limits: list[Limit]) -> tuple[list
     async def cancel(handle: qanat.Handle[int, int], after: float) -> None:
         await anyio.sleep(after)
         was_done = handle.done
-        if handle.cancel() == was_done:
-            watch.problems.append("cancel said the opposite of done")
+        watch.problems += ["cancel said the opposite of done"] * (handle.cancel() == was_done)
 
     async def resize(after: float, size: int) -> None:
         await anyio.sleep(after)

@@ -74,14 +74,14 @@ class Result:
     dropped: int = 0
     cut: int = 0
     again: int = 0
-    waits: dict[str, float] = field(default_factory=dict)
+    waits: dict[str, float] = field(default_factory=dict[str, float])
     first_left: tuple[int, Record] | None = None
     last_read: Record | None = None
     read_all: bool = False
     failure: BaseException | None = None
     error: BaseException | None = None
     flushed: bool = True
-    unwritten: list[bytes] = field(default_factory=list)
+    unwritten: list[bytes] = field(default_factory=list[bytes])
 
 
 class MapRun:
