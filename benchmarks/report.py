@@ -14,7 +14,7 @@ END = "<!-- figures: end -->"
 
 @dataclass(frozen=True)
 class Wanted:
-    """A figure that was promised, and what came of it.
+    """A figure that is wanted to be so, and what came of it.
 
     Attributes:
         what: What is wanted, in words.
@@ -59,7 +59,7 @@ class Table:
         about: One sentence on what was run; the number of runs is a part of it.
         columns: The headings.
         rows: The cells, as texts; the first is the contender.
-        wanted: What was promised.
+        wanted: Figures with a target.
         skipped: What could not be measured, and why.
     """
 
@@ -115,14 +115,14 @@ def as_markdown(table: Table) -> str:
 
 
 def wanted_as_markdown(tables: Sequence[Table]) -> str:
-    """Return one table of all that was promised."""
+    """Return one table of all that is wanted."""
     rows = [
-        _row((each.what, each.target, each.measured, "yes" if each.holds else "no"))
+        _row((each.what.rstrip(",:"), each.target, each.measured, "yes" if each.holds else "no"))
         for table in tables
         for each in table.wanted
     ]
-    head = [_row(("promise", "target", "measured", "holds")), "| --- | ---: | ---: | :---: |"]
-    return "\n".join(["### What is promised", "", *head, *rows, ""])
+    head = [_row(("wanted", "target", "measured", "holds")), "| --- | ---: | ---: | :---: |"]
+    return "\n".join(["### What is wanted", "", *head, *rows, ""])
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -97,7 +97,7 @@ def timer(plan: Plan) -> list[Table]:
     ]
     about = (
         f"A timer of 10 ms beside {items:,} no-op items, 10 at once, {plan.runs} interleaved runs: "
-        "the latest ring of a run, its median and its worst."
+        "the latest ring of a run, its median and its worst, which has Python's garbage collection in it."
     )
     lines = [f"{name} ({why})" for name, why in failed.items()]
     return [

@@ -18,7 +18,7 @@ from benchmarks.report import (
 
 TABLE = Table(
     "An item", "How it was run.", ("", "us"), [["loop", "0.25"], ["a|b", "10.0"]],
-    [Wanted("b is", 1.4, most=1.5, unit=" x"), Wanted("a is", 97.0, least=98, unit=" %")], ["c (why)"],
+    [Wanted("b is,", 1.4, most=1.5, unit=" x"), Wanted("a is", 97.0, least=98, unit=" %")], ["c (why)"],
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_text_lines_columns_up_and_says_what_holds():
         "  loop  0.25",
         "  a|b   10.0",
         "  skipped: c (why)",
-        "  wanted: b is at most 1.5 x: 1.40 x, holds",
+        "  wanted: b is, at most 1.5 x: 1.40 x, holds",
         "  wanted: a is at least 98 %: 97.0 %, MISSED",
     ]
 
