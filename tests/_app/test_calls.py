@@ -237,3 +237,14 @@ async def test_many_calls_of_many_functions_end(virtual_time: VirtualTime):
     async with qanat.Pool(concurrency=10) as pool:
         handles = [pool.call(lambda number=number: number) for number in range(300)]
         assert [await handle for handle in handles] == list(range(300))
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_calls_of_one_function_in_processes_share_them():
+    async def main() -> list[Any]:
+        async with qanat.Pool(executor="process", concurrency=1) as pool:
+            return [await pool.call(eval, "__import__('os').getpid()") for _ in range(2)]
+
+    first, second = anyio.run(main)
+    assert first == second

@@ -100,6 +100,7 @@ async def test_the_state_of_a_run_is_found_in_its_jobs(virtual_time: VirtualTime
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_job_in_a_child_process_has_no_current_job():
     (outcome,) = anyio.run(lambda: qanat.collect(current_item, [7], executor="process"))
     assert isinstance(outcome.error, LookupError) or outcome.value == 7

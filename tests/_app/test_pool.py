@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import math
@@ -312,6 +313,7 @@ def test_max_waiting_is_a_whole_number_of_at_least_one(wrong: Any):
 
 @pytest.mark.real
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.slow
 def test_submitting_from_another_thread_is_refused(backend: str):
     caught: list[BaseException] = []
 
@@ -461,6 +463,25 @@ async def test_giving_up_the_wait_in_the_moment_of_the_wake_leaves_the_room_to_o
             scopes[0].cancel()
         assert pool._reserved == 0
         assert not pool._putters
+
+
+@on_asyncio
+async def test_room_is_passed_on_by_a_task_that_was_cancelled_as_it_was_told_of_it(virtual_time: VirtualTime):
+    async with qanat.Pool(anyio.sleep, concurrency=1, max_waiting=1) as pool:
+        pool.submit(100.0)
+        await asyncio.sleep(1.0)
+        waiting = pool.submit(100.0)
+        first = asyncio.ensure_future(pool.put(1.0))
+        second = asyncio.ensure_future(pool.put(1.0))
+        await asyncio.sleep(1.0)
+        waiting.cancel()
+        first.cancel()
+        handle = await second
+        assert first.cancelled()
+        assert virtual_time.now() == 2.0
+        assert pool.stats().waiting == 1
+        handle.cancel()
+        assert pool._reserved == 0
 
 
 async def test_room_that_a_cancelled_job_leaves_is_used(virtual_time: VirtualTime):
@@ -658,6 +679,67 @@ async def test_an_open_pool_cannot_be_opened(virtual_time: VirtualTime):
     async with qanat.Pool(double) as pool:
         with pytest.raises(RuntimeError, match="is open"):
             await pool.open()
+
+
+@pytest.mark.parametrize("error", [None, KeyError("mine")], ids=repr)
+async def test_a_pool_may_be_closed_inside_of_its_block(virtual_time: VirtualTime, error: Exception | None):
+    handles: list[Any] = []
+    with pytest.raises(KeyError) if error else contextlib.nullcontext():
+        async with qanat.Pool(double) as pool:
+            handles.append(pool.submit(1))
+            await pool.aclose()
+            if error:
+                raise error
+    assert await handles[0] == 2
+
+
+async def test_an_error_of_the_engine_s_own_is_raised_when_the_pool_is_closed(virtual_time: VirtualTime):
+    """It should not happen; if it does, it is told."""
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        async with qanat.Pool(double) as pool:
+            assert pool._engine is not None
+            pool._engine._start(fail)
+            await anyio.sleep(1.0)
+    assert pool._engine is None
+
+
+async def test_a_pool_that_cannot_be_opened_may_be_tried_again(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    pool = qanat.Pool(double)
+    with monkeypatch.context() as patch:
+        patch.setattr("qanat._engine.engine.Engine.open", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await pool.open()
+    async with pool:
+        assert await pool.submit(1) == 2
+
+
+@on_asyncio
+async def test_cancelling_a_body_that_failed_cancels(virtual_time: VirtualTime):
+    async def handler(item: int) -> None:
+        try:
+            await asyncio.sleep(100.0)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await asyncio.sleep(5.0)
+
+    async def work() -> None:
+        async with qanat.Pool(handler) as pool:
+            pool.submit(1)
+            await asyncio.sleep(1.0)
+            raise KeyError
+
+    task = asyncio.ensure_future(work())
+    await asyncio.sleep(2.0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert virtual_time.now() == 6.0
 
 
 @on_asyncio
@@ -1088,6 +1170,7 @@ async def test_what_was_logged_is_not_logged_again_after_the_next_opening(
 # --- many ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_ten_thousand_jobs_are_each_handled_once(virtual_time: VirtualTime):
     diary = Diary(virtual_time)
     async with qanat.Pool(diary.taking(0.0), concurrency=50) as pool:

@@ -161,6 +161,18 @@ async def test_a_timeout_around_one_read_loses_no_outcome(virtual_time: VirtualT
     assert seen == [0, 1, 2]
 
 
+async def test_waits_that_were_given_up_leave_nothing_behind(virtual_time: VirtualTime):
+    async with qanat.Pool(anyio.sleep) as pool, qanat.stream(anyio.sleep, [100.0]) as outcomes:
+        pool.submit(100.0)
+        reader = pool.outcomes()
+        for _ in range(10):
+            for wait in (reader.__anext__, outcomes.__anext__, pool.drain):
+                with anyio.move_on_after(0.25):
+                    await wait()
+        assert (reader._spots, outcomes._spots, pool._drain_spots) == ([], [], [])
+        pool.cancel()
+
+
 async def test_several_tasks_may_share_a_reader(virtual_time: VirtualTime):
     seen: list[int] = []
 
@@ -203,6 +215,23 @@ async def test_the_readers_of_one_opening_end_with_it(virtual_time: VirtualTime)
             pool.submit(1.0)
         await pool.drain()
     assert [outcome.index async for outcome in reader] == [0]
+
+
+@pytest.mark.real
+def test_a_reader_may_outlive_its_loop():
+    async def main() -> Any:
+        pool = qanat.Pool(asyncio.sleep, buffer=1, concurrency=1)
+        await pool.open()
+        reader = pool.outcomes()
+        pool.submit(0.0)
+        await pool.drain()
+        assert len(reader) == 1
+        return reader
+
+    reader = asyncio.run(main())
+    reader._readers._held = True
+    del reader
+    gc.collect()
 
 
 async def test_a_reader_that_is_empty_is_there_all_the_same(virtual_time: VirtualTime):

@@ -239,6 +239,30 @@ async def test_the_deadline_counts_from_the_first_start_not_from_the_arrival(vir
     assert times == {"a": [0.0, 3.0], "b": [6.0, 9.0]}
 
 
+async def test_an_attempt_whose_time_is_over_when_its_limits_agree_does_not_start(virtual_time: VirtualTime):
+    diary = Diary(virtual_time)
+    (outcome,) = await qanat.collect(
+        diary.failing(failures(9)), ["a"], rate="1/3s", retry=Retry(9, backoff=constant(0.0), deadline=2.0)
+    )
+    assert diary.times == [0.0]
+    assert (outcome.state, outcome.attempts, type(outcome.error)) == ("dead", 1, KeyError)
+    assert outcome.waits == {"rate": 3.0}
+
+
+async def test_an_attempt_whose_time_is_over_when_a_slot_is_free_does_not_start(virtual_time: VirtualTime):
+    async def handler(item: int) -> None:
+        if item == 0 and qanat.current_job().attempt == 1:
+            raise KeyError
+        await anyio.sleep(10.0)
+
+    outcomes = await qanat.collect(
+        handler, range(2), concurrency=1, retry=Retry(9, backoff=constant(1.0), deadline=5.0)
+    )
+    assert [outcome.state for outcome in outcomes] == ["dead", "done"]
+    assert (outcomes[0].attempts, type(outcomes[0].error)) == (1, KeyError)
+    assert outcomes[0].waits == {"retry": 1.0, "concurrency": 9.0}
+
+
 async def test_a_budget_bounds_the_share_of_retries(virtual_time: VirtualTime):
     diary = Diary(virtual_time)
     outcomes = await qanat.collect(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 
 import qanat
 from qanat import PoolDeadlockError
+from qanat._app import waiting
 
 if TYPE_CHECKING:
     from qanat.testing import VirtualTime
@@ -170,6 +172,38 @@ async def test_a_handler_that_gathers_handles_of_its_own_pool_is_told(virtual_ti
 
         with pytest.raises(PoolDeadlockError):
             await pool.submit(outer)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks begin eagerly from Python 3.12 on")
+@on_asyncio
+async def test_a_handler_that_gathers_eager_tasks_is_told(virtual_time: VirtualTime):
+    """They wait before the handler itself does."""
+    asyncio.get_running_loop().set_task_factory(getattr(asyncio, "eager_task_factory"))  # noqa: B009
+    async with Pools(1) as (pool,):
+
+        async def outer() -> Any:
+            return await asyncio.gather(pool.submit(leaf), pool.submit(leaf))
+
+        with pytest.raises(PoolDeadlockError):
+            await pool.submit(outer)
+
+
+@on_asyncio
+@pytest.mark.slow
+async def test_a_handler_may_gather_thousands(virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch):
+    """It is found out once for all of them whether the wait can end: each time costs a look at all."""
+    looked: list[object] = []
+    monkeypatch.setattr(waiting, "_find_deadlock", looked.append)
+    async with Pools(1, 3000) as (own, other):
+
+        async def slow() -> None:
+            await asyncio.sleep(1.0)
+
+        async def outer() -> int:
+            return len(await asyncio.gather(*[other.submit(slow) for _ in range(3000)]))
+
+        assert await own.submit(outer) == 3000
+    assert len(looked) == 1
 
 
 @on_asyncio

@@ -408,6 +408,17 @@ def test_a_process_is_killed_when_its_job_is_cancelled(backend: str):
     assert time.monotonic() - began < 20.0
 
 
+class Unhashable(functools.partial[Any]):
+    __hash__ = None  # type: ignore[assignment]
+
+
+@real
+@pytest.mark.slow
+def test_an_object_without_a_hash_runs_in_a_child_process():
+    outcomes = anyio.run(lambda: qanat.collect(Unhashable(eval), ["1 + 1", "2 + 2"], executor="process"))
+    assert outcomes.values() == [2, 4]
+
+
 @real
 @pytest.mark.slow
 def test_a_process_that_dies_takes_one_job_with_it():

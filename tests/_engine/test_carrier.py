@@ -17,7 +17,8 @@ import anyio
 import pytest
 
 import qanat
-from qanat import JobCancelledError, JobTimeoutError
+from qanat import Job, JobCancelledError, JobTimeoutError
+from qanat._engine.carrier import Carrier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,6 +147,20 @@ async def test_what_was_cancelled_elsewhere_is_retried_when_asked_for(virtual_ti
     retry = qanat.Retry(1, on=(Exception, asyncio.CancelledError), backoff=qanat.constant(1.0))
     (outcome,) = await qanat.collect(handler, [7], retry=retry)
     assert (outcome.value, outcome.attempts) == (7, 2)
+
+
+async def test_a_handler_that_is_closed_with_its_loop_is_no_failed_job(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    """The interpreter closes what an ended loop left; nobody is there to hear of an outcome."""
+    async with qanat.Pool(anyio.sleep) as pool:
+        engine = pool._engine
+        assert engine is not None
+        monkeypatch.setattr(engine.loop, "is_running", lambda: False)
+        job: Job[Any] = Job(1, 1.0, 0, pool._task)  # type: ignore[arg-type]
+        with pytest.raises(GeneratorExit):
+            Carrier(engine)._conclude(job, None, GeneratorExit(), 0.0)
+        assert pool.stats().failed == 0
 
 
 # --- handlers that cancel the task they run in ---------------------------------------------------
@@ -618,6 +633,7 @@ async def test_an_isolated_handler_can_still_be_cancelled(virtual_time: VirtualT
 
 @pytest.mark.real
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.slow
 def test_the_loop_stays_responsive_beside_handlers_that_never_wait(backend: str):
     gaps: list[float] = []
 
@@ -644,6 +660,7 @@ def test_the_loop_stays_responsive_beside_handlers_that_never_wait(backend: str)
 
 @pytest.mark.real
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.slow
 def test_handlers_that_never_wait_do_not_keep_others_from_their_turn(backend: str):
     ended: list[int] = []
 
@@ -666,6 +683,7 @@ class Item:
 
 
 @pytest.mark.parametrize("handler_kind", ["coroutine function", "plain function"])
+@pytest.mark.slow
 async def test_failed_jobs_that_hold_themselves_leave_no_garbage(
     virtual_time: VirtualTime, handler_kind: str
 ):

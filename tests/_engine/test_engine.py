@@ -306,6 +306,7 @@ async def test_without_sniffio_tasks_are_started_just_so(
 
     monkeypatch.delitem(sys.modules, "sniffio", raising=False)
     assert (await qanat.collect(anyio.sleep, [1.0] * 3)).values() == [None] * 3
+    assert (await qanat.collect(str, range(3))).values() == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

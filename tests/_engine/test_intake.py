@@ -157,6 +157,7 @@ async def test_the_buffer_is_kept_full_for_an_order_to_choose_among(virtual_time
     assert min(waiting[:800]) >= 150
 
 
+@pytest.mark.slow
 async def test_a_sized_source_is_read_whole_when_an_order_or_lanes_choose(virtual_time: VirtualTime):
     diary = Diary(virtual_time)
     await qanat.collect(diary.taking(1.0), list(range(3000)), concurrency=1000, order="lifo", buffer=1)
@@ -333,15 +334,46 @@ async def test_a_generator_that_stops_its_own_run_is_left_alone(virtual_time: Vi
     assert outcomes.values() == [1, 2]
 
 
-async def test_a_source_that_fails_as_it_is_closed_is_told(virtual_time: VirtualTime):
-    def source() -> Iterator[int]:
-        try:
-            yield from itertools.count()
-        finally:
+def failing_at_the_end() -> Iterator[int]:
+    try:
+        yield from itertools.count()
+    finally:
+        raise ZeroDivisionError
+
+
+async def awaited_failing_at_the_end() -> AsyncIterator[int]:
+    try:
+        yield 1
+        await anyio.sleep(9.0)
+    finally:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("source", [failing_at_the_end, awaited_failing_at_the_end])
+async def test_a_source_that_fails_as_it_is_closed_is_logged_and_hides_nothing(
+    virtual_time: VirtualTime, caplog: pytest.LogCaptureFixture, source: Any
+):
+    with pytest.raises(KeyError):
+        await qanat.map(Diary(virtual_time).failing([KeyError()]), source())
+    assert len(caplog.records) == (source is failing_at_the_end)
+
+
+async def test_an_awaited_source_that_fails_as_it_is_closed_after_an_error_is_logged(
+    virtual_time: VirtualTime, caplog: pytest.LogCaptureFixture
+):
+    class Items:
+        def __aiter__(self) -> Items:
+            return self
+
+        async def __anext__(self) -> int:
+            raise KeyError
+
+        async def aclose(self) -> None:
             raise ZeroDivisionError
 
-    with pytest.raises((KeyError, ZeroDivisionError)):
-        await qanat.map(Diary(virtual_time).failing([KeyError()]), source())
+    with pytest.raises(KeyError):
+        await qanat.collect(Diary(virtual_time).taking(1.0), Items())
+    assert "ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize("rules", [{}, {"id": str}, {"order": "lifo"}], ids=str)

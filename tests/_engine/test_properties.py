@@ -11,9 +11,11 @@ import inspect
 import sys
 from bisect import bisect_left
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,12 +29,20 @@ from qanat.testing import virtual_time
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import pytest
-
     from qanat._core.job import Job
     from qanat._core.outcome import Outcome
 
 QUARTERS = st.integers(0, 12).map(lambda n: n / 4)
+
+
+class Ending(Enum):
+    """How an attempt ends that is not interrupted."""
+
+    VALUE = None
+    ERROR = KeyError
+    THROTTLED = qanat.Throttled
+    LATER = qanat.RetryLater
+    DISCARDED = qanat.Discard
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,7 @@ class Act:
     lane: str | None
     priority: int
     seconds: tuple[float, ...]  # of each attempt, the last for all others
-    fails: tuple[bool, ...]
+    fails: tuple[Ending, ...]
     cancel_after: float | None
     clings: float  # seconds for which a cancelled handler goes on
 
@@ -73,7 +83,7 @@ acts = st.builds(
     lane=st.sampled_from([None, None, "a", "b"]),
     priority=st.integers(0, 2),
     seconds=st.lists(QUARTERS, min_size=1, max_size=3).map(tuple),
-    fails=st.lists(st.booleans(), max_size=3).map(tuple),
+    fails=st.lists(st.sampled_from(Ending), max_size=3).map(tuple),
     cancel_after=st.none() | QUARTERS,
     clings=st.sampled_from([0.0, 0.0, 0.0, 0.5]),
 )
@@ -123,6 +133,7 @@ class Watch:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.calls = [0] * len(plan.acts)
+        self.throttles = [0] * len(plan.acts)
         self.running: set[int] = set()
         self.most = 0
         self.starts: list[float] = []
@@ -143,8 +154,10 @@ class Watch:
             self.problems.append(f"more than {self.plan.lane_slots} run in lane {act.lane}")
         try:
             await anyio.sleep(act.seconds[min(call, len(act.seconds) - 1)])
-            if act.fails[call : call + 1] == (True,):
-                raise KeyError(index)
+            for ending in act.fails[call : call + 1]:
+                self.throttles[index] += ending is Ending.THROTTLED
+                if ending is not Ending.VALUE:
+                    raise ending.value(index / 4)
         except anyio.get_cancelled_exc_class():
             if act.clings:
                 with anyio.CancelScope(shield=True):
@@ -245,7 +258,9 @@ def check(plan: Plan) -> None:
 
 def check_outcome(act: Act, plan: Plan, watch: Watch, outcome: Outcome[int, int]) -> None:
     assert outcome.attempts <= plan.retries + 1
-    assert watch.calls[outcome.index] == outcome.attempts
+    # A throttled call keeps the number of its attempt, and is one if no other came of it.
+    calls = watch.calls[outcome.index]
+    assert calls - watch.throttles[outcome.index] <= outcome.attempts <= calls
     assert (outcome.error is None) == (outcome.state == "done")
     assert (outcome.value == outcome.index) == outcome.ok
     if outcome.state == "cancelled":
@@ -255,9 +270,10 @@ def check_outcome(act: Act, plan: Plan, watch: Watch, outcome: Outcome[int, int]
     assert outcome.ran >= 0.0
     assert abs(sum(outcome.waits.values()) - outcome.waited) < 1e-6
     if plan.timeout is not None:
-        assert outcome.ran <= (plan.timeout + act.clings) * max(1, outcome.attempts) + 1e-6
+        assert outcome.ran <= (plan.timeout + act.clings) * calls + 1e-6
 
 
+@pytest.mark.slow
 @given(plans)
 @settings(max_examples=120)
 def test_whatever_happens_nothing_is_lost_and_every_bound_holds(plan: Plan):
@@ -270,7 +286,9 @@ def test_whatever_happens_nothing_is_lost_and_every_bound_holds(plan: Plan):
 def plans_that_find_mistakes() -> Iterator[Plan]:
     """A few plans with much at the same time; enough to find each mutant, and always the same."""
     busy = tuple(
-        Act(0.0, 0.0, lane, 0, (1.0,), fails, None, 0.0) for lane in (None, "a") for fails in ((), (True,))
+        Act(0.0, 0.0, lane, 0, (1.0,), fails, None, 0.0)
+        for lane in (None, "a")
+        for fails in ((), (Ending.ERROR,))
     )
     for backend in ("asyncio", "trio"):
         yield Plan(2, None, None, 1, 0.5, None, "fifo", backend, busy * 3, (), ())

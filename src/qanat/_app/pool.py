@@ -473,7 +473,11 @@ class Pool(Generic[T, R]):
         while self._engine is engine and not engine.dispatcher.is_idle and engine.failure is None:
             spot = engine.loop.spot()
             self._drain_spots.append(spot)
-            await spot.wait()
+            try:
+                await spot.wait()
+            finally:
+                if spot in self._drain_spots:
+                    self._drain_spots.remove(spot)
         if engine.failure is not None:
             raise engine.failure
 

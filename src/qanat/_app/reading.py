@@ -107,7 +107,11 @@ class OutcomeReader(Generic[T, R]):
                 raise StopAsyncIteration
             spot = self._loop.spot()
             self._spots.append(spot)
-            await spot.wait()
+            try:
+                await spot.wait()
+            finally:
+                if spot in self._spots:
+                    self._spots.remove(spot)
         outcome = self._ready.popleft()
         self._readers.look()
         return outcome

@@ -105,7 +105,11 @@ class OutcomeStream(Generic[T, R]):
                 self._finish()
             spot = engine.loop.spot()
             self._spots.append(spot)
-            await spot.wait()
+            try:
+                await spot.wait()
+            finally:
+                if spot in self._spots:
+                    self._spots.remove(spot)
         outcome = self._ready.popleft()
         if engine.held and len(self._ready) < self._rules.buffer:
             engine.hold(False)

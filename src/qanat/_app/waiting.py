@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -72,14 +73,18 @@ async def wait_for(job: Job[Any], engine: Engine) -> None:
     if carrier is not None and carrier.job is not None and not _has_deadline(carrier):
         task = engine.loop.current_task()
         wait = carrier.waits[task] = Wait(job, engine, spot)
-        _find_deadlock(carrier)
+        if task is carrier.task:
+            _find_deadlock(carrier)
+        elif not carrier.looks_soon:
+            # One of those that the handler gathers, perhaps: asked once for all that begin now.
+            carrier.looks_soon = True
+            carrier.engine.loop.call_soon_threadsafe(partial(_look, carrier))
     try:
         await spot.wait()
     finally:
         if wait is not None and carrier is not None:
             carrier.waits.pop(task, None)
-        if spot in waiters.spots:
-            waiters.spots.remove(spot)
+        waiters.spots.remove(spot)
     if wait is not None and wait.failed:
         raise PoolDeadlockError(
             f"the handler waits for job {job.id!r}, which needs a slot, but all slots are held by handlers "
@@ -110,6 +115,11 @@ def ended(job: Job[Any], outcome: Outcome[Any, Any]) -> bool:
     for spot in waiters.spots:
         spot.wake()
     return True
+
+
+def _look(carrier: Carrier) -> None:
+    carrier.looks_soon = False
+    _find_deadlock(carrier)
 
 
 def _has_deadline(carrier: Carrier) -> bool:
@@ -144,7 +154,7 @@ def _find_deadlock(origin: Carrier) -> None:
             if dispatcher.is_paused or not _is_full(dispatcher) or len(held) < dispatcher.running:
                 return
             todo.extend(held)
-    if any(_has_timer(carrier) for carrier in stuck):
+    if _have_timer(stuck):
         return
     for carrier in stuck:
         for wait in carrier.waits.values():
@@ -182,17 +192,17 @@ def _runner_of(wait: Wait) -> Carrier | None:
     return next((carrier for carrier in wait.engine.carriers if carrier.job is wait.job), None)
 
 
-def _has_timer(carrier: Carrier) -> bool:
-    """Whether an `asyncio.timeout` around the wait will end it.
+def _have_timer(stuck: list[Carrier]) -> bool:
+    """Whether an `asyncio.timeout` around one of the waits will end it.
 
-    asyncio keeps no list of them, so this asks the garbage collector who refers to the task. It is
-    asked only where everything else says that nothing will ever move.
+    asyncio keeps no list of them, so this asks the garbage collector who refers to the tasks: once
+    for all, as each time it looks at everything there is. It is asked only where everything else says
+    that nothing will ever move.
     """
-    # The wait may be in a task that the handler gathers, and the timeout around that one.
-    for task in {carrier.task, *carrier.waits}:
-        for referrer in gc.get_referrers(task):
-            # A timeout refers to its task itself, or by way of the dict of its attributes.
-            owners = gc.get_referrers(referrer) if type(referrer) is dict else [referrer]
-            if any(isinstance(owner, asyncio.Timeout) and owner.when() is not None for owner in owners):
-                return True
-    return False
+    # A wait may be in a task that the handler gathers, and the timeout around that one.
+    tasks = {task for carrier in stuck for task in (carrier.task, *carrier.waits)}
+    referrers = gc.get_referrers(*tasks)
+    # A timeout refers to its task itself, or by way of the dict of its attributes.
+    dicts: list[object] = [referrer for referrer in referrers if type(referrer) is dict]
+    referrers += gc.get_referrers(*dicts)
+    return any(isinstance(each, asyncio.Timeout) and each.when() is not None for each in referrers)

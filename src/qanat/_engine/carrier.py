@@ -55,6 +55,7 @@ class Carrier:
         left_behind: A call in a thread that could not be stopped.
         task: The loop's task that this carrier is.
         waits: The handles that the handler in hand awaits, by the task that does.
+        looks_soon: Whether it is about to be found out if these waits can end.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Carrier:
         "is_spent",
         "job",
         "left_behind",
+        "looks_soon",
         "task",
         "waits",
     )
@@ -86,6 +88,7 @@ class Carrier:
         self.is_spent = False
         self.task: Any = None
         self.waits: dict[Any, Any] = {}
+        self.looks_soon = False
 
     # --- from outside ----------------------------------------------------------------------
 
@@ -107,8 +110,8 @@ class Carrier:
 
     def wake(self) -> None:
         """End an idle wait."""
-        if self._spot is not None:
-            self._spot.wake()
+        assert self._spot is not None  # noqa: S101 - only who waits is woken
+        self._spot.wake()
 
     # --- the carrier's own task ------------------------------------------------------------
 

@@ -9,13 +9,22 @@ import anyio
 from qanat._engine.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
 
     from qanat._core.job import Job
     from qanat._core.ports import Clock
     from qanat._engine.loop import Loop, Spot
     from qanat._engine.processes import Processes
     from qanat._engine.threads import Call
+
+
+def _key_of(function: Callable[[Any], Any]) -> Hashable:
+    """Return by what a function is known; one without a hash, such as a dataclass, by its identity."""
+    try:
+        hash(function)
+    except TypeError:
+        return id(function)
+    return function
 
 
 class Outside:
@@ -27,7 +36,7 @@ class Outside:
         self._clock = clock
         self._on_release = on_release
         self._threads: Threads | None = None
-        self._processes: dict[Callable[[Any], Any], Processes] = {}
+        self._processes: dict[Hashable, Processes] = {}
         self._left: dict[Call, Job[Any]] = {}
         self._spots: dict[Call, Spot] = {}
 
@@ -46,12 +55,13 @@ class Outside:
         # Imported here: multiprocessing costs 15 ms, and most runs have no use for it.
         from qanat._engine.processes import Processes
 
-        if function not in self._processes:
-            self._processes[function] = Processes(self._loop, self._clock, function)
+        key = _key_of(function)
+        if key not in self._processes:
+            self._processes[key] = Processes(self._loop, self._clock, function)
 
     def submit_to_process(self, function: Callable[[Any], Any], item: Any) -> Call:
         """Call a function that was prepared in a child process."""
-        return self._processes[function].submit(item, self._ended)
+        return self._processes[_key_of(function)].submit(item, self._ended)
 
     async def wait(self, call: Call) -> None:
         """Wait until a call has ended."""
@@ -68,7 +78,7 @@ class Outside:
 
     async def kill_process(self, function: Callable[[Any], Any], call: Call) -> None:
         """End a call in a process by ending the process, and wait until it is gone."""
-        processes = self._processes[function]
+        processes = self._processes[_key_of(function)]
         if not call.ended and not processes.withdraw(call):
             processes.kill(call)
             with anyio.CancelScope(shield=True):

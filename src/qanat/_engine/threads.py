@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import logging
 import reprlib
+import sys
 from collections import deque
 from contextvars import copy_context
 from queue import SimpleQueue
@@ -81,6 +82,15 @@ class Call:
         self.error: BaseException | None = None
         self.began = False
         self.ended = False
+
+
+def _context_outside() -> Context:
+    """Return a copy of the context for a thread: no event loop runs there, until one is started."""
+    context = copy_context()
+    sniffio = sys.modules.get("sniffio")
+    if sniffio is not None:
+        context.run(sniffio.current_async_library_cvar.set, None)
+    return context
 
 
 def described(function: Any, item: Any) -> str:
@@ -141,7 +151,7 @@ class Threads:
             raise RuntimeError("the threads are closed")
         if len(self._open) >= len(self._threads):
             self._grow()
-        call = Call(function, item, on_end, copy_context())
+        call = Call(function, item, on_end, _context_outside())
         self._open.add(call)
         self._waiting.add(call)
         self._clock.work_outside_began()
