@@ -11,7 +11,7 @@ import anyio
 from qanat._app.handlers import name_of
 from qanat._app.observing import observe_function
 from qanat._core.retry import Retry
-from qanat._engine.callee import callee_of
+from qanat._engine.callee import InProcess, InThread, callee_of
 from qanat._engine.clock import clock_in_use
 from qanat._engine.engine import Engine
 
@@ -48,7 +48,7 @@ def make_engine(
         on_failure=on_failure,
         on_release=on_release,
         start_within=rules.start_within,
-        on_loop=handler is None or callee_of(handler, rules.executor).on_loop,
+        on_loop=handler is None or not isinstance(callee_of(handler, rules.executor), InThread | InProcess),
         name=name,
     )
 
