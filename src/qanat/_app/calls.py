@@ -6,7 +6,7 @@ import inspect
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from qanat._app.handlers import name_of
+from qanat._app.handlers import check_returns, name_of
 from qanat._core.arguments import positive
 from qanat._core.job import Job
 from qanat._core.retry import Retry
@@ -86,11 +86,7 @@ class Calls:
             if inspect.iscoroutine(function):
                 function.close()
             raise TypeError(f"function must be a function, got {function!r}; pass it, do not call it")
-        if inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"function must return a value, got the async generator function {name_of(function)!r}: "
-                "return a list instead of yielding"
-            )
+        check_returns("function", function)
         found = Retry.of(retry)
         if timeout is not None:
             timeout = positive("timeout", timeout)

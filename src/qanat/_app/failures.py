@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from qanat._app.outcomes import Outcomes
     from qanat._core.dispatcher import Dispatcher
     from qanat._core.outcome import Outcome
+    from qanat._engine.engine import Engine
+    from qanat._engine.intake import Intake
 
 FEWEST_FOR_SHARE = 20
 """Jobs that must have finished before a share of failures is judged."""
@@ -26,6 +28,14 @@ class FailureLimit:
         """Keep the limit; None is any number."""
         self._most = most
 
+    def judge(self, engine: Engine) -> bool:
+        """Cancel an engine in which too many jobs have failed; True if that is so."""
+        problem = self.exceeded_by(engine.dispatcher)
+        if problem is None:
+            return False
+        engine.cancel(problem)
+        return True
+
     def exceeded_by(self, dispatcher: Dispatcher) -> TooManyFailuresError | None:
         """Return the error that ends the run, if it is to end."""
         most = self._most
@@ -38,6 +48,15 @@ class FailureLimit:
         else:
             exceeded = finished >= FEWEST_FOR_SHARE and failed > most * finished
         return TooManyFailuresError(failed, finished) if exceeded else None
+
+
+def problem_of(engine: Engine, intake: Intake) -> BaseException | None:
+    """Return what ended a run early, or what its source raised, with a note of where that was."""
+    if engine.failure is not None:
+        return engine.failure
+    if intake.error is not None:
+        add_note(intake.error, f"raised by the source of items after {intake.count} of them")
+    return intake.error
 
 
 def with_outcomes(error: E, outcomes: Outcomes[Any, Any]) -> E:
@@ -59,8 +78,7 @@ def raisable(outcome: Outcome[Any, Any]) -> BaseException:
     assert error is not None  # noqa: S101 - asked of failed jobs only
     cause: BaseException = error
     if isinstance(error, CancelledError):
-        error = JobCancelledError("the handler awaited something that was cancelled elsewhere")
-        error.__cause__ = cause
+        error = cancelled_elsewhere(error)
     elif isinstance(error, StopIteration):
         # No coroutine can raise it; Python would make the same of it, without the note.
         error = RuntimeError("the handler raised StopIteration")
@@ -71,6 +89,13 @@ def raisable(outcome: Outcome[Any, Any]) -> BaseException:
     if not isinstance(notes, list) or note not in notes:
         add_note(error, note)
     return error
+
+
+def cancelled_elsewhere(error: CancelledError) -> JobCancelledError:
+    """Return the error of a job whose handler came by a CancelledError, as callers may be raised it."""
+    raised = JobCancelledError("the handler awaited something that was cancelled elsewhere")
+    raised.__cause__ = error
+    return raised
 
 
 def add_note(error: BaseException, note: str) -> None:

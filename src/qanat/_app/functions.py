@@ -6,14 +6,14 @@ from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
-from qanat._app.failures import FailureLimit, add_note, raisable, with_outcomes
+from qanat._app.failures import FailureLimit, problem_of, raisable, with_outcomes
 from qanat._app.handlers import check_handler, check_items, name_of, size_of
-from qanat._app.hosting import add_task, hosted, make_engine
+from qanat._app.hosting import hosted, make_engine, make_intake
 from qanat._app.outcomes import Outcomes
 from qanat._app.rules import RuleArgs, Rules
 from qanat._app.streaming import OutcomeStream
 from qanat._engine.callee import callee_of
-from qanat._engine.intake import Callbacks, Intake, nothing_unread
+from qanat._engine.intake import nothing_unread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -54,8 +54,8 @@ async def gather(
     def on_failure(outcome: Outcome[Any, Any]) -> None:
         if first_failure is not None:
             engine.cancel(first_failure(outcome))
-        elif (problem := failures.exceeded_by(engine.dispatcher)) is not None:
-            engine.cancel(problem)
+        else:
+            failures.judge(engine)
 
     engine = make_engine(
         rules,
@@ -64,12 +64,7 @@ async def gather(
         handler=handler,
         name="run",
     )
-    task = add_task(engine, handler, rules)
-    intake = Intake(
-        items, engine, task,
-        callbacks=Callbacks(rules.lane, rules.priority, rules.id),
-        buffer=rules.buffer, chooses=rules.chooses, unread=nothing_unread,
-    )  # fmt: skip
+    intake = make_intake(engine, handler, items, rules, unread=nothing_unread)
     host = hosted(
         engine,
         progress=progress if rules.progress is None else rules.progress,
@@ -85,10 +80,8 @@ async def gather(
         with_outcomes(error, outcomes)
         raise
     outcomes.sort(key=attrgetter("index"))
-    problem = intake.error if engine.failure is None else engine.failure
+    problem = problem_of(engine, intake)
     if problem is not None:
-        if problem is intake.error:
-            add_note(problem, f"raised by the source of items after {intake.count} of them")
         raise with_outcomes(problem, outcomes)
     return outcomes
 

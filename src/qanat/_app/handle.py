@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from qanat._app.failures import cancelled_elsewhere
 from qanat._app.waiting import wait_for
 from qanat._core.job import Job
 from qanat._core.outcome import Outcome
-from qanat.errors import JobCancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -91,7 +91,7 @@ class Handle(msgspec.Struct, Generic[T, R], eq=False):
             return cast("R", outcome.value)
         if isinstance(error, CancelledError):
             # Raised as it is, it would be taken for the cancellation of whoever awaits.
-            raise JobCancelledError("the handler awaited something that was cancelled elsewhere") from error
+            raise cancelled_elsewhere(error)
         raise error
 
     def __repr__(self) -> str:

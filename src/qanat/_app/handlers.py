@@ -23,11 +23,7 @@ def check_handler(handler: Callable[..., Any]) -> None:
         if inspect.iscoroutine(handler):
             handler.close()
         raise TypeError(f"handler must be a function of one item, got {handler!r}{hint}")
-    if inspect.isasyncgenfunction(handler):
-        raise TypeError(
-            f"handler must return a value, got the async generator function {name_of(handler)!r}: "
-            "return a list instead of yielding"
-        )
+    check_returns("handler", handler)
     try:
         signature = inspect.signature(handler)
     except (ValueError, TypeError):
@@ -39,6 +35,19 @@ def check_handler(handler: Callable[..., Any]) -> None:
             f"handler must take exactly one argument, the item, but {name_of(handler)}{signature} "
             f"does not ({error}): use functools.partial or a lambda for the others"
         ) from None
+
+
+def check_returns(name: str, function: Callable[..., Any]) -> None:
+    """Check that a function returns a value and does not yield many.
+
+    Raises:
+        TypeError: If it is an async generator function, which nobody would iterate over.
+    """
+    if inspect.isasyncgenfunction(function):
+        raise TypeError(
+            f"{name} must return a value, got the async generator function {name_of(function)!r}: "
+            "return a list instead of yielding"
+        )
 
 
 def check_items(items: Iterable[Any] | AsyncIterable[Any]) -> None:

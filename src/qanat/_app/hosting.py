@@ -14,9 +14,10 @@ from qanat._core.retry import Retry
 from qanat._engine.callee import InProcess, InThread, callee_of
 from qanat._engine.clock import clock_in_use
 from qanat._engine.engine import Engine
+from qanat._engine.intake import Callbacks, Intake
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 
     from qanat._app.rules import Rules
     from qanat._core.job import Job, Task
@@ -66,6 +67,26 @@ def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
         state=rules.state,
         lane_limits=rules.lane_limits,
         uses_lanes=rules.lane is not None,
+    )
+
+
+def make_intake(
+    engine: Engine,
+    handler: Callable[..., Any],
+    items: Iterable[Any] | AsyncIterable[Any],
+    rules: Rules,
+    *,
+    unread: Callable[[], int],
+) -> Intake:
+    """Add a handler to an engine and return where its jobs come from; nothing is read yet."""
+    return Intake(
+        items,
+        engine,
+        add_task(engine, handler, rules),
+        callbacks=Callbacks(rules.lane, rules.priority, rules.id),
+        buffer=rules.buffer,
+        chooses=rules.chooses,
+        unread=unread,
     )
 
 

@@ -28,6 +28,7 @@ from qanat._core.arguments import at_least, number, positive, whole
 from qanat._core.job import Job
 from qanat._core.limits import Concurrency
 from qanat._core.retry import Retry
+from qanat._engine.bell import Bell
 from qanat._engine.callee import callee_of
 from qanat._engine.intake import Callbacks, checked_id, checked_lane
 from qanat.errors import PoolClosedError, PoolFull, blamed_on_job
@@ -134,7 +135,7 @@ class Pool(Generic[T, R]):
         self._host: TaskHost | None = None
         self._putters: deque[Spot] = deque()
         self._reserved = 0
-        self._drain_spots: list[Spot] = []
+        self._drained: Bell
         self._unseen: Unseen = Counter()
 
     # --- life ------------------------------------------------------------------------------
@@ -159,6 +160,7 @@ class Pool(Generic[T, R]):
             on_failure=None if rules.max_failures is None else self._judge,
             handler=self._handler, name="pool",
         )  # fmt: skip
+        self._drained = Bell(engine.loop)
         self._calls = Calls(engine, rules)
         self._task = None if self._handler is None else add_task(engine, self._handler, rules)
         self._thread = get_ident()
@@ -233,7 +235,7 @@ class Pool(Generic[T, R]):
                 self._engine = self._host = None
                 self._take_no_more()
                 self._readers.close()
-                self._wake_drained()
+                self._drained.ring()
                 self._tell_unseen()
 
     def _take_no_more(self) -> None:
@@ -471,24 +473,13 @@ class Pool(Generic[T, R]):
         engine = self._open_engine()
         waiting.refuse_own(engine)
         while self._engine is engine and not engine.dispatcher.is_idle and engine.failure is None:
-            spot = engine.loop.spot()
-            self._drain_spots.append(spot)
-            try:
-                await spot.wait()
-            finally:
-                if spot in self._drain_spots:
-                    self._drain_spots.remove(spot)
+            await self._drained.wait()
         if engine.failure is not None:
             raise engine.failure
 
     def _look_drained(self) -> None:
-        if self._drain_spots and self._engine is not None and self._engine.dispatcher.is_idle:
-            self._wake_drained()
-
-    def _wake_drained(self) -> None:
-        spots, self._drain_spots = self._drain_spots, []
-        for spot in spots:
-            spot.wake()
+        if self._drained and self._engine is not None and self._engine.dispatcher.is_idle:
+            self._drained.ring()
 
     # --- while it runs ---------------------------------------------------------------------
 

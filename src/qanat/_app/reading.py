@@ -6,11 +6,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from weakref import WeakSet
 
+from qanat._engine.bell import Bell
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qanat._core.outcome import Outcome
-    from qanat._engine.loop import Loop, Spot
+    from qanat._engine.loop import Loop
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -84,9 +86,9 @@ class OutcomeReader(Generic[T, R]):
         """Begin with none."""
         self._readers = readers
         self._loop = loop
+        self._bell = Bell(loop)
         self._ready: deque[Outcome[T, R]] = deque()
         self._ended = False
-        self._spots: list[Spot] = []
 
     def __len__(self) -> int:
         """Return how many outcomes wait to be read."""
@@ -105,13 +107,7 @@ class OutcomeReader(Generic[T, R]):
         while not self._ready:
             if self._ended:
                 raise StopAsyncIteration
-            spot = self._loop.spot()
-            self._spots.append(spot)
-            try:
-                await spot.wait()
-            finally:
-                if spot in self._spots:
-                    self._spots.remove(spot)
+            await self._bell.wait()
         outcome = self._ready.popleft()
         self._readers.look()
         return outcome
@@ -124,17 +120,12 @@ class OutcomeReader(Generic[T, R]):
     def put(self, outcome: Outcome[T, R]) -> None:
         """Take an outcome in."""
         self._ready.append(outcome)
-        self._wake()
+        self._bell.ring()
 
     def end(self) -> None:
         """Be told that nothing more comes."""
         self._ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        spots, self._spots = self._spots, []
-        for spot in spots:
-            spot.wake()
+        self._bell.ring()
 
     def __del__(self) -> None:
         """Hold nothing up any more; may be called in any thread, by the garbage collector."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from qanat._app.failures import FailureLimit, add_note
+from qanat._app.failures import FailureLimit, problem_of
 from qanat._app.handlers import name_of, size_of
-from qanat._app.hosting import add_task, hosted, make_engine
-from qanat._engine.intake import Callbacks, Intake
+from qanat._app.hosting import hosted, make_engine, make_intake
+from qanat._engine.bell import Bell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qanat._core.job import Job
     from qanat._core.outcome import Outcome
     from qanat._engine.engine import Engine
-    from qanat._engine.loop import Spot
+    from qanat._engine.intake import Intake
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,7 +45,7 @@ class OutcomeStream(Generic[T, R]):
         # Ordered: outcomes that came before their turn, by position.
         self._early: dict[int, Outcome[T, R]] = {}
         self._turn = 0
-        self._spots: list[Spot] = []
+        self._bell: Bell
         self._failures = FailureLimit(rules.max_failures)
         self._engine: Engine | None = None
         self._intake: Intake | None = None
@@ -64,13 +64,9 @@ class OutcomeStream(Generic[T, R]):
             rules, on_outcome=self._put, on_failure=None if rules.max_failures is None else self._judge,
             handler=self._handler, name="stream",
         )  # fmt: skip
-        task = add_task(engine, self._handler, rules)
-        self._intake = Intake(
-            self._items, engine, task,
-            callbacks=Callbacks(rules.lane, rules.priority, rules.id),
-            buffer=rules.buffer, chooses=rules.chooses, unread=self._unread,
-        )  # fmt: skip
-        engine.when_over(self._wake)
+        self._bell = Bell(engine.loop)
+        self._intake = make_intake(engine, self._handler, self._items, rules, unread=self._unread)
+        engine.when_over(self._bell.ring)
         self._host = hosted(
             engine, progress=rules.progress or False, title=name_of(self._handler), total=size_of(self._items)
         )
@@ -103,13 +99,7 @@ class OutcomeStream(Generic[T, R]):
         while not self._ready:
             if engine.over or self._closed:
                 self._finish()
-            spot = engine.loop.spot()
-            self._spots.append(spot)
-            try:
-                await spot.wait()
-            finally:
-                if spot in self._spots:
-                    self._spots.remove(spot)
+            await self._bell.wait()
         outcome = self._ready.popleft()
         if engine.held and len(self._ready) < self._rules.buffer:
             engine.hold(False)
@@ -121,12 +111,9 @@ class OutcomeStream(Generic[T, R]):
         engine, intake = self._engine, self._intake
         assert engine is not None  # noqa: S101 - entered
         assert intake is not None  # noqa: S101 - entered
-        problem = intake.error if engine.failure is None else engine.failure
-        if problem is None or self._raised or self._closed:
+        if self._raised or self._closed or (problem := problem_of(engine, intake)) is None:
             raise StopAsyncIteration
         self._raised = True
-        if problem is intake.error:
-            add_note(problem, f"raised by the source of items after {intake.count} of them")
         raise problem
 
     def _put(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
@@ -142,8 +129,7 @@ class OutcomeStream(Generic[T, R]):
             while (following := self._early.pop(self._turn, None)) is not None:
                 self._ready.append(following)
                 self._turn += 1
-        if self._spots:
-            self._wake()
+        self._bell.ring()
         engine = self._engine
         assert engine is not None  # noqa: S101 - entered
         if len(self._ready) >= self._rules.buffer and not engine.held:
@@ -152,15 +138,7 @@ class OutcomeStream(Generic[T, R]):
     def _judge(self, outcome: Outcome[Any, Any]) -> None:
         engine = self._engine
         assert engine is not None  # noqa: S101 - entered
-        problem = self._failures.exceeded_by(engine.dispatcher)
-        if problem is not None:
-            engine.cancel(problem)
-
-    def _wake(self) -> None:
-        # All of them: one may have been cancelled meanwhile, and those who find nothing wait again.
-        spots, self._spots = self._spots, []
-        for spot in spots:
-            spot.wake()
+        self._failures.judge(engine)
 
     def _unread(self) -> int:
         return len(self._ready) + len(self._early)

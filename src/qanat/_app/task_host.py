@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from qanat._engine.bell import Bell
+
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
@@ -26,7 +28,7 @@ class TaskHost:
         self._engine = engine
         self._done = False
         self._problem: BaseException | None = None
-        self._spots: list[Spot] = []
+        self._ended = Bell(engine.loop)
 
     async def __aenter__(self) -> None:
         """Start the task and wait until the engine is open."""
@@ -53,9 +55,7 @@ class TaskHost:
         finally:
             self._done = True
             ready.wake()
-            spots, self._spots = self._spots, []
-            for spot in spots:
-                spot.wake()
+            self._ended.ring()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -64,11 +64,9 @@ class TaskHost:
         cancellation = self._engine.cancellation
         interruption: BaseException | None = None
         while not self._done:
-            spot = self._engine.loop.spot()
-            self._spots.append(spot)
             try:
                 with anyio.CancelScope(shield=interruption is not None):
-                    await spot.wait()
+                    await self._ended.wait()
             except cancellation as caught:
                 interruption = caught
                 self._engine.cancel()

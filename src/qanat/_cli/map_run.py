@@ -122,7 +122,7 @@ class MapRun:
                 None if plan.named.priority is None else self._priority_of,
                 self._id_of,
             ),
-            buffer=plan.rules.buffer, chooses=plan.rules.order != "fifo" or plan.named.lane is not None,
+            buffer=plan.rules.buffer, chooses=plan.rules.chooses or plan.named.lane is not None,
             unread=self._unread,
         )  # fmt: skip
         result = self.result

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, Final
 
+from qanat._app.handlers import name_of
 from qanat._app.text import UNSAFE
 from qanat._cli.reading import Record
 from qanat._core.outcome import Outcome
@@ -84,11 +85,6 @@ class AsyncCall:
 
 async def _awaited(value: Awaitable[Any]) -> str:
     return written(await value)
-
-
-def name_of(function: object) -> str:
-    """Return a function's name, for people."""
-    return getattr(function, "__qualname__", None) or type(function).__name__
 
 
 def line_of(outcome: Outcome[Record, str]) -> bytes:

@@ -33,11 +33,13 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qanat._engine.bell import Bell
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Context
 
-    from qanat._engine.loop import Loop, Spot
+    from qanat._engine.loop import Loop
 
 __all__ = ["Call", "Threads", "WorkOutside", "described"]
 
@@ -124,7 +126,7 @@ class Threads:
         self._waiting: set[Call] = set()
         self._ended: deque[Call] = deque()
         self._hop_pending = False
-        self._spots: list[Spot] = []
+        self._bell = Bell(loop)
         self._closing = False
         self._last: Thread | None = None
         self._leaving = False
@@ -171,13 +173,13 @@ class Threads:
             return False
         call.function = call.item = call._context = call._on_end = None
         self._close_book(call)
-        self._wake_if_idle()
+        self._ring_if_idle()
         return True
 
     async def wait_idle(self) -> None:
         """Wait until no call is open: all have ended and every `on_end` has been called."""
         while self._open:
-            await self._wait()
+            await self._bell.wait()
 
     async def close(self) -> None:
         """Wait for the open calls, however long, and end the threads: nothing runs afterwards.
@@ -198,7 +200,7 @@ class Threads:
             else:
                 self._last = last
         while self._threads:
-            await self._wait()
+            await self._bell.wait()
 
     def _grow(self) -> None:
         thread = Thread(target=self._work, name=f"{self._name}-{len(self._threads) + 1}", daemon=True)
@@ -263,25 +265,15 @@ class Threads:
                 raise
             finally:
                 self._close_book(call)
-        self._wake_if_idle()
+        self._ring_if_idle()
 
     def _close_book(self, call: Call) -> None:
         self._open.remove(call)
         self._clock.work_outside_ended()
 
-    async def _wait(self) -> None:
-        spot = self._loop.spot()
-        self._spots.append(spot)
-        await spot.wait()
-
-    def _wake_if_idle(self) -> None:
-        if self._spots and not self._open:
-            self._wake()
-
-    def _wake(self) -> None:
-        spots, self._spots = self._spots, []
-        for spot in spots:
-            spot.wake()
+    def _ring_if_idle(self) -> None:
+        if not self._open:
+            self._bell.ring()
 
     def _see_off(self) -> None:
         """Send the threads away and wait until they are gone; in a thread of its own."""
@@ -295,4 +287,4 @@ class Threads:
         if self._last is not None:
             self._last.join()  # what brought us here was the last thing that it does
         self._threads.clear()
-        self._wake()
+        self._bell.ring()
