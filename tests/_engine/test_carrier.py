@@ -18,6 +18,7 @@ import pytest
 
 import qanat
 from qanat import Job, JobCancelledError, JobTimeoutError
+from qanat._engine import context
 from qanat._engine.carrier import Carrier
 
 if TYPE_CHECKING:
@@ -613,6 +614,84 @@ async def test_what_was_set_where_a_job_was_submitted_is_not_seen_in_its_handler
             pool.submit(item)
         who.reset(token)
     assert seen == ["nobody"] * 4
+
+
+many = [contextvars.ContextVar(f"v{number}", default=0) for number in range(40)]
+
+
+def _keepers() -> dict[str, Callable[[], None]]:
+    def nothing() -> None:
+        pass
+
+    def a_change() -> None:
+        who.set("changed")
+
+    def there_and_back() -> None:
+        who.reset(who.set("for a moment"))
+
+    return {"": nothing, "a change": a_change, "a change taken back": there_and_back}
+
+
+@pytest.mark.parametrize("counting", ["counted", "too many variables", "not counted"])
+@pytest.mark.parametrize("after", _keepers())
+@pytest.mark.parametrize("before", _keepers())
+async def test_a_context_that_is_kept_keeps_the_job_of_its_attempt(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch, before: str, after: str, counting: str
+):
+    """Whoever outlives the attempt, and whatever else the handler did to its context."""
+    if counting == "not counted":
+        monkeypatch.setattr("qanat._engine.carrier.count_references", context._cannot_count)
+    kept: dict[int, contextvars.Context] = {}
+    seen: list[tuple[int, str]] = []
+
+    async def handler(item: int) -> None:
+        seen.append((qanat.current_job().item, who.get()))
+        _keepers()[before]()
+        if item % 3:
+            kept[item] = contextvars.copy_context()
+        _keepers()[after]()
+
+    tokens = [(each, each.set(1)) for each in many] if counting == "too many variables" else []
+    await qanat.collect(handler, range(9), concurrency=2)
+    for variable, token in tokens:
+        variable.reset(token)
+    assert sorted(seen) == [(item, "nobody") for item in range(9)]
+    assert {item: each.run(qanat.current_job).item for item, each in kept.items()} == {
+        item: item for item in range(9) if item % 3
+    }
+
+
+async def test_a_task_that_outlives_its_attempt_goes_on_with_its_job(virtual_time: VirtualTime):
+    seen: list[tuple[int, int]] = []
+
+    async def background(item: int, delay: float) -> None:
+        await anyio.sleep(delay)
+        seen.append((item, qanat.current_job().item))
+
+    async with anyio.create_task_group() as group:
+
+        async def handler(item: int) -> None:
+            if item % 2:
+                group.start_soon(background, item, 10.0 + item)
+
+        await qanat.collect(handler, range(6), concurrency=2)
+    assert seen == [(1, 1), (3, 3), (5, 5)]
+
+
+async def test_between_its_jobs_a_carrier_holds_none(virtual_time: VirtualTime):
+    async def handler(item: object) -> None:
+        pass
+
+    class Thing:
+        pass
+
+    thing = Thing()
+    gone = weakref.ref(thing)
+    async with qanat.Pool(handler) as pool:
+        pool.submit(thing)
+        await pool.drain()
+        del thing
+        assert gone() is None
 
 
 async def test_an_isolated_handler_can_still_be_cancelled(virtual_time: VirtualTime):

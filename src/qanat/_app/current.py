@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qanat._engine.context import running_job
+from qanat._engine.context import running_cell
 
 if TYPE_CHECKING:
     from qanat._core.job import Job
@@ -18,7 +18,8 @@ def current_job() -> Job[Any]:
     Raises:
         LookupError: If the calling code does not run for a job.
     """
-    job = running_job.get()
+    cell = running_cell.get(None)
+    job = None if cell is None else cell.job
     if job is None:
         raise LookupError(
             "current_job() works inside a handler, on the loop or in a thread; here no job runs: "

@@ -13,10 +13,11 @@ lock, task or cancel scope is made for it. What must stay true:
 - **Nobody starves.** A carrier that did not suspend for 2 ms yields once. All carriers share the
   slice, or ten of them would take ten slices in one turn of the loop. `engine.turn` tells a
   carrier whether another one ran since it last looked, that is, whether it suspended by itself.
-- **A handler's context is its own.** After each attempt the context is compared with what it was
-  before (by identity of an internal map, unless the handler changed something). At the first
-  change the carrier gives way to a new one with a clean context, and from then on every attempt
-  runs in a copy of its own.
+- **A handler's context is its own.** `current_job` looks into a cell that the carrier set in its
+  context once. After each attempt two counts tell whether the context may have been changed or
+  copied (see `context`). At the first change the carrier gives way to a new one with a clean
+  context, and from then on every attempt runs in a copy of its own; a copy keeps its cell, and
+  the carrier goes on with a new one.
 - **A cancellation hits the job that it was meant for.** A handler that cancels the task it runs
   in and returns at once leaves that behind in the task: asyncio's `_must_cancel` says so.
 - **Every ending is an outcome.** Whatever the handler raises is caught inside its own task;
@@ -34,10 +35,13 @@ import anyio
 
 from qanat._core.job import RUNNING, Job
 from qanat._core.outcome import Outcome
-from qanat._engine.context import run_in, running_carrier, running_job
+from qanat._engine.context import count_references, new_cell, run_in, running_carrier
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
+    from qanat._engine.context import Cell
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
     from qanat._engine.threads import Call
@@ -60,10 +64,13 @@ class Carrier:
 
     __slots__ = (
         "_cancelled",
+        "_cell",
+        "_context",
         "_mark",
         "_scope",
         "_spot",
         "_timed_out",
+        "_variables",
         "deadline",
         "engine",
         "is_spent",
@@ -85,6 +92,9 @@ class Carrier:
         self._timed_out = False
         self._cancelled = False
         self._mark: Any = None
+        self._cell: Cell | None = None
+        self._context: Context | None = None
+        self._variables: Any = None
         self.is_spent = False
         self.task: Any = None
         self.waits: dict[Any, Any] = {}
@@ -115,24 +125,144 @@ class Carrier:
 
     # --- the carrier's own task ------------------------------------------------------------
 
-    async def run(self) -> None:
-        """Carry jobs until the engine is over, or this carrier is not needed any more."""
+    async def run(self) -> None:  # noqa: C901, PLR0912, PLR0915 - the hot path: a call costs 50 ns
+        """Carry jobs until the engine is over, or this carrier is not needed any more.
+
+        All of it is one frame: each resumption of a handler passes through every frame above it.
+        """
         engine = self.engine
         self.task = engine.loop.current_task()
         self._mark = engine.loop.cancel_mark()
         running_carrier.set(self)
+        dispatcher = engine.dispatcher
+        next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
+        ended, append = dispatcher.ended, engine.append
+        mark, count = self._mark, count_references
+        cell = self._renew_cell()
+        copies = count(self._variables) if self._variables is not None else -1
+        changes = count(self._cell)
+        timeline = dispatcher.timeline
+        value: Any = None
+        outcome: Any = None
+        number, item, started = 0, None, 0.0
+        staying = True
         try:
-            staying = True
             while staying:
                 self.is_spent = False
                 with anyio.CancelScope() as self._scope:
-                    # The wait is out here, so that no frame holds on to the last job meanwhile.
-                    while (served := await self._serve()) is None:
-                        if not await self._idle():
-                            served = False
+                    engine.called = False
+                    now = clock()
+                    while True:
+                        drawn = False
+                        if engine.held:
+                            job = None
+                        elif (
+                            (source := engine.drawn) is None
+                            or dispatcher.waiting
+                            or not dispatcher.is_plain
+                            or dispatcher.running >= dispatcher.capacity
+                            or now >= timeline.at
+                            or (source.counts_unread and source.room() <= 0)
+                        ):
+                            job = next_job(now)
+                        else:
+                            try:
+                                for item in source.iterator:  # noqa: B007 - a third of calling __next__
+                                    break
+                                else:
+                                    source.ended()
+                                    continue
+                            except BaseException as caught:  # noqa: BLE001 - the source's, or raised again
+                                source.failed(caught)
+                                continue
+                            number = source.count
+                            source.count = number + 1
+                            if source.may_block:
+                                now = clock()
+                            drawn = True
+                            started = now
+                            dispatcher.running += 1
+                            job = Job(number, item, number, source.task, now, RUNNING, now)
+                        if ended:
+                            engine.tell_ended()
+                        if job is None:
+                            if engine.refill():
+                                now = clock()
+                                continue
+                            # No local holds on to the last job while this one waits.
+                            cell.job = item = value = outcome = task = function = None
+                            if await self._idle():
+                                now = clock()
+                                continue
+                            staying = False
                             break
-                    staying = served
-                if self._mark._must_cancel:
+                        if not engine.called and dispatcher.running < dispatcher.capacity:
+                            engine.call_up()
+                        if engine.tops_up:
+                            engine.refill()
+                        self.job = job
+                        task = job._task
+                        timeout = task.timeout
+                        if timeout is not None:
+                            self.deadline = deadline = now + timeout
+                            if deadline < engine.alarm_at:
+                                engine.set_alarm(deadline)
+                        cell.job = job
+                        callee = task.handler
+                        value = None
+                        error: BaseException | None = None
+                        try:
+                            if not callee.on_loop:
+                                value, error = await callee.call(self, job)
+                            elif engine.isolates:
+                                value = await run_in(copy_context(), callee.function(job.item))
+                            else:
+                                function = callee.function
+                                value = await function(job.item)
+                        except BaseException as caught:  # noqa: BLE001 - every ending is an outcome
+                            error = caught
+                        now = clock()
+                        if error is None and not self.is_spent and type(value) is not CoroutineType:
+                            if drawn and dispatcher.is_plain:
+                                dispatcher.running -= 1
+                                dispatcher.done += 1
+                                outcome = Outcome(
+                                    number, number, item, value, None, "done", 1, None, None, None,
+                                    started, started, now, now - started, "concurrency",
+                                )  # fmt: skip
+                            else:
+                                outcome = finish(job, value, None, now)
+                            self.job = None
+                            if timeout is not None:
+                                self.deadline = math.inf
+                            if append is not None:
+                                append(outcome)
+                            else:
+                                engine.settle(job, outcome)
+                        else:
+                            going_on = self._conclude(job, value, error, now)
+                            error = None  # or the frame keeps the traceback, which keeps the frame
+                            if going_on is not None:
+                                staying = going_on
+                                break
+                            now = clock()
+                        if count(self._variables) != copies or count(self._cell) != changes:
+                            if copy_context() != self._context:
+                                engine.isolates = True
+                                staying = False
+                                break
+                            cell = self._renew_cell()
+                            copies = count(self._variables) if self._variables is not None else -1
+                            changes = count(self._cell)
+                        if mark._must_cancel:
+                            break
+                        if now >= engine.slice_end:
+                            if engine.turn is self:
+                                await self._breathe()
+                                now = clock()
+                            else:
+                                engine.turn = self
+                if mark._must_cancel:
                     await engine.loop.shake_off_cancel()
         except engine.cancellation:
             if anyio.current_effective_deadline() == -math.inf:
@@ -141,116 +271,10 @@ class Carrier:
         finally:
             engine.left(self)
 
-    async def _serve(self) -> bool | None:  # noqa: C901, PLR0912, PLR0915 - the hot path: a call costs 50 ns
-        """Carry jobs until none is left (None), the scope is used up (True) or it is to leave (False)."""
-        engine = self.engine
-        dispatcher = engine.dispatcher
-        next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
-        ended, append = dispatcher.ended, engine.append
-        set_job, mark = running_job.set, self._mark
-        timeline = dispatcher.timeline
-        outcome: Outcome[Any, Any]
-        number, item, started = 0, None, 0.0
-        engine.called = False
-        now = clock()
-        while True:
-            drawn = False
-            if engine.held:
-                job = None
-            elif (
-                (source := engine.drawn) is None
-                or dispatcher.waiting
-                or not dispatcher.is_plain
-                or dispatcher.running >= dispatcher.capacity
-                or now >= timeline.at
-                or (source.counts_unread and source.room() <= 0)
-            ):
-                job = next_job(now)
-            else:
-                try:
-                    for item in source.iterator:  # noqa: B007 - a third of what calling __next__ costs
-                        break
-                    else:
-                        source.ended()
-                        continue
-                except BaseException as caught:  # noqa: BLE001 - raised again unless it is the source's
-                    source.failed(caught)
-                    continue
-                number = source.count
-                source.count = number + 1
-                if source.may_block:
-                    now = clock()
-                drawn = True
-                started = now
-                dispatcher.running += 1
-                job = Job(number, item, number, source.task, now, RUNNING, now)
-            if ended:
-                engine.tell_ended()
-            if job is None:
-                if engine.refill():
-                    now = clock()
-                    continue
-                set_job(None)
-                return None
-            if not engine.called and dispatcher.running < dispatcher.capacity:
-                engine.call_up()
-            if engine.tops_up:
-                engine.refill()
-            self.job = job
-            task = job._task
-            if task.timeout is not None:
-                self.deadline = deadline = now + task.timeout
-                if deadline < engine.alarm_at:
-                    engine.set_alarm(deadline)
-            set_job(job)
-            before = copy_context()
-            callee = task.handler
-            value: Any = None
-            error: BaseException | None = None
-            try:
-                if not callee.on_loop:
-                    value, error = await callee.call(self, job)
-                elif engine.isolates:
-                    value = await run_in(copy_context(), callee.function(job.item))
-                else:
-                    function = callee.function
-                    value = await function(job.item)
-            except BaseException as caught:  # noqa: BLE001 - every ending is an outcome
-                error = caught
-            now = clock()
-            if error is None and not self.is_spent and type(value) is not CoroutineType:
-                if drawn and dispatcher.is_plain:
-                    dispatcher.running -= 1
-                    dispatcher.done += 1
-                    outcome = Outcome(
-                        number, number, item, value, None, "done", 1, None, None, None,
-                        started, started, now, now - started, "concurrency",
-                    )  # fmt: skip
-                else:
-                    outcome = finish(job, value, None, now)  # type: ignore[assignment]  # it has ended
-                self.job = None
-                self.deadline = math.inf
-                if append is not None:
-                    append(outcome)
-                else:
-                    engine.settle(job, outcome)
-            else:
-                staying = self._conclude(job, value, error, now)
-                error = None  # or the frame keeps the traceback, which keeps the frame
-                if staying is not None:
-                    return staying
-                now = clock()
-            if copy_context() != before:
-                engine.isolates = True
-                return False
-            if mark._must_cancel:
-                return True
-            if now >= engine.slice_end:
-                if engine.turn is self:
-                    await self._breathe()
-                    now = clock()
-                else:
-                    engine.turn = self
+    def _renew_cell(self) -> Cell:
+        """Go on with a new cell, as others see the one before."""
+        self._cell, self._context, self._variables = new_cell()
+        return self._cell
 
     def _conclude(self, job: Job[Any], value: Any, error: BaseException | None, now: float) -> bool | None:
         """Settle an attempt that did not simply return a value.
