@@ -156,7 +156,7 @@ def pacing(plan: Plan) -> list[Table]:
     about = (
         f"{RATE} starts a second for {seconds} s with instant handlers, asyncio, {plan.runs} runs in fresh "
         "processes: medians, and the most starts in any second of all runs, as seen inside the handlers. "
-        "A machine that stops a process for more than a millisecond just before a handler makes it one more."
+        "A machine that stops a process for more than 5 ms just before a handler makes it one more."
     )
     columns = ("", "share of the ideal", "most starts in a second", "CPU share of a core")
     lines = [f"{name} ({why})" for name, why in failed.items()]

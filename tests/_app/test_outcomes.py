@@ -6,6 +6,7 @@ import pytest
 
 import qanat
 from qanat import Outcome, Outcomes, Summary
+from qanat._app.outcomes import PART, put_in_order
 
 
 def outcome(index: int, state: str = "done", *, lost: dict[str, float] | None = None, attempts: int = 1):
@@ -107,3 +108,17 @@ def test_one_cause_of_all_waiting_is_said_with_its_time():
 
 def test_errors_without_outcomes_carry_none():
     assert list(qanat.errors.outcomes_of(KeyError())) == []
+
+
+@pytest.mark.parametrize("missing", [0, 3], ids=["all", "some never ended"])
+@pytest.mark.parametrize(("number", "turns"), [(0, 0), (5, 0), (PART, 0), (PART + 1, 1), (3 * PART, 2)])
+async def test_they_are_put_in_order_while_the_loop_runs(number: int, turns: int, missing: int):
+    outcomes = Outcomes(outcome(index) for index in reversed(range(number)))
+    checkpoints: list[None] = []
+
+    async def checkpoint() -> None:
+        checkpoints.append(None)
+
+    await put_in_order(outcomes, number + missing, checkpoint)
+    assert [each.index for each in outcomes] == list(range(number))
+    assert len(checkpoints) == turns

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 from qanat._app.failures import FailureLimit, problem_of, raisable, with_outcomes
 from qanat._app.handlers import check_handler, check_items, name_of, size_of
 from qanat._app.hosting import hosted, make_engine, make_intake
-from qanat._app.outcomes import Outcomes
+from qanat._app.outcomes import Outcomes, put_in_order
 from qanat._app.rules import RuleArgs, Rules
 from qanat._app.streaming import OutcomeStream
 from qanat._engine.callee import callee_of
@@ -75,11 +75,11 @@ async def gather(
         async with host, nullcontext() if around is None else around(engine):
             engine.read(intake)
             await engine.wait_over()
+        await put_in_order(outcomes, intake.count, engine.loop.checkpoint)
     except BaseException as error:
         outcomes.sort(key=attrgetter("index"))
         with_outcomes(error, outcomes)
         raise
-    outcomes.sort(key=attrgetter("index"))
     problem = problem_of(engine, intake)
     if problem is not None:
         raise with_outcomes(problem, outcomes)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Generic, TypeVar, cast
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -95,3 +95,28 @@ class Outcomes(list[Outcome[T, R]], Generic[T, R]):
             total=len(self), done=states["done"], failed=states["dead"], cancelled=states["cancelled"],
             retried=retried, seconds=ended - begun, waits=dict(waits), errors=dict(errors),
         )  # fmt: skip
+
+
+PART = 4096
+"""Outcomes placed in one go: about a quarter of a millisecond."""
+
+
+async def put_in_order(
+    outcomes: Outcomes[Any, Any], total: int, checkpoint: Callable[[], Awaitable[None]]
+) -> None:
+    """Bring outcomes, which came as they ended, into input order; the loop runs in between.
+
+    To sort a million in one piece would keep the loop for a tenth of a second.
+
+    Args:
+        outcomes: Each with an index of its own, below `total`.
+        total: How many items were read.
+        checkpoint: Lets the loop run.
+    """
+    placed: list[Any] = [None] * total
+    for begin in range(0, len(outcomes), PART):
+        for outcome in outcomes[begin : begin + PART]:
+            placed[outcome.index] = outcome
+        if begin + PART < len(outcomes):
+            await checkpoint()
+    outcomes[:] = placed if len(outcomes) == total else [each for each in placed if each is not None]

@@ -10,7 +10,7 @@ lock, task or cancel scope is made for it. What must stay true:
   nothing waiting, an item is read, started and finished right here: the same counts and the same
   outcome as by way of the dispatcher, without three calls (0.4 us of 1.4). A job drawn so that
   fails, or meets anything else, ends by way of the dispatcher like every other.
-- **Nobody starves.** A carrier that did not suspend for 2 ms yields once. All carriers share the
+- **Nobody starves.** A carrier that did not suspend for 1 ms yields once. All carriers share the
   slice, or ten of them would take ten slices in one turn of the loop. `engine.turn` tells a
   carrier whether another one ran since it last looked, that is, whether it suspended by itself.
 - **A handler's context is its own.** `current_job` looks into a cell that the carrier set in its
@@ -46,8 +46,12 @@ if TYPE_CHECKING:
     from qanat._engine.loop import Spot
     from qanat._engine.threads import Call
 
-SLICE = 0.002
-"""Seconds that the carriers may keep the loop without a suspension, all together."""
+SLICE = 0.001
+"""Seconds that the carriers may keep the loop without a suspension, all together.
+
+A turn of the loop may hold two slices: a timer beside is then up to 2 ms late. Twice as long
+saved 0 to 3 % of a no-op job, and made it 4 ms.
+"""
 
 
 class Carrier:

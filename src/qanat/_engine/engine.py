@@ -47,7 +47,7 @@ MOST_FAULTS = 10
 
 _log = logging.getLogger("qanat")
 
-OFF_LOOP = 10.0
+OFF_LOOP = 2.0
 """How many times longer a handler in a thread or process may take to begin; up to 8 ms were seen."""
 
 
