@@ -297,6 +297,39 @@ async def test_an_unknown_argument_is_a_type_error(virtual_time: VirtualTime):
             pool.submit(1, prio=3)  # type: ignore[call-arg]
 
 
+async def test_what_a_call_says_is_not_asked_of_the_rules(virtual_time: VirtualTime):
+    asked: list[str] = []
+
+    def rule(name: str) -> Any:
+        def ask(item: int) -> Any:
+            asked.append(name)
+            return item
+
+        return ask
+
+    async with qanat.Pool(
+        anyio.sleep, order="priority", lane=rule("lane"), priority=rule("priority"), id=rule("id")
+    ) as pool:
+        given = pool.submit(0, id="mine", lane="x", priority=5)
+        assert asked == []
+        found = pool.submit(0)
+    assert asked == ["lane", "priority", "id"]
+    assert (given.job.id, given.job.lane, given.job.priority) == ("mine", "x", 5)
+    assert (found.job.id, found.job.lane, found.job.priority) == (0, 0, 0)
+
+
+async def test_a_budget_of_retries_is_not_for_one_job(virtual_time: VirtualTime):
+    retry = qanat.Retry(2, budget=0.1)
+    async with qanat.Pool(anyio.sleep) as pool:
+        for hand_in in (
+            lambda: pool.submit(0.0, retry=retry),
+            lambda: pool.call(anyio.sleep, 0, retry=retry),
+        ):
+            with pytest.raises(ValueError, match=r"^retry.budget is a share of .* 0\.1 for one job: give it"):
+                hand_in()
+        assert pool.stats().waiting == 0
+
+
 async def test_submitting_without_a_handler_is_a_type_error(virtual_time: VirtualTime):
     async with qanat.Pool() as pool:
         with pytest.raises(TypeError, match="no handler"):

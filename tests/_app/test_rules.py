@@ -298,6 +298,8 @@ class Odd(Limit):
         (Rules(limits=[Spacing(2.0), Odd()]), "10 at once, 2s apart, something odd"),
         (Rules(lane=host, lane_limits=host), "10 at once, lanes by host, each with host"),
         (Rules(order="lifo"), "10 at once, lifo order"),
+        (Rules(order="priority", priority=host), "10 at once, priority order, priority by host"),
+        (Rules(id=host), "10 at once, ids by host"),
         (Rules(order=Lifo), "10 at once, Lifo order"),
         (Rules(retry=1), "10 at once, 1 retry after 0.5s doubling up to 1m, full jitter"),
         (Rules(timeout=2.5), "10 at once, timeout 2.5 s"),
@@ -307,6 +309,7 @@ class Odd(Limit):
         (Rules(start_within=2), "10 at once, a first job within 2 s"),
         (Rules(max_failures=3), "10 at once, at most 3 failures"),
         (Rules(max_failures=0.25), "10 at once, at most 25% failures"),
+        (Rules(max_failures=0.125), "10 at once, at most 12.5% failures"),
     ],
     ids=lambda value: None if isinstance(value, Rules) else value,
 )

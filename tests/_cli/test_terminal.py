@@ -101,8 +101,8 @@ def test_progress_is_drawn_and_gone_at_the_end(tmp_path: Path) -> None:
 def test_escapes_in_data_are_shown_and_not_obeyed(tmp_path: Path, mode: str) -> None:
     items(tmp_path, 20)
     more = ["--json"] if mode == "json" else []
-    color = "1" if mode == "lines" else ""
-    terminal = Terminal(tmp_path, "map", "hostile:fail", "in.txt", "-j", "2", *more, NO_COLOR=color)
+    term = "dumb" if mode == "lines" else "xterm"
+    terminal = Terminal(tmp_path, "map", "hostile:fail", "in.txt", "-j", "2", *more, TERM=term)
     written = terminal.read()
     assert terminal.end() == 1
     for evil in (b"\x1b[2J", b"\x1b]", b"\x07", b"\xe2\x80\xae", b"\x1b[5m"):

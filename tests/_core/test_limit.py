@@ -55,12 +55,13 @@ def test_randomness_is_there_from_the_first_use_on():
     assert limit.precision == 0.25
 
 
-def test_the_first_use_counts():
+def test_the_first_use_gives_the_randomness_and_the_least_precise_one_the_precision():
     limit, first = Own(1), Random(1)
     limit.bind(1, first)
     limit.bind(1, Random(2), 0.5)
+    limit.bind(1, Random(3), 0.25)
     assert limit.rng is first
-    assert limit.precision == 0.0
+    assert limit.precision == 0.5
 
 
 def test_another_thread_is_refused_with_the_remedy():

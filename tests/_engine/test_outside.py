@@ -77,7 +77,7 @@ async def test_a_call_that_was_left_behind_is_told_of_when_it_ends(virtual_time:
     held = job()
     call = outside.submit_to_thread(lambda _: go_on.wait(10.0), None)
     outside.leave_behind(call, held)
-    assert outside.left_behind == [call]
+    assert outside.left_behind == [held]
     go_on.set()
     await outside.close()
     assert released.calls == [(held, True)]

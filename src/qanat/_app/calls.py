@@ -6,7 +6,7 @@ import inspect
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from qanat._app.handlers import check_returns, name_of
+from qanat._app.handlers import check_returns, name_of, retry_of_one
 from qanat._core.arguments import positive
 from qanat._core.job import Job
 from qanat._core.retry import Retry
@@ -87,7 +87,7 @@ class Calls:
                 function.close()
             raise TypeError(f"function must be a function, got {function!r}; pass it, do not call it")
         check_returns("function", function)
-        found = Retry.of(retry)
+        found = retry_of_one(retry)
         if timeout is not None:
             timeout = positive("timeout", timeout)
         # The methods of an object are made anew each time they are looked up, but are equal.

@@ -6,6 +6,8 @@ import inspect
 from collections.abc import AsyncIterable, Callable, Iterable, Sized
 from typing import Any, cast
 
+from qanat._core.retry import Retry
+
 
 def name_of(handler: object) -> str:
     """Return a handler's name, for people."""
@@ -35,6 +37,22 @@ def check_handler(handler: Callable[..., Any]) -> None:
             f"handler must take exactly one argument, the item, but {name_of(handler)}{signature} "
             f"does not ({error}): use functools.partial or a lambda for the others"
         ) from None
+
+
+def retry_of_one(retry: int | Retry) -> Retry:
+    """Return the retry rules of a single job.
+
+    Raises:
+        TypeError: If it is neither a number nor a `Retry`.
+        ValueError: If it has a budget, which is a share of many starts.
+    """
+    found = Retry.of(retry)
+    if found.budget is not None:
+        raise ValueError(
+            f"retry.budget is a share of a whole Pool's starts, got {found.budget!r} for one job: "
+            "give it to the Pool"
+        )
+    return found
 
 
 def check_returns(name: str, function: Callable[..., Any]) -> None:

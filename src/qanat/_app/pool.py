@@ -19,7 +19,7 @@ from qanat._app import waiting
 from qanat._app.calls import Calls
 from qanat._app.failures import FailureLimit
 from qanat._app.handle import Handle, Unseen
-from qanat._app.handlers import check_handler, name_of
+from qanat._app.handlers import check_handler, name_of, retry_of_one
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._app.reading import OutcomeReader, Readers
 from qanat._app.rules import RuleArgs, Rules
@@ -27,7 +27,6 @@ from qanat._app.task_host import TaskHost
 from qanat._core.arguments import at_least, number, positive, whole
 from qanat._core.job import Job
 from qanat._core.limits import Concurrency
-from qanat._core.retry import Retry
 from qanat._engine.bell import Bell
 from qanat._engine.callee import callee_of
 from qanat._engine.intake import Callbacks, checked_id, checked_lane
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from qanat._core.job import Task
     from qanat._core.outcome import Outcome
     from qanat._core.reason import Reason
+    from qanat._core.retry import Retry
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
 
@@ -320,7 +320,7 @@ class Pool(Generic[T, R]):
             raise TypeError("the Pool has no handler: make it with one, or use pool.call(function, ...)")
         if timeout is not None or retry is not None:
             task = task.varied(
-                retry=None if retry is None else Retry.of(retry),
+                retry=None if retry is None else retry_of_one(retry),
                 timeout=None if timeout is None else positive("timeout", timeout),
             )
         delay = at_least("delay", delay, 0.0)
@@ -331,7 +331,7 @@ class Pool(Generic[T, R]):
         problem: BaseException | None = None
         if self._callbacks:
             try:
-                self._callbacks.fill(job)
+                self._callbacks.fill(job, lane=lane is None, priority=priority is None, id=given_id is None)
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                 problem = blamed_on_job(error)
         given.fill(job)

@@ -203,7 +203,7 @@ class Rules:
         """Whether lanes or an order choose among the items that were read."""
         return self.order != "fifo" or self.lane is not None
 
-    def __str__(self) -> str:
+    def __str__(self) -> str:  # noqa: C901 - one question for each rule
         """Say the rules in words, those that were set."""
         words = [f"{_in_words(self.concurrency)} at once"]
         if self.rate is not None:
@@ -215,6 +215,10 @@ class Rules:
             words.append(f"each with {_in_words(self.lane_limits)}")
         if self.order != "fifo":
             words.append(f"{_in_words(self.order)} order")
+        if self.priority is not None:
+            words.append(f"priority by {_in_words(self.priority)}")
+        if self.id is not None:
+            words.append(f"ids by {_in_words(self.id)}")
         retry = Retry.of(self.retry)
         if retry.times:
             words.append(str(retry))
@@ -228,7 +232,9 @@ class Rules:
             words.append(f"a first job within {self.start_within:g} s")
         if self.max_failures is not None:
             share = isinstance(self.max_failures, float)
-            words.append(f"at most {f'{self.max_failures:.0%}' if share else self.max_failures} failures")
+            words.append(
+                f"at most {f'{100 * self.max_failures:g}%' if share else self.max_failures} failures"
+            )
         return ", ".join(words)
 
 

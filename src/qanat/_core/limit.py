@@ -125,12 +125,14 @@ class Limit:
             RuntimeError: If the limit is in use by another thread.
         """
         if self._owner is None:
-            self._owner, self._rng, self._precision = owner, rng, precision
+            self._owner, self._rng = owner, rng
         elif self._owner != owner:
             raise RuntimeError(
                 f"{type(self).__name__} is used by another thread (limits are not locked): "
                 "make one limit object for each thread"
             )
+        # Of several runs the one whose handlers may begin the latest.
+        self._precision = max(self._precision, precision)
 
     def listen(self, listener: Listener) -> None:
         """Add whoever wants to hear `changed`."""

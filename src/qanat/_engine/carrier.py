@@ -339,14 +339,13 @@ class Carrier:
         if not engine.may_wait(self):
             return False
         spot = self._spot = engine.loop.spot()
-        engine.idle.append(self)
+        engine.idle[self] = None
         engine.called = False
         try:
             await spot.wait()
         finally:
             self._spot = None
-            if self in engine.idle:
-                engine.idle.remove(self)
+            engine.idle.pop(self, None)
             engine.called = False
         engine.turn = self
         return not engine.over

@@ -137,7 +137,7 @@ class Engine:
         self.outside = Outside(self.loop, clock, self._released)
         self.source: Source | None = None
         self.carriers: set[Carrier] = set()
-        self.idle: list[Carrier] = []
+        self.idle: dict[Carrier, None] = {}
         self.called = False
         self.held = False
         self.tops_up = False
@@ -306,7 +306,7 @@ class Engine:
             return
         if self.idle:
             self.called = True
-            self.idle.pop().wake()
+            self.idle.popitem()[0].wake()
         elif len(self.carriers) < self.dispatcher.capacity:
             self.called = True
             carrier = Carrier(self)

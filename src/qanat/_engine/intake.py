@@ -109,16 +109,16 @@ class Callbacks:
         """Whether there are any."""
         return any(each is not None for each in (self.lane, self.priority, self.id))
 
-    def fill(self, job: Job[Any]) -> None:
-        """Set what the functions say of a job's item; what they raise is raised."""
-        if self.lane is not None:
+    def fill(self, job: Job[Any], *, lane: bool = True, priority: bool = True, id: bool = True) -> None:
+        """Set what the functions that are to be asked say of a job; what they raise is raised."""
+        if lane and self.lane is not None:
             job.lane = checked_lane(self.lane(job.item))
-        if self.priority is not None:
-            priority = cast("object", self.priority(job.item))
-            if isinstance(priority, bool) or not isinstance(priority, (int, float)) or isnan(priority):
-                raise TypeError(f"priority must give a number, got {priority!r}")
-            job.priority = priority
-        if self.id is not None:
+        if priority and self.priority is not None:
+            found = cast("object", self.priority(job.item))
+            if isinstance(found, bool) or not isinstance(found, (int, float)) or isnan(found):
+                raise TypeError(f"priority must give a number, got {found!r}")
+            job.priority = found
+        if id and self.id is not None:
             job.id = checked_id(self.id(job.item))
 
 

@@ -89,9 +89,9 @@ class Outside:
         self._left[call] = held
 
     @property
-    def left_behind(self) -> list[Call]:
-        """The calls whose attempt is over, but which still run."""
-        return list(self._left)
+    def left_behind(self) -> list[Job[Any]]:
+        """The jobs with an attempt that is over, but whose call still runs."""
+        return list(self._left.values())
 
     def _ended(self, call: Call) -> None:
         spot = self._spots.pop(call, None)

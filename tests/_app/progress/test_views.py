@@ -99,9 +99,18 @@ class TestChoice:
     def test_other_places_get_lines(self) -> None:
         assert type(choose_view(io.StringIO(), "", shown=True, machine=False)) is LineView
 
-    @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-    def test_poor_terminals_get_lines(self, monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-        monkeypatch.setenv(name, value)
+    def test_no_color_takes_the_colours_and_not_the_view(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("NO_COLOR", "1")
+        terminal = Terminal()
+        view = choose_view(terminal, "", shown=True, machine=False)
+        assert isinstance(view, LiveView)
+        view.show(some(total=4, done=1), 2.0, 3.0, "a note")
+        view.close([], None)
+        assert "a note" in terminal.getvalue()
+        assert "\x1b[3" not in terminal.getvalue()
+
+    def test_poor_terminals_get_lines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TERM", "dumb")
         assert type(choose_view(Terminal(), "", shown=True, machine=False)) is LineView
 
     def test_programs_get_json(self) -> None:

@@ -42,6 +42,10 @@ def test_pace() -> None:
 
 def test_what_waits_is_told_with_its_cause() -> None:
     assert words.state_words(some(running=2)) == "2 running"
+    late = some(running=2, left_behind=(7, "evil\x1b"))
+    assert words.state_words(late) == "2 running (past its time in a thread: job 7, evil\\x1b)"
+    many = some(running=9, left_behind=(1, 2, 3, 4, 5))
+    assert words.state_words(many) == "9 running (past its time in a thread: job 1, 2, 3 and 2 more)"
     reason = Reason("rate", "100/s", None, 90.0, 103.4)
     figures = some(running=2, waiting=1000, scheduled=3, reason=reason)
     assert words.state_words(figures) == "2 running, 3 to be retried, 1,000 waiting: the rate 100/s, for 3 s"

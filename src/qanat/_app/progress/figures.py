@@ -51,6 +51,7 @@ class Figures(msgspec.Struct, frozen=True):
         other_errors: How many failures were of further types.
         stopping: Whether it was told to stop, so that what is left will not be done.
         untimed: How many of the ended have no part in `waits`.
+        left_behind: The jobs whose handler goes on in a thread although their attempt is over.
     """
 
     at: float
@@ -69,6 +70,7 @@ class Figures(msgspec.Struct, frozen=True):
     other_errors: int = 0
     stopping: bool = False
     untimed: int = 0
+    left_behind: tuple[int | str, ...] = ()
 
     @property
     def ended(self) -> int:
@@ -101,7 +103,7 @@ def figures_of(engine: Engine, begun: float, total: int | None, tally: ErrorTall
         retried=dispatcher.retried, running=dispatcher.running, waiting=waiting,
         scheduled=dispatcher.scheduled, reason=dispatcher.why(), waits=dispatcher.waits,
         errors=tally.groups(), other_errors=tally.others,
-        stopping=engine._stopped,
+        stopping=engine._stopped, left_behind=tuple(job.id for job in engine.outside.left_behind),
     )  # fmt: skip
 
 

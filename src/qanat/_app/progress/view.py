@@ -219,8 +219,8 @@ def choose_view(stream: TextIO | None, title: str, *, shown: bool, machine: bool
         return MachineView(stream, title)
     if not shown:
         return NoView(stream, "")
-    # Redrawing in place takes escapes, which NO_COLOR and a dumb terminal do not want.
-    poor = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in {"dumb", "unknown"}
+    # Redrawing in place takes escapes. NO_COLOR speaks of colours alone, and rich heeds it.
+    poor = os.environ.get("TERM") in {"dumb", "unknown"}
     if is_terminal(stream) and not poor:
         try:
             from qanat._app.progress.live import LiveView

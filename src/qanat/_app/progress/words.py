@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 WORTH: Final = 0.01
 """Seconds of waiting of a job, on average, from which on the causes are worth telling."""
+MOST_IDS: Final = 3
+"""Jobs named one by one."""
 SOON: Final = 1.0
 """Seconds of waiting that are not worth a number."""
 
@@ -62,12 +64,21 @@ def clock_words(seconds: float) -> str:
 def state_words(figures: Figures) -> str:
     """Say what runs and what waits, and why: `10 running, 104 waiting: rate 100/s`."""
     words = [f"{figures.running:,} running"]
+    if figures.left_behind:
+        words[0] += f" ({_left_behind_words(figures.left_behind)})"
     if figures.scheduled:
         words.append(f"{figures.scheduled:,} to be retried")
     if figures.waiting:
         words.append(f"{figures.waiting:,} waiting")
     said = ", ".join(words)
     return f"{said}: {reason_words(figures.reason, figures.at)}" if figures.reason is not None else said
+
+
+def _left_behind_words(ids: tuple[int | str, ...]) -> str:
+    """Say which handlers a run has to wait for although their time is up."""
+    shown = ", ".join(safe_text(each, 20) for each in ids[:MOST_IDS])
+    more = f" and {len(ids) - MOST_IDS:,} more" if len(ids) > MOST_IDS else ""
+    return f"past its time in a thread: job {shown}{more}"
 
 
 _CAUSES: Final = {
