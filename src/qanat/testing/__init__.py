@@ -1,4 +1,4 @@
-"""What helps to test code that uses qanat: time that jumps instead of passing.
+"""What helps to test code that uses qanat: time that jumps, and checks of your own limits and orders.
 
     from qanat.testing import virtual_time
 
@@ -7,12 +7,24 @@
             time.run(fetch_with_retries)
             assert time.now() == 3.0
 
+`check_limit` and `check_order` hold a limit or an order of your own to what every one promises.
+
 With pytest the fixture `virtual_time` runs an async test on it; see `qanat.testing.pytest_plugin`.
 """
 
 from __future__ import annotations
 
 from qanat.testing._deadlock import DeadlockError
+from qanat.testing.check_limit import Attempt, check_limit
+from qanat.testing.check_order import check_order
 from qanat.testing.virtual_time import Backend, VirtualTime, virtual_time
 
-__all__ = ["Backend", "DeadlockError", "VirtualTime", "virtual_time"]
+__all__ = [
+    "Attempt",
+    "Backend",
+    "DeadlockError",
+    "VirtualTime",
+    "check_limit",
+    "check_order",
+    "virtual_time",
+]
