@@ -11,7 +11,7 @@ from qanat._core.backoff import constant
 from qanat._core.job import History, Job, Task
 from qanat._core.retry import Retry, RetryBudget
 from qanat._core.verdict import Verdict, judge
-from qanat.errors import Discard, JobDiscardedError, RetryLater, Throttled
+from qanat.errors import Discard, JobDiscardedError, RetryLater, Signal, Throttled
 
 RETRY = Retry(3, backoff=constant(2))
 
@@ -142,3 +142,21 @@ def test_a_callback_that_raises_the_same_error_makes_no_circle():
     found = verdict(error, Retry(3, when=when))
     assert found == Verdict("dead", error)
     assert error.__context__ is None
+
+
+def test_a_signal_that_says_nothing_known_is_an_error_like_any_other():
+    error = Signal("?")
+    assert verdict(error) == Verdict("again", error, 2.0)
+
+
+def test_a_built_in_error_that_was_given_a_time_to_wait_is_heard():
+    error = ValueError()
+    error.retry_after = 5.0  # type: ignore[attr-defined]
+    assert verdict(error) == Verdict("again", error, 5.0)
+
+
+def test_a_function_says_how_long_to_wait():
+    error = OSError()
+    assert verdict(error, Retry(3, backoff=lambda attempt: 4.0 * attempt), attempt=2) == Verdict(
+        "again", error, 8.0
+    )

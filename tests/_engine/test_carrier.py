@@ -556,6 +556,127 @@ async def test_any_other_value_is_handed_on_as_it_is(virtual_time: VirtualTime):
     assert [outcome.ok for outcome in outcomes] == [True] * 4
 
 
+# --- retries at once -----------------------------------------------------------------------------------
+
+
+class Deaf:
+    """An observer, so that no job is drawn straight from the source."""
+
+    def event(self, event: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Eager(ValueError):
+    retry_after = 0.25
+
+
+@pytest.mark.parametrize("observers", [(), Deaf()], ids=["drawn", "offered"])
+@pytest.mark.parametrize(
+    ("error", "apart"),
+    [
+        (ValueError, 0.0),
+        (Eager, 0.25),
+        (lambda: qanat.RetryLater(0.5), 0.5),
+        (lambda: qanat.Throttled(0.75), 0.75),
+        (lambda: _with_a_wish(1.0), 1.0),
+    ],
+    ids=["plain", "own kind", "later", "throttled", "plain with a wish"],
+)
+async def test_retries_without_a_delay_are_like_all_others(
+    virtual_time: VirtualTime, observers: Any, error: Callable[[], Exception], apart: float
+):
+    """Each of three jobs, one after the other, fails twice after 0.5 s and is done after one more."""
+    starts: list[tuple[int, float]] = []
+    tries = dict.fromkeys(range(3), 0)
+
+    async def handler(item: int) -> str:
+        starts.append((item, virtual_time.now()))
+        tries[item] += 1
+        await anyio.sleep(0.5)
+        if tries[item] < 3:
+            raise error()
+        return "done"
+
+    retry = qanat.Retry(2, backoff=qanat.constant(0))
+    outcomes = await qanat.collect(handler, range(3), concurrency=1, retry=retry, observers=observers)
+    if not apart:
+        assert starts == [(item, item * 1.5 + 0.5 * number) for item in range(3) for number in range(3)]
+    throttled = type(error()) is qanat.Throttled
+    assert [each.attempts for each in outcomes] == [1 if throttled else 3] * 3
+    assert [each.ran for each in outcomes] == [1.5] * 3
+    assert [each.value for each in outcomes] == ["done"] * 3
+    first = {item: min(at for each, at in starts if each == item) for item in range(3)}
+    assert [each.started_at for each in outcomes] == [first[item] for item in range(3)]
+    assert outcomes.summary().retried == sum(max(0, each.attempts - 1) for each in outcomes)
+
+
+def _with_a_wish(seconds: float) -> Exception:
+    error = ValueError("busy")
+    error.retry_after = seconds  # type: ignore[attr-defined]  # as some libraries do
+    return error
+
+
+@pytest.mark.parametrize("observers", [(), Deaf()], ids=["drawn", "offered"])
+@pytest.mark.parametrize(
+    "last", ["value", "plain error", "interrupt", "timeout", "own cancellation", "cancelled run"]
+)
+async def test_a_job_that_was_tried_again_at_once_may_end_in_any_way(
+    virtual_time: VirtualTime, last: str, observers: Any
+):
+    async def handler(item: int) -> str:
+        job = qanat.current_job()
+        await anyio.sleep(0.25)
+        if job.attempt < 3:
+            raise KeyError(job.attempt)
+        match last:
+            case "plain error":
+                raise KeyError("the last")
+            case "interrupt":
+                raise KeyboardInterrupt
+            case "timeout":
+                await anyio.sleep(100.0)
+            case "own cancellation":
+                raise anyio.get_cancelled_exc_class()() if virtual_time.backend == "asyncio" else OSError
+            case "cancelled run":
+                pool.cancel()
+                await anyio.sleep(1.0)
+            case _:
+                pass
+        return "value"
+
+    retry = qanat.Retry(2, backoff=qanat.constant(0))
+    if last == "cancelled run":
+        async with qanat.Pool(handler, retry=retry, observers=observers) as pool:
+            outcome = await pool.submit(0).outcome()
+    else:
+        (outcome,) = await qanat.collect(handler, [0], retry=retry, timeout=2.0, observers=observers)
+    assert outcome.attempts == 3
+    assert outcome.started_at == 0.0
+    assert outcome.ran == outcome.ended_at == (2.5 if last == "timeout" else 0.75)
+    assert outcome.waits == {}
+    assert outcome.ok == (last == "value")
+
+
+async def test_while_nobody_reads_no_job_is_tried_again_at_once(virtual_time: VirtualTime):
+    starts: list[tuple[int, float]] = []
+
+    async def handler(item: int) -> None:
+        starts.append((item, virtual_time.now()))
+        await anyio.sleep(0.5 + item)
+        if item and qanat.current_job().attempt == 1:
+            raise ValueError
+
+    retry = qanat.Retry(1, backoff=qanat.constant(0))
+    async with qanat.stream(handler, range(2), concurrency=2, buffer=1, retry=retry) as outcomes:
+        await anyio.sleep(10.0)
+        assert starts == [(0, 0.0), (1, 0.0)]
+        assert [outcome.attempts async for outcome in outcomes] == [1, 2]
+    assert starts == [(0, 0.0), (1, 0.0), (1, 10.0)]
+
+
 # --- context -----------------------------------------------------------------------------------------
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who", default="nobody")

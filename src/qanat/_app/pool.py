@@ -323,18 +323,22 @@ class Pool(Generic[T, R]):
                 retry=None if retry is None else retry_of_one(retry),
                 timeout=None if timeout is None else positive("timeout", timeout),
             )
-        delay = at_least("delay", delay, 0.0)
+        if delay != 0.0:
+            delay = at_least("delay", delay, 0.0)
         index = self._count
         job = Job(index, item, index, task, metadata=_checked(metadata))
         # Checked before the rules' functions are asked: a wrong call fails here, whatever they do.
-        given = _Given(given_id, priority, lane)
+        given = None
+        if given_id is not None or priority is not None or lane is not None:
+            given = _Given(given_id, priority, lane)
         problem: BaseException | None = None
         if self._callbacks:
             try:
                 self._callbacks.fill(job, lane=lane is None, priority=priority is None, id=given_id is None)
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                 problem = blamed_on_job(error)
-        given.fill(job)
+        if given is not None:
+            given.fill(job)
         self._count = index + 1
         handle: Handle[T, R] = Handle(job, engine)
         if problem is None:

@@ -65,7 +65,7 @@ class Backoff:
             attempt: The number of the attempt that failed, from 1.
             rng: The source of randomness; asked once, and not at all without jitter.
         """
-        delay = self._delay(attempt)
+        delay = self.cap if self.first == self.cap else self._delay(attempt)
         if self.jitter == "none":
             return delay
         part = delay if self.jitter == "full" else delay / 2

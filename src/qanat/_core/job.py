@@ -33,9 +33,10 @@ class Task:
         retry: Whether and when a failed job runs again.
         state: The run's `state` object, as `current_job().state` gives it.
         node: The dispatcher's node for these jobs.
+        retries_at_once: How many retries come at once, whatever plain exception was raised.
     """
 
-    __slots__ = ("handler", "name", "node", "retry", "state", "timeout")
+    __slots__ = ("handler", "name", "node", "retries_at_once", "retry", "state", "timeout")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Task:
         self.handler = handler
         self.node = node
         self.retry = retry
+        self.retries_at_once = retry.times_at_once
         self.timeout = timeout
         self.state = state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import math
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 DEFAULT_BACKOFF: Final = exponential(first=0.5, factor=2, cap=60, jitter="full")
 """0.5 s, 1 s, 2 s and so on up to a minute, of which a random part is waited."""
+
+BUILT_IN: Final = frozenset(
+    each for each in vars(builtins).values() if isinstance(each, type) and issubclass(each, BaseException)
+)
+"""Exceptions that tell nothing of waiting, unless somebody gave one an attribute of its own."""
 
 BUDGET_SECONDS: Final = 60
 """Over how many seconds the share of retries is counted."""
@@ -110,6 +116,19 @@ class Retry:
         if attempt > self.times or isinstance(error, self.never_on) or not isinstance(error, self.on):
             return False
         return self.when is None or bool(self.when(error, attempt))
+
+    @property
+    def times_at_once(self) -> int:
+        """How many retries come without a delay, whatever plain exception was raised; 0 if it depends."""
+        backoff = self.backoff
+        asks_nothing = (
+            self.on == (Exception,)
+            and not self.never_on
+            and self.when is None
+            and self.deadline is None
+            and self.budget is None
+        )
+        return self.times if asks_nothing and isinstance(backoff, Backoff) and backoff.cap == 0.0 else 0
 
     def delay_for(self, error: BaseException, attempt: int, rng: Random, elapsed: float) -> float:
         """Return the seconds to wait before the next attempt, jitter included.
@@ -216,6 +235,8 @@ def retry_after_of(error: BaseException, wall: float) -> float | None:
         error: What an attempt raised.
         wall: The present time, UTC seconds since 1970, for values that are dates.
     """
+    if type(error) in BUILT_IN and not error.__dict__:
+        return None  # as most are; the rest costs as much as an item
     for find in (_attribute, _response_header, _own_header):
         # Any object may hang at an error, and a property may do anything.
         try:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from qanat._core.backoff import Backoff
 from qanat._core.retry import retry_after_of, retry_after_seconds
-from qanat.errors import Discard, JobDiscardedError, RetryLater, Throttled, blamed_on_job
+from qanat.errors import Discard, JobDiscardedError, RetryLater, Signal, Throttled, blamed_on_job
 
 if TYPE_CHECKING:
     from qanat._core.job import Job
@@ -58,7 +59,24 @@ def judge(
         the job with that error, which has the attempt's own error as its context.
     """
     try:
-        return _judge(job, error, retry, budget, now, wall, rng)
+        if isinstance(error, Signal):
+            found = _judge_signal(job, error, retry, budget, now, wall)
+            if found is not None:
+                return found
+        attempt = job.attempt
+        if not retry.allows(error, attempt):
+            return Verdict("dead", error)
+        backoff = retry.backoff
+        if isinstance(backoff, Backoff):
+            delay = backoff.drawn(attempt, rng)
+        else:
+            delay = retry.delay_for(error, attempt, rng, now - _first_start(job))
+        asked = retry_after_of(error, wall)
+        if asked is not None and asked > delay:
+            delay = asked
+        if retry.deadline is None and budget is None:
+            return Verdict("again", error, delay)
+        return _again(job, error, delay, retry, budget, now)
     except BaseException as problem:  # noqa: BLE001 - the user's callbacks may raise anything
         blamed_on_job(problem)
         _put_in_context(problem, error)
@@ -73,17 +91,12 @@ def _put_in_context(problem: BaseException, error: BaseException) -> None:
         problem.__context__ = error
 
 
-def _judge(
-    job: Job[Any],
-    error: BaseException,
-    retry: Retry,
-    budget: RetryBudget | None,
-    now: float,
-    wall: float,
-    rng: Random,
-) -> Verdict:
-    history = job._history
+def _judge_signal(
+    job: Job[Any], error: Signal, retry: Retry, budget: RetryBudget | None, now: float, wall: float
+) -> Verdict | None:
+    """Decide what becomes of a job whose handler said what is to be done; None if it said nothing known."""
     if isinstance(error, Throttled):
+        history = job._history
         throttles = 0 if history is None else history.throttles
         if throttles >= retry.max_throttles:
             return Verdict("dead", error)
@@ -94,21 +107,25 @@ def _judge(
         discarded = JobDiscardedError(error.reason)
         discarded.__cause__ = error.__cause__
         return Verdict("dead", discarded)
+    if not isinstance(error, RetryLater):
+        return None
     if job.attempt > retry.times:
         return Verdict("dead", error)
-    first = (
-        job.started_at if history is None or history.first_started_at is None else history.first_started_at
-    )
-    if isinstance(error, RetryLater):
-        delay = retry_after_seconds(error.delay, wall)
-    elif retry.allows(error, job.attempt):
-        delay = retry.delay_for(error, job.attempt, rng, now - first)
-        asked = retry_after_of(error, wall)
-        if asked is not None:
-            delay = max(delay, asked)
-    else:
-        return Verdict("dead", error)
-    too_late = retry.deadline is not None and now + delay - first > retry.deadline
+    return _again(job, error, retry_after_seconds(error.delay, wall), retry, budget, now)
+
+
+def _again(
+    job: Job[Any], error: BaseException, delay: float, retry: Retry, budget: RetryBudget | None, now: float
+) -> Verdict:
+    """Let a job come again, if its deadline and the budget allow it."""
+    too_late = retry.deadline is not None and now + delay - _first_start(job) > retry.deadline
     if too_late or (budget is not None and not budget.allows(now)):
         return Verdict("dead", error)
     return Verdict("again", error, delay)
+
+
+def _first_start(job: Job[Any]) -> float:
+    """Return when a job's first attempt began."""
+    history = job._history
+    first = None if history is None else history.first_started_at
+    return job.started_at if first is None else first

@@ -33,8 +33,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from qanat._core.job import RUNNING, Job
+from qanat._core.job import RUNNING, History, Job
 from qanat._core.outcome import Outcome
+from qanat._core.retry import BUILT_IN
 from qanat._engine.context import count_references, new_cell, run_in, running_carrier
 from qanat.errors import JobCancelledError, JobTimeoutError
 
@@ -148,7 +149,9 @@ class Carrier:
         timeline = dispatcher.timeline
         value: Any = None
         outcome: Any = None
-        number, item, started = 0, None, 0.0
+        job: Job[Any] | None = None
+        number, item, attempts, first, started, ran = 0, None, 1, 0.0, 0.0, 0.0
+        drawn = again = False
         staying = True
         try:
             while staying:
@@ -157,8 +160,10 @@ class Carrier:
                     engine.called = False
                     now = clock()
                     while True:
-                        drawn = False
-                        if engine.held:
+                        if again:
+                            again = False
+                        elif engine.held:
+                            drawn = False
                             job = None
                         elif (
                             (source := engine.drawn) is None
@@ -168,6 +173,7 @@ class Carrier:
                             or now >= timeline.at
                             or (source.counts_unread and source.room() <= 0)
                         ):
+                            drawn = False
                             job = next_job(now)
                         else:
                             try:
@@ -184,7 +190,10 @@ class Carrier:
                             if source.may_block:
                                 now = clock()
                             drawn = True
-                            started = now
+                            # One by one: more than three at once make a tuple.
+                            attempts = 1
+                            ran = 0.0
+                            first = started = now
                             dispatcher.running += 1
                             job = Job(number, item, number, source.task, now, RUNNING, now)
                         if ended:
@@ -231,10 +240,12 @@ class Carrier:
                                 dispatcher.running -= 1
                                 dispatcher.done += 1
                                 outcome = Outcome(
-                                    number, number, item, value, None, "done", 1, None, None, None,
-                                    started, started, now, now - started, "concurrency",
+                                    number, number, item, value, None, "done", attempts, None, None, None,
+                                    first, first, now, now - started + ran, "concurrency",
                                 )  # fmt: skip
                             else:
+                                if attempts > 1 and drawn:
+                                    job._history = History(first_started_at=first, ran=ran)
                                 outcome = finish(job, value, None, now)
                             self.job = None
                             if timeout is not None:
@@ -243,7 +254,36 @@ class Carrier:
                                 append(outcome)
                             else:
                                 engine.settle(job, outcome)
+                        elif (
+                            isinstance(error, Exception)
+                            and not self.is_spent
+                            and self.left_behind is None
+                            and not mark.cancelling()
+                        ):
+                            # Nobody interrupted it, so nothing is to be found out.
+                            self.job = None
+                            self.deadline = math.inf
+                            if (
+                                drawn
+                                and attempts <= task.retries_at_once
+                                and type(error) in BUILT_IN
+                                and not error.__dict__
+                                and self._goes_on(now)
+                            ):
+                                again = True
+                                attempts += 1
+                                ran += now - started
+                                job.attempt = attempts
+                                job.started_at = started = now
+                            else:
+                                if attempts > 1 and drawn:
+                                    job._history = History(first_started_at=first, ran=ran)
+                                engine.fail(job, error, now)
+                                now = clock()
+                            error = None  # as below
                         else:
+                            if attempts > 1 and drawn:
+                                job._history = History(first_started_at=first, ran=ran)
                             going_on = self._conclude(job, value, error, now)
                             error = None  # or the frame keeps the traceback, which keeps the frame
                             if going_on is not None:
@@ -274,6 +314,22 @@ class Carrier:
             # Somebody cancelled the bare task between two jobs: the engine replaces this carrier.
         finally:
             engine.left(self)
+
+    def _goes_on(self, now: float) -> bool:
+        """Whether a job whose retry is due at once would be the next in the very slot that it holds."""
+        engine = self.engine
+        dispatcher = engine.dispatcher
+        if (
+            engine.held
+            or engine.stopped
+            or dispatcher.waiting
+            or not dispatcher.is_plain
+            or dispatcher.running > dispatcher.capacity
+            or now >= dispatcher.timeline.at
+        ):
+            return False
+        dispatcher.retried += 1
+        return True
 
     def _renew_cell(self) -> Cell:
         """Go on with a new cell, as others see the one before."""

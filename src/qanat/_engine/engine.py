@@ -61,6 +61,7 @@ class Engine:
         held: True while nobody reads the outcomes: nothing is started.
         over: True once nothing more is started, as nothing is left to do or the engine was closed.
         failure: What stopped the run, if something did.
+        stopped: Whether nothing more is started, though something is left.
     """
 
     __slots__ = (
@@ -74,7 +75,6 @@ class Engine:
         "_over_calls",
         "_start_by",
         "_start_within",
-        "_stopped",
         "alarm_at",
         "append",
         "called",
@@ -96,6 +96,7 @@ class Engine:
         "over",
         "slice_end",
         "source",
+        "stopped",
         "tops_up",
         "turn",
     )
@@ -145,7 +146,7 @@ class Engine:
         self.over = False
         self.isolates = False
         self.failure: BaseException | None = None
-        self._stopped = False
+        self.stopped = False
         self.alarm_at = math.inf
         self.epoch = 0
         self.slice_end = self.now() + SLICE
@@ -265,7 +266,7 @@ class Engine:
 
     def stop(self) -> None:
         """Start nothing more; what runs goes on to its end, what waits is cancelled."""
-        self._stopped = True
+        self.stopped = True
         now = self.now()
         self._close_source()
         self.dispatcher.close(now)
@@ -427,7 +428,7 @@ class Engine:
             self.append(outcome)
         if self._on_outcome is not None:
             self._on_outcome(job, outcome)
-        if outcome.error is not None and self._on_failure is not None and outcome.state == "dead":
+        if self._on_failure is not None and outcome.error is not None and outcome.state == "dead":
             self._on_failure(outcome)
 
     def tell_ended(self) -> None:
@@ -459,13 +460,28 @@ class Engine:
         )  # fmt: skip
         if outcome is not None:
             self.settle(job, outcome)
-            return
-        if self._stopped:
+        else:
+            self._came_again(job, now)
+
+    def fail(self, job: Job[Any], error: Exception, now: float) -> None:
+        """Settle an attempt that simply raised."""
+        outcome = self.dispatcher.finish(job, None, error, now, self.clock.wall())
+        if outcome is not None:
+            self.settle(job, outcome)
+        else:
+            self._came_again(job, now)
+
+    def _came_again(self, job: Job[Any], now: float) -> None:
+        """See to a job that is to run again."""
+        dispatcher = self.dispatcher
+        if self.stopped:
             dispatcher.cancel(job, now)
         if dispatcher.ended:
             self.tell_ended()
-        if not self.held and dispatcher.wake_at < self.alarm_at:
-            self.set_alarm(dispatcher.wake_at)
+        if dispatcher.timeline.at < self.alarm_at and not self.held:
+            at = dispatcher.wake_at
+            if at < self.alarm_at:
+                self.set_alarm(at)
 
     def _released(self, held: Job[Any], call: Call) -> None:
         """Give back what a call held that went on after its attempt was over."""

@@ -64,7 +64,11 @@ class Loop(Protocol):
         ...
 
     def cancel_mark(self) -> Any:
-        """Return what has a true `_must_cancel` while a cancellation waits for this task's next step."""
+        """Return what says whether the running task is cancelled.
+
+        `_must_cancel` is true while a cancellation waits for the task's next step; `cancelling()`
+        is so if a scope around it may be cancelled.
+        """
         ...
 
     async def shake_off_cancel(self) -> None:
@@ -230,6 +234,10 @@ class _TrioSpot:
 class _NoMark:
     _must_cancel = False
 
+    @staticmethod
+    def cancelling() -> int:
+        return 1  # the scopes have to be asked
+
 
 class TrioLoop:
     """trio, imported only where it already runs."""
@@ -266,7 +274,7 @@ class TrioLoop:
         return False
 
     def cancel_mark(self) -> Any:
-        """Return what never says yes: trio cancels scopes, not tasks."""
+        """Return what cannot tell: trio cancels scopes, not tasks."""
         return _NoMark
 
     async def shake_off_cancel(self) -> None:

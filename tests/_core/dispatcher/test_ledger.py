@@ -10,7 +10,18 @@ import pytest
 from qanat._core.backoff import constant
 from qanat._core.limits import SlidingWindow
 from qanat._core.retry import Retry
-from tests._core.dispatcher.world import Noting, Until, add, at_zero, failing, job, make, outcomes_by_id, run
+from tests._core.dispatcher.world import (
+    Noting,
+    Until,
+    add,
+    at_zero,
+    begin,
+    failing,
+    job,
+    make,
+    outcomes_by_id,
+    run,
+)
 
 if TYPE_CHECKING:
     from qanat._engine.simulator import Drive
@@ -257,3 +268,72 @@ def test_a_job_that_fell_due_while_nobody_asked_does_not_end_the_others_waiting_
     outcome = dispatcher.finish(second, None, None, 2.0)
     assert outcome is not None
     assert outcome.waits == {"rate": 2.0}
+
+
+@BOTH
+def test_jobs_that_arrive_while_nothing_changes_share_one_mark(with_lanes: bool):
+    """At any time: so a job that waits for its rate takes no more memory than another."""
+    dispatcher = make(limits=(SlidingWindow(1, 90.0),))
+    task = add(dispatcher, uses_lanes=with_lanes)
+    jobs = [job(task, id, "a" if with_lanes else None) for id in range(9)]
+    dispatcher.offer(jobs[0], 0.0)
+    dispatcher.offer(jobs[1], 0.0)
+    assert begin(dispatcher, 0.0) == [0]
+    for second, each in enumerate(jobs[2:], 1):
+        dispatcher.offer(each, float(second))
+    assert len({id(each._mark) for each in jobs[2:]}) == 1
+    dispatcher.cancel(jobs[5], 60.0)
+    ((_, outcome),) = dispatcher.ended
+    assert outcome.waits == {"rate": 56.0}
+
+
+def test_arrivals_in_other_lanes_do_not_end_a_mark():
+    """Also where the lanes lost time of their own before the root parked."""
+    dispatcher = make(capacity=1)
+    task = add(dispatcher, lane_limits=lambda _lane: Until(2.0))
+    jobs = [job(task, id, "ab"[id % 2]) for id in range(8)]
+    dispatcher.offer(jobs[0], 0.0)
+    dispatcher.offer(jobs[1], 0.0)
+    assert begin(dispatcher, 0.0) == []
+    dispatcher.pause(1.0)
+    for second, each in enumerate(jobs[2:], 2):
+        dispatcher.offer(each, float(second))
+    assert len({id(each._mark) for each in jobs[2::2]}) == len({id(each._mark) for each in jobs[3::2]}) == 1
+    dispatcher.resume(9.0)
+    assert dispatcher.next(9.0) is jobs[0]
+    outcome = dispatcher.finish(jobs[0], None, None, 10.0)
+    assert outcome is not None
+    assert outcome.waits == {"rate": 1.0, "paused": 8.0}
+    assert dispatcher.next(10.0) is jobs[1]
+    assert dispatcher.next(10.0) is None
+    dispatcher.cancel(jobs[2], 12.0)
+    assert dispatcher.ended[-1][1].waits == {"paused": 7.0, "concurrency": 3.0}
+
+
+def test_a_task_that_was_parked_before_and_after_the_root_was_counts_only_its_own():
+    dispatcher = make()
+    task = add(dispatcher, limits=(Until(8.0),))
+    first, second = job(task, 0), job(task, 1)
+    dispatcher.offer(first, 0.0)
+    assert dispatcher.next(0.0) is None
+    dispatcher.pause(1.0)
+    dispatcher.resume(4.0)
+    dispatcher.offer(second, 5.0)
+    assert begin(dispatcher, 8.0) == [0, 1]
+    ends = [dispatcher.finish(each, None, None, 8.0) for each in (first, second)]
+    assert [end and end.waits for end in ends] == [{"rate": 5.0, "paused": 3.0}, {"rate": 3.0}]
+
+
+def test_what_a_lane_lost_before_its_root_parked_is_added_up_once():
+    dispatcher = make()
+    task = add(dispatcher, lane_limits=lambda _lane: Until(6.0))
+    jobs = [job(task, id, "a") for id in range(3)]
+    dispatcher.offer(jobs[0], 0.0)
+    assert dispatcher.next(0.0) is None
+    dispatcher.pause(1.0)
+    dispatcher.offer(jobs[1], 2.0)
+    lane = task.node.lanes["a"]
+    lane.marked_at = -1
+    dispatcher.offer(jobs[2], 3.0)
+    assert lane.lost == {"rate": 1.0}
+    assert jobs[1]._mark == jobs[2]._mark

@@ -215,3 +215,37 @@ def test_an_observed_run_has_the_same_times():
     events: list[Any] = []
     assert told() == told(observe=events.append)
     assert sum(isinstance(event, JobEnded) for event in events) == 9
+
+
+def test_a_job_that_is_tried_again_at_once_is_next():
+    dispatcher = make(capacity=1)
+    task = add(dispatcher, retry=Retry(2, backoff=constant(0)))
+    for id in range(3):
+        dispatcher.offer(job(task, id), 0.0)
+    first = dispatcher.next(0.0)
+    assert first is not None
+    for now in (1.0, 2.0):
+        assert dispatcher.finish(first, None, OSError(), now) is None
+        assert (dispatcher.running, dispatcher.waiting, dispatcher.retried) == (0, 3, int(now))
+        assert len(dispatcher.timeline) == 0
+        assert dispatcher.next(now) is first
+    outcome = dispatcher.finish(first, "value", None, 4.0)
+    assert outcome is not None
+    assert (outcome.value, outcome.attempts, outcome.ran, outcome.started_at) == ("value", 3, 4.0, 0.0)
+    assert outcome.waits == {}
+    assert (dispatcher.done, dispatcher.running) == (1, 0)
+
+
+def test_what_was_waited_for_before_a_retry_at_once_stays_told_when_it_ends_in_turns():
+    dispatcher = make(capacity=1)
+    task = add(dispatcher, retry=Retry(1, backoff=constant(0)))
+    first, second = job(task, 0), job(task, 1)
+    dispatcher.offer(first, 0.0)
+    dispatcher.offer(second, 0.0)
+    assert dispatcher.next(0.0) is first
+    dispatcher.finish(first, None, None, 2.0)
+    assert dispatcher.next(2.0) is second
+    assert dispatcher.finish(second, None, OSError(), 3.0) is None
+    dispatcher.pause(4.0)
+    dispatcher.cancel(second, 6.0)
+    assert dispatcher.ended[-1][1].waits == {"concurrency": 3.0, "paused": 2.0}

@@ -103,7 +103,7 @@ def figures_of(engine: Engine, begun: float, total: int | None, tally: ErrorTall
         retried=dispatcher.retried, running=dispatcher.running, waiting=waiting,
         scheduled=dispatcher.scheduled, reason=dispatcher.why(), waits=dispatcher.waits,
         errors=tally.groups(), other_errors=tally.others,
-        stopping=engine._stopped, left_behind=tuple(job.id for job in engine.outside.left_behind),
+        stopping=engine.stopped, left_behind=tuple(job.id for job in engine.outside.left_behind),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ def make_outcome(
     lost: dict[str, float] | str = rest_for
     history = job._history
     if history is not None and history.waits:
-        lost = dict(history.waits)
+        lost = history.waits.copy()
         rest = (now - job.offered_at - ran) - sum(lost.values())
         if rest > LEAST:
             lost[rest_for] = lost.get(rest_for, 0.0) + rest
@@ -42,9 +42,13 @@ def _rest_for(job: Job[Any]) -> str:
 
 def note_rest(job: Job[Any], history: History) -> None:
     """Keep what is not yet told of the time until the present attempt, before there is another."""
-    rest = job.started_at - job.offered_at - history.ran - sum(history.waits.values())
+    waits = history.waits
+    rest = job.started_at - job.offered_at - history.ran
+    if waits:
+        rest -= sum(waits.values())
     if rest > LEAST:
-        add_waits(job, {_rest_for(job): rest})
+        cause = _rest_for(job)
+        waits[cause] = waits.get(cause, 0.0) + rest
 
 
 def add_waits(job: Job[Any], waits: dict[str, float]) -> None:

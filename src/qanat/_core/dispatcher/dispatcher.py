@@ -36,7 +36,7 @@ from qanat._core.dispatcher.tree import Tree
 from qanat._core.job import NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
 from qanat._core.orders.fifo import Fifo
 from qanat._core.outcome import Outcome
-from qanat._core.verdict import Verdict, judge
+from qanat._core.verdict import judge
 from qanat.errors import JobCancelledError, blamed_on_job
 
 if TYPE_CHECKING:
@@ -248,10 +248,12 @@ class Dispatcher:
             job._mark = None
             return
         job._mark = ledger.mark(lane, now)
-        lane.activate()
+        if not lane.in_turns:
+            lane.activate()
         if lane.order.head() is job:
             head_changed(self, lane, task, now)
-        park_if_full(self, now)
+        if self.running >= self.capacity:
+            park_if_full(self, now)
 
     def _schedule(self, job: Job[Any], now: float, delay: float, cause: Cause) -> float:
         """Let a job wait for a time of its own, which is returned; it holds nothing meanwhile."""
@@ -369,10 +371,12 @@ class Dispatcher:
             now = self.now
         else:
             self.now = now
-        if error is None and job._took is None and job._history is None and self._lone is not None:
+        if error is None and job._took is None and self._lone is not None:
             # The status stays RUNNING: whoever asks knows the job by its outcome.
             self.running -= 1
             self.done += 1
+            if job._history is not None:
+                return ending.end_alone(self, job, value, now)
             started = job.started_at
             offered = job.offered_at
             if started != offered:
@@ -384,15 +388,18 @@ class Dispatcher:
         if self.timeline.at < now:
             # What falls due at this very moment comes after what ends.
             self._reach(math.nextafter(now, -math.inf))
-        verdict: Verdict | None = None
         if error is not None and not cancelled:
             task = job._task
             verdict = judge(
                 job, error, retry=task.retry, budget=task.node.budget, now=now, wall=wall, rng=self._rng
             )
-            verdict = self._throttling.checked(verdict, job)
+            if verdict.kind == "throttled":
+                verdict = self._throttling.checked(verdict, job)
+            if verdict.kind != "dead":
+                ending.come_again(self, job, verdict, now, holding)
+                return None
             error = verdict.error
-        return ending.settle(self, job, value, error, verdict, now, cancelled=cancelled, holding=holding)
+        return ending.end(self, job, value, error, now, cancelled=cancelled, holding=holding)
 
     def hold(self, job: Job[Any]) -> Job[Any]:
         """Return a stand-in that goes on holding what a job took, for `release`.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher import ledger
-from qanat._core.dispatcher.account import add_waits, make_outcome, note_rest
+from qanat._core.dispatcher.account import add_waits, entered_at, make_outcome, note_rest
 from qanat._core.dispatcher.lone_lane import count_running, set_lone
 from qanat._core.dispatcher.parking import after_leaving, head_changed, park_if_full
 from qanat._core.dispatcher.valve import Valve
 from qanat._core.events import JobEnded, JobRetried
-from qanat._core.job import ENDED, NEW, RUNNING, History, Job
+from qanat._core.job import ENDED, NEW, RUNNING, WAITING, History, Job
 
 if TYPE_CHECKING:
     from qanat._core.dispatcher.dispatcher import Dispatcher
@@ -20,40 +20,71 @@ if TYPE_CHECKING:
     from qanat._core.verdict import Verdict
 
 
-def settle(
-    dispatcher: Dispatcher, job: Job[Any], value: Any, error: BaseException | None, verdict: Verdict | None,
-    now: float, *, cancelled: bool, holding: bool,
-) -> Outcome[Any, Any] | None:  # fmt: skip
-    """Settle an attempt: return the job's outcome, or None if it will run again."""
+def end(
+    dispatcher: Dispatcher, job: Job[Any], value: Any, error: BaseException | None, now: float,
+    *, cancelled: bool, holding: bool,
+) -> Outcome[Any, Any]:  # fmt: skip
+    """Settle a job's last attempt, and return the job's outcome."""
     state: State = "cancelled" if cancelled else "done" if error is None else "dead"
-    ran = now - job.started_at
-    took, job._took = job._took or (), None
-    comes_again = verdict is not None and verdict.kind != "dead"
+    started, history = job.started_at, job._history
+    ran = now - started
+    took, job._took = job._took, None
+    is_only = history is None or (history.first_started_at == started and not history.ran)
+    outcome: Outcome[Any, Any] | None = None
+    if took or is_only:
+        # The limits are told of the attempt.
+        outcome = make_outcome(job, value, error, state, now, ran, started, job.attempt)
+    if not holding:
+        _free(dispatcher, job, took, outcome, now)
+    job._status = ENDED
+    if outcome is None or not is_only:
+        assert history is not None  # noqa: S101 - or it were the only attempt
+        ran += history.ran
+        outcome = make_outcome(job, value, error, state, now, ran, history.first_started_at, job.attempt)
+    _count(dispatcher, outcome)
+    if dispatcher._lone is None:
+        _fade(dispatcher, job, now)
+    return outcome
+
+
+def end_alone(dispatcher: Dispatcher, job: Job[Any], value: Any, now: float) -> Outcome[Any, Any]:
+    """Return the outcome of a job of the lone lane that is done, and was tried or delayed before."""
+    history = job._history
+    assert history is not None  # noqa: S101 - or it has none
+    ran = history.ran + (now - job.started_at)
+    outcome = make_outcome(job, value, None, "done", now, ran, history.first_started_at, job.attempt)
+    _count_waits(dispatcher, outcome)
+    return outcome
+
+
+def come_again(dispatcher: Dispatcher, job: Job[Any], verdict: Verdict, now: float, holding: bool) -> None:
+    """Settle an attempt that another one follows."""
+    started, error = job.started_at, verdict.error
+    ran = now - started
+    took, job._took = job._took, None
+    history = job._history
+    if history is None:
+        history = job._history = History(started)
+    lone = dispatcher._lone
+    at_once = verdict.kind == "again" and not verdict.delay and not holding
+    if at_once and not took and lone is not None and job._task.node is lone.parent:
+        note_rest(job, history)
+        history.ran += ran
+        _again_alone(dispatcher, job, history, error, lone, now)
+        return
     attempt: Outcome[Any, Any] | None = None
-    if took or not comes_again:
-        attempt = make_outcome(job, value, error, state, now, ran, job.started_at, job.attempt)
-    if verdict is not None and verdict.kind == "throttled":
+    if took:
+        attempt = make_outcome(job, None, error, "dead", now, ran, started, job.attempt)
+    if verdict.kind == "throttled":
         _close(dispatcher, job, verdict, now)
     if not holding:
         _free(dispatcher, job, took, attempt, now)
-    history = job._history
-    if comes_again:
-        assert verdict is not None  # noqa: S101 - or it would not come again
-        if history is None:
-            history = job._history = History(first_started_at=job.started_at)
-        note_rest(job, history)
-        history.ran += ran
-        _again(dispatcher, job, history, verdict, now)
-    else:
-        job._status = ENDED
-        if history is not None and (history.first_started_at != job.started_at or history.ran):
-            ran += history.ran
-            attempt = make_outcome(job, value, error, state, now, ran, history.first_started_at, job.attempt)
-        assert attempt is not None  # noqa: S101 - made above, as it does not come again
-        _count(dispatcher, attempt)
-    # Not before it came back, or its lane would be forgotten in between.
-    _fade(dispatcher, job, now)
-    return None if comes_again else attempt
+    note_rest(job, history)
+    history.ran += ran
+    _again(dispatcher, job, history, verdict, now)
+    if dispatcher._lone is None:
+        # Not before it came back, or its lane would be forgotten in between.
+        _fade(dispatcher, job, now)
 
 
 def _close(dispatcher: Dispatcher, job: Job[Any], verdict: Verdict, now: float) -> None:
@@ -62,6 +93,22 @@ def _close(dispatcher: Dispatcher, job: Job[Any], verdict: Verdict, now: float) 
         count_running(dispatcher, dispatcher._lone)
     dispatcher._throttling.close(job, verdict, dispatcher.running, now)
     set_lone(dispatcher)
+
+
+def _again_alone(
+    dispatcher: Dispatcher, job: Job[Any], history: History, error: BaseException, lone: Node, now: float
+) -> None:
+    """Let a job of the lone lane come back at once: all that is left of the way in turns."""
+    dispatcher.running -= 1
+    dispatcher.retried += 1
+    dispatcher.waiting += 1
+    job.attempt += 1
+    if job._task.retry.deadline is not None:
+        history.error = error
+    history.entered_at = now
+    job._mark = None
+    job._status = WAITING
+    lone.order.put_back(job)
 
 
 def _again(dispatcher: Dispatcher, job: Job[Any], history: History, verdict: Verdict, now: float) -> None:
@@ -99,16 +146,17 @@ def release(
     state: State = "done" if error is None else "dead"
     ran = now - held.started_at
     outcome = make_outcome(held, value, error, state, now, ran, held.started_at, held.attempt)
-    took, held._took = held._took or (), None
+    took, held._took = held._took, None
     held._status = ENDED
     _free(dispatcher, held, took, outcome, now)
-    _fade(dispatcher, held, now)
+    if dispatcher._lone is None:
+        _fade(dispatcher, held, now)
 
 
 def _free(
     dispatcher: Dispatcher,
     job: Job[Any],
-    took: tuple[Limit, ...],
+    took: tuple[Limit, ...] | None,
     outcome: Outcome[Any, Any] | None,
     now: float,
 ) -> None:
@@ -135,11 +183,10 @@ def unpark_if_not_full(dispatcher: Dispatcher, now: float) -> None:
 
 def _fade(dispatcher: Dispatcher, job: Job[Any], now: float) -> None:
     """See to the lane of a job that ended: it may be empty."""
-    if dispatcher._lone is None:
-        task: Node = job._task.node
-        lane = task.lanes.get(job.lane)
-        if lane is not None and not lane.running and not len(lane.order):
-            dispatcher.tree.fade(lane, task, now)
+    task: Node = job._task.node
+    lane = task.lanes.get(job.lane)
+    if lane is not None and not lane.running and not len(lane.order) and dispatcher.tree.may_fade(lane):
+        dispatcher.tree.fade(lane, task, now)
 
 
 def give_back(
@@ -165,11 +212,21 @@ def _count(dispatcher: Dispatcher, outcome: Outcome[Any, Any]) -> None:
         dispatcher.failed += 1
     else:
         dispatcher.cancelled += 1
-    lost = dispatcher._lost
-    for cause, seconds in outcome.waits.items():
-        lost[cause] = lost.get(cause, 0.0) + seconds
+    _count_waits(dispatcher, outcome)
     if dispatcher._observe is not None:
         dispatcher._observe(JobEnded(outcome.ended_at, outcome))
+
+
+def _count_waits(dispatcher: Dispatcher, outcome: Outcome[Any, Any]) -> None:
+    """Add what an ended job waited for to the sums."""
+    lost, waits = dispatcher._lost, outcome.lost
+    if isinstance(waits, str):
+        waited = outcome.ended_at - outcome.offered_at - outcome.ran
+        if waited > 0.0:
+            lost[waits] = lost.get(waits, 0.0) + waited
+    else:
+        for cause, seconds in waits.items():
+            lost[cause] = lost.get(cause, 0.0) + seconds
 
 
 # --- ending without running ----------------------------------------------------------------
@@ -180,10 +237,7 @@ def withdraw(dispatcher: Dispatcher, job: Job[Any], lane: Node, now: float) -> N
     task = lane.parent
     assert task is not None  # noqa: S101 - a lane has a task
     is_lone = dispatcher._lone is not None
-    if not is_lone:
-        # What it waited for up to now is part of its outcome.
-        ledger.mark(lane, now)
-    note_waits(dispatcher, job, lane)
+    note_waits(dispatcher, job, lane, now)
     was_head = not is_lone and lane.order.head() is job
     lane.order.discard(job)
     dispatcher.waiting -= 1
@@ -207,13 +261,15 @@ def withdraw(dispatcher: Dispatcher, job: Job[Any], lane: Node, now: float) -> N
     park_if_full(dispatcher, now)
 
 
-def note_waits(dispatcher: Dispatcher, job: Job[Any], lane: Node) -> None:
+def note_waits(dispatcher: Dispatcher, job: Job[Any], lane: Node, now: float) -> None:
     """Keep what a job waited for in its lane."""
     mark = job._mark
     if mark is None:
         mark = dispatcher._unmarked.mark_of(job)
     if mark is not None:
-        add_waits(job, ledger.waited_for(mark, lane))
+        here = ledger.mark(lane, now)
+        if here is not mark or here.cause is not None:
+            add_waits(job, ledger.waited_between(mark, entered_at(job), here, now))
     if dispatcher._lone is not None:
         # What is not noted then is time without a slot.
         job._mark = None

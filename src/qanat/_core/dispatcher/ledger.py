@@ -1,10 +1,14 @@
 """Lost time by cause: how long nodes were parked for what, and what of it a job waited through.
 
-Each node keeps `lost`, seconds parked by cause, in a dict that is replaced, never changed, so
-that a job can keep what stood there when it arrived; the difference at its start is what it
-waited for. An instant counts once: where an ancestor was parked the ancestor's cause counts, so
+Each node adds up `lost`, seconds parked by cause. A job that arrives keeps a `Mark`: what stood there
+for the nodes of its path, and for what they lose time from then on. The difference at its start is what
+it waited for. An instant counts once: where an ancestor was parked the ancestor's cause counts, so
 a node adds up only time in which no ancestor was parked. All of it is constant work for a park,
 a start or an arrival, whatever the number of jobs and lanes.
+
+A mark tells a rate and no point in time, and a job knows when it came in. So all jobs that arrive in a
+lane while nothing changes above it share one mark: a job that waits for its rate takes no more
+memory than any other.
 """
 
 from __future__ import annotations
@@ -12,9 +16,39 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from qanat._core.dispatcher.account import LEAST
+from qanat._core.reason import Cause
+
 if TYPE_CHECKING:
     from qanat._core.dispatcher.node import Node
-    from qanat._core.reason import Cause
+
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
+    """What the nodes of a lane's path had lost, as long as none of them parks or wakes.
+
+    Attributes:
+        cause: What they lose time for, which is what the topmost parked one is parked for; None if
+            none is.
+        since: Since when, less what it did not lose: that time is not in `lost`.
+        lost: Each cause, followed by the seconds lost for it: half as large as a dict.
+    """
+
+    cause: Cause | None
+    since: float
+    lost: tuple[Any, ...]
+
+    def lost_until(self, now: float) -> dict[str, float]:
+        """Return the seconds lost by cause up to a time while the mark holds."""
+        lost: dict[str, float] = dict(zip(self.lost[::2], self.lost[1::2], strict=True))
+        if self.cause is not None:
+            lost[self.cause] = lost.get(self.cause, 0.0) + (now - self.since)
+        return lost
+
+
+NOTHING_LOST = Mark(None, 0.0, ())
+"""The mark where nothing was lost and nothing is."""
 
 
 def park(node: Node, cause: Cause, now: float) -> None:
@@ -25,6 +59,7 @@ def park(node: Node, cause: Cause, now: float) -> None:
     node.cause = node.parked_for = cause
     node.since = now
     node.above_since = _lost_above(node, now)
+    node.changes += 1
 
 
 def settle(node: Node, now: float) -> None:
@@ -42,8 +77,9 @@ def settle(node: Node, now: float) -> None:
 def lose(node: Node, cause: Cause, seconds: float) -> None:
     """Add to a node's account."""
     if 0.0 < seconds < math.inf:
-        node.lost = {**node.lost, cause: node.lost.get(cause, 0.0) + seconds}
+        node.lost[cause] = node.lost.get(cause, 0.0) + seconds
         node.lost_total += seconds
+        node.changes += 1
 
 
 def unpark(node: Node, now: float) -> None:
@@ -51,6 +87,7 @@ def unpark(node: Node, now: float) -> None:
     settle(node, now)
     node.since = now
     node.cause = None
+    node.changes += 1
 
 
 def _lost_above(node: Node, now: float) -> float:
@@ -64,31 +101,41 @@ def _lost_above(node: Node, now: float) -> float:
     return total
 
 
-def mark(lane: Node, now: float) -> Any:
+def mark(lane: Node, now: float) -> Mark:
     """Return what a job that arrives in a lane keeps: what its path has lost so far."""
     task = lane.parent
     assert task is not None  # noqa: S101 - a lane has a task, a task the root
     root = task.parent
     assert root is not None  # noqa: S101
-    settle(root, now)
-    settle(task, now)
-    settle(lane, now)
-    kept = lane.mark
-    if kept is None or kept[0] is not root.lost or kept[1] is not task.lost or kept[2] is not lane.lost:
-        kept = lane.mark = (root.lost, task.lost, lane.lost)
-    return kept
+    if lane.marked_at != root.changes + task.changes + lane.changes:
+        lane.mark = _mark((root, task, lane), now)
+        # Adding up what was lost below a parked node was a change too, and the last one.
+        lane.marked_at = root.changes + task.changes + lane.changes
+    return lane.mark
 
 
-def waited_for(then: Any, lane: Node) -> dict[str, float]:
-    """Return the seconds by cause that the nodes of a lane's path have lost since a mark."""
-    task = lane.parent
-    assert task is not None  # noqa: S101 - as above
-    assert task.parent is not None  # noqa: S101
-    waits: dict[str, float] = {}
-    for lost, before in ((task.parent.lost, then[0]), (task.lost, then[1]), (lane.lost, then[2])):
-        if lost is not before:
-            for cause, seconds in lost.items():
-                more = seconds - before.get(cause, 0.0)
-                if more > 0.0:
-                    waits[cause] = waits.get(cause, 0.0) + more
-    return waits
+def _mark(path: tuple[Node, Node, Node], now: float) -> Mark:
+    lost: dict[Cause, float] = {}
+    top: Node | None = None
+    for node in path:
+        if node.cause is not None:
+            if top is None:
+                top = node
+            elif node.since < top.since:
+                # What it lost before its ancestor parked; since then, nothing.
+                settle(node, now)
+        for cause, seconds in node.lost.items():
+            lost[cause] = lost.get(cause, 0.0) + seconds
+    flat = tuple(part for entry in lost.items() for part in entry)
+    if top is not None:
+        # Time in which an ancestor was parked meanwhile was not its own.
+        return Mark(top.cause, top.since + (_lost_above(top, now) - top.above_since), flat)
+    return Mark(None, 0.0, flat) if flat else NOTHING_LOST
+
+
+def waited_between(then: Mark, since: float, here: Mark, now: float) -> dict[str, float]:
+    """Return the seconds by cause that a lane's path has lost from one time, with its mark, to another."""
+    waits = here.lost_until(now)
+    for cause, seconds in then.lost_until(since).items():
+        waits[cause] = waits.get(cause, 0.0) - seconds
+    return {cause: seconds for cause, seconds in waits.items() if seconds > LEAST}

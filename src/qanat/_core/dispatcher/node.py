@@ -8,8 +8,9 @@ the gate waits for what becomes of it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from qanat._core.dispatcher.ledger import NOTHING_LOST, Mark
 from qanat._core.dispatcher.turns import Turns
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from qanat._core.reason import Cause
     from qanat._core.retry import RetryBudget
 
-NOTHING_LOST: dict[str, float] = {}
-"""What every node has lost at first; never written to."""
-
 
 class Node:
     """The root, a task or a lane."""
@@ -33,8 +31,10 @@ class Node:
         "above_since",
         "budget",
         "cause",
+        "changes",
         "deficit",
         "gate",
+        "held",
         "in_turns",
         "is_fading",
         "key",
@@ -45,6 +45,7 @@ class Node:
         "lost_total",
         "make_order",
         "mark",
+        "marked_at",
         "order",
         "parent",
         "parked_at",
@@ -93,12 +94,16 @@ class Node:
         # Time lost by cause, and in all, up to `since`; both in time in which no ancestor was parked.
         self.since = 0.0
         self.above_since = 0.0
-        self.lost = NOTHING_LOST
+        self.lost: dict[Cause, float] = {}
         self.lost_total = 0.0
-        # Caches: all limits from here to the root; the three `lost` of a lane's path.
+        # Counts whatever makes a mark below here another one.
+        self.changes = 0
+        # Caches: all limits from here to the root, and those that hear of the end; the mark of a lane's path.
         self.path: tuple[Limit, ...] = ()
+        self.held: tuple[Limit, ...] = ()
         self.path_version = -1
-        self.mark: Any = None
+        self.mark: Mark = NOTHING_LOST
+        self.marked_at = 0
 
     @property
     def has_jobs(self) -> bool:

@@ -32,10 +32,10 @@ def next_by_turns(dispatcher: Dispatcher, now: float) -> Job[Any] | None:
         lane = None if task is None else task.turns.current()
         if task is None or lane is None:
             return None
-        if park_if_full(dispatcher, now):
+        if dispatcher.running >= dispatcher.capacity and park_if_full(dispatcher, now):
             return None
         job = lane.order.head()
-        if (error := _too_late_after(job, now)) is not None:
+        if job._history is not None and (error := _too_late_after(job, now)) is not None:
             withdraw(dispatcher, job, lane, now)
             end_unrun(dispatcher, job, error, "dead", now)
         elif _may_start(dispatcher, job, lane, task, now) and _take(dispatcher, job, lane, task, now):
@@ -53,7 +53,12 @@ def _too_late_after(job: Job[Any], now: float) -> BaseException | None:
 
 def _note_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, now: float) -> None:
     """Keep what a job waited for until it started, and when it first did."""
-    note_waits(dispatcher, job, lane)
+    note_waits(dispatcher, job, lane, now)
+    _note_first(job, now)
+
+
+def _note_first(job: Job[Any], now: float) -> None:
+    """Keep when a job first started, and forget why an attempt before failed."""
     history = job._history
     if history is not None:
         history.error = None
@@ -64,12 +69,13 @@ def _note_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, now: float) -
 def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: float) -> bool:
     """Ask the limits on the path; park the node whose limit says no."""
     gates = dispatcher.gates
+    some_wait = len(gates) > 0
     for node in (lane, task, dispatcher.tree.root):
         worst: Limit | None = None
         latest = now
         try:
             for limit in node.limits:
-                if gates.queues(limit, node):
+                if some_wait and gates.queues(limit, node):
                     # Whoever is before it there lets it try in turn.
                     latest, worst = math.inf, limit
                     break
@@ -93,7 +99,7 @@ def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, no
 def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: float) -> bool:
     """Take everything on the path; False if a limit failed, which ends the job."""
     tree = dispatcher.tree
-    path = tree.path(lane, task)
+    path = lane.path if lane.path_version == tree.version else tree.path(lane, task)
     for number, limit in enumerate(path):
         try:
             limit.take(job, now)
@@ -107,7 +113,7 @@ def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: fl
             return False
     lane.order.take()
     dispatcher.waiting -= 1
-    job._took = path
+    job._took = lane.held
     job._status = RUNNING
     job.started_at = now
     lane.running += 1
@@ -121,22 +127,33 @@ def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: fl
     after_leaving(dispatcher, lane, task, now)
     if dispatcher._observe is not None:
         dispatcher._observe(JobStarted(now, job))
-    park_if_full(dispatcher, now)
+    if dispatcher.running >= dispatcher.capacity:
+        park_if_full(dispatcher, now)
     return True
 
 
 def start_noted(dispatcher: Dispatcher, job: Job[Any] | None, lone: Node, now: float) -> Job[Any] | None:
     """Start a job of the lone lane that carries a history or a mark, or one after it."""
+    if job is not None and job._history is not None and job._history.error is not None:
+        job = _first_in_time(dispatcher, job, lone, now)
+    if job is not None:
+        dispatcher.running += 1
+        job._status = RUNNING
+        job.started_at = now
+        # What the lone lane did not note, it has noted as it gave the job out.
+        if job._mark is not None:
+            note_waits(dispatcher, job, lone, now)
+        _note_first(job, now)
+    return job
+
+
+def _first_in_time(dispatcher: Dispatcher, job: Job[Any] | None, lone: Node, now: float) -> Job[Any] | None:
+    """Return a job, or the first after it that it is not too late for; end those before it."""
     while job is not None and (error := _too_late_after(job, now)) is not None:
-        note_waits(dispatcher, job, lone)
+        note_waits(dispatcher, job, lone, now)
         end_unrun(dispatcher, job, error, "dead", now)
         job = None
         if dispatcher.waiting:
             job = dispatcher._take_lone()
             dispatcher.waiting -= 1
-    if job is not None:
-        dispatcher.running += 1
-        job._status = RUNNING
-        job.started_at = now
-        _note_start(dispatcher, job, lone, now)
     return job

@@ -100,9 +100,10 @@ class Tree:
         return lane
 
     def path(self, lane: Node, task: Node) -> tuple[Limit, ...]:
-        """Return all limits that a job of a lane has to take."""
+        """Return all limits that a job of a lane has to take; `lane.held` are those to give back to."""
         if lane.path_version != self.version:
             lane.path = lane.limits + task.limits + self.root.limits
+            lane.held = tuple(limit for limit in lane.path if type(limit).give_back is not Limit.give_back)
             lane.path_version = self.version
         return lane.path
 
@@ -110,6 +111,10 @@ class Tree:
         """Give a node other limits."""
         node.limits = limits
         self.version += 1
+
+    def may_fade(self, lane: Node) -> bool:
+        """Whether `fade` has anything to do for an empty lane: the unnamed one stays."""
+        return lane.key is not None or len(self._fading) > 0
 
     def fade(self, lane: Node, task: Node, now: float) -> None:
         """See to an empty lane: forget it once its limits are as good as new.

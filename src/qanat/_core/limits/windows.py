@@ -65,11 +65,12 @@ class SlidingWindow(Limit):
         log = self._log
         if len(log) < self._n:
             log.append(now + self._precision)
+            if len(log) < self._n:
+                return
         else:
             log[self._oldest] = now + self._precision
             self._oldest = (self._oldest + 1) % self._n
-        if len(log) == self._n:
-            self._free_at = border(log[self._oldest], self._per)
+        self._free_at = border(log[self._oldest], self._per)
 
     def fresh_at(self, now: float) -> float:
         """Return when the last start leaves the window."""

@@ -71,9 +71,11 @@ class Fifo:
         """
         if self._plain:
             return self._jobs.popleft()
-        self._drop_stale()
-        job = heappop(self._returned)[2] if self._returned else self._jobs.popleft()
-        self._plain = not self._returned and not self._stale
+        if self._stale:
+            self._drop_stale()
+        returned = self._returned
+        job = heappop(returned)[2] if returned else self._jobs.popleft()
+        self._plain = not returned and not self._stale
         return job
 
     def discard(self, job: Job[Any]) -> None:
