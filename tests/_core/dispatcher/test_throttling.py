@@ -208,3 +208,24 @@ def test_a_valve_that_nobody_of_the_jobs_path_holds_is_left_alone():
     each = job(add(dispatcher), 0)
     dispatcher._throttling.open(each, Valve(), 0.0)
     assert dispatcher.is_plain
+
+
+def test_a_job_that_was_throttled_by_what_is_open_again_waits_from_then_on():
+    """It began before the pause, and says so after it: nothing of that is told as of the past."""
+    dispatcher = make(capacity=2)
+    task = add(dispatcher)
+    jobs = [job(task, number) for number in range(4)]
+    left = {1, 2, 3}
+
+    def failures(each: Job[Any], _rng: Random) -> BaseException | None:
+        if each.id in left:
+            left.remove(int(each.id))
+            return Throttled()
+        return None
+
+    seconds: dict[int | str, float] = {1: 0.0, 3: 2.5}
+    result = run(dispatcher, at_zero(*jobs), seconds, failures=failures)
+    found = outcomes_by_id(result)
+    assert {number: found[number].waits for number in range(4)} == {
+        0: {}, 1: {"throttled": 1.0}, 2: {"throttled": 2.5}, 3: {"throttled": 2.0},
+    }  # fmt: skip

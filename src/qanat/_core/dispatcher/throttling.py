@@ -66,7 +66,8 @@ class Throttling:
             valve = node.valve = Valve()
             self._tree.set_limits(node, node.limits + self._tree.bound((valve,)))
         valve.close(job, verdict.delay, running, now)
-        self._gates.reset(valve, valve.closed_until)
+        # It may have been closed until a time that is past: what happens now is not to be told as of then.
+        self._gates.reset(valve, max(valve.closed_until, now))
 
     def open(self, job: Job[Any], valve: Valve, now: float) -> None:
         """Take away a valve that is open again."""
