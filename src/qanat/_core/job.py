@@ -95,6 +95,9 @@ class Job(msgspec.Struct, Generic[T], eq=False):
         offered_at: When it arrived, monotonic seconds.
         started_at: When its present or last attempt began.
         attempt: The number of the present or next attempt, from 1.
+        cost: What the job counts where cost is counted: a number, or one for each currency.
+        target: Where the attempt is sent, if something chooses among targets.
+        deadline: When it is due, monotonic seconds; None if it never is.
     """
 
     id: int | str
@@ -109,6 +112,9 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     metadata: Mapping[str, Any] | None = None
     parent: int | str | None = None
     attempt: int = 1
+    cost: float | Mapping[str, float] = 1.0
+    target: Any = None
+    deadline: float | None = None
     _mark: Any = None
     _took: tuple[Limit, ...] | None = None
     _history: History | None = None
