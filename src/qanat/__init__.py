@@ -16,6 +16,7 @@ from qanat._app.outcomes import Outcomes, Summary
 from qanat._app.pool import Pool, Stats
 from qanat._app.rules import Rules
 from qanat._app.run import run
+from qanat._app.scheduling import ScheduleHandle
 from qanat._app.streaming import OutcomeStream
 from qanat._core.backoff import constant, exponential, linear
 from qanat._core.events import (
@@ -35,6 +36,7 @@ from qanat._core.order import Order
 from qanat._core.outcome import Outcome
 from qanat._core.reason import Reason
 from qanat._core.retry import Retry
+from qanat._core.schedules import At, Cron, Every
 from qanat.errors import (
     CommandError,
     Discard,
@@ -57,10 +59,13 @@ from qanat.errors import (
 __version__ = _version("qanat")
 
 __all__ = [
+    "At",
     "CommandError",
     "Concurrency",
+    "Cron",
     "Discard",
     "Event",
+    "Every",
     "FixedWindow",
     "Handle",
     "InputError",
@@ -91,6 +96,7 @@ __all__ = [
     "Rules",
     "RunEnded",
     "RunStarted",
+    "ScheduleHandle",
     "SerialisationError",
     "SlidingWindow",
     "Spacing",

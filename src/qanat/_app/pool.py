@@ -23,10 +23,12 @@ from qanat._app.handlers import check_handler, name_of, retry_of_one
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._app.reading import OutcomeReader, Readers
 from qanat._app.rules import RuleArgs, Rules
+from qanat._app.scheduling import ScheduleHandle, Schedules
 from qanat._app.task_host import TaskHost
 from qanat._core.arguments import at_least, number, positive, whole
 from qanat._core.job import Job
 from qanat._core.limits import Concurrency
+from qanat._core.schedules.schedule import checked_schedule
 from qanat._engine.bell import Bell
 from qanat._engine.callee import callee_of
 from qanat._engine.intake import Callbacks, checked_id, checked_lane
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
     from qanat._core.reason import Reason
     from qanat._core.retry import Retry
+    from qanat._core.schedules import At, Cron, Every
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
 
@@ -129,6 +132,7 @@ class Pool(Generic[T, R]):
         self._engine: Engine | None = None
         self._task: Task | None = None
         self._calls: Calls | None = None
+        self._schedules: Schedules | None = None
         self._thread = 0
         self._count = 0
         self._closing = False
@@ -234,6 +238,7 @@ class Pool(Generic[T, R]):
             if self._host is host:
                 self._engine = self._host = None
                 self._take_no_more()
+                self._schedules = None
                 self._readers.close()
                 self._drained.ring()
                 self._tell_unseen()
@@ -242,6 +247,8 @@ class Pool(Generic[T, R]):
         """Refuse jobs from now on; who waits for room is told, and no reader holds up the rest."""
         self._closing = True
         self._readers.lift()
+        if self._schedules is not None:
+            self._schedules.stop()
         for putter in self._putters:
             putter.wake()
 
@@ -386,6 +393,50 @@ class Pool(Generic[T, R]):
         engine.offered()
         return Handle(job, engine)
 
+    def schedule(
+        self, schedule: At | Every | Cron, item: T, *, priority: float | None = None,
+        lane: Hashable = None, metadata: Mapping[str, Any] | None = None,
+        timeout: float | None = None, retry: int | Retry | None = None,
+    ) -> ScheduleHandle:  # fmt: skip
+        """Hand in an item each time a schedule says so, and return a handle of the schedule.
+
+        The schedule goes by the wall clock, and ends with the Pool: leaving and closing the Pool
+        stop it, and `drain` waits for its jobs but not for its times. A time at which
+        `max_waiting` jobs wait is left out. Each job finds its time, in UTC seconds, as
+        `current_job().metadata["scheduled_for"]`.
+
+        Args:
+            schedule: When: an `At`, `Every` or `Cron`.
+            item: What the handler is called with, each time the same object.
+            priority: Smaller is first, with `order="priority"`; None asks the rule.
+            lane: The lane's key; None asks the rule.
+            metadata: Found at `current_job().metadata` and in the outcomes.
+            timeout: Seconds for an attempt, instead of the Pool's.
+            retry: Retries, instead of the Pool's.
+
+        Raises:
+            PoolClosedError: If the Pool is not open.
+            TypeError: If the Pool has no handler, or an argument is of the wrong kind.
+            ValueError: If an argument is out of range.
+        """
+        engine = self._taking_engine()
+        checked_schedule("schedule", schedule)
+        if self._task is None:
+            raise TypeError("the Pool has no handler to schedule: make it with one")
+        _Given(None, priority, lane)
+        metadata = _checked(metadata) or {}
+        timeout = None if timeout is None else positive("timeout", timeout)
+        retry = None if retry is None else retry_of_one(retry)
+        if self._schedules is None:
+            self._schedules = Schedules(engine)
+        return self._schedules.add(
+            schedule, item,
+            lambda at: self.submit(
+                item, priority=priority, lane=lane, metadata={**metadata, "scheduled_for": at},
+                timeout=timeout, retry=retry,
+            ),
+        )  # fmt: skip
+
     # --- room ------------------------------------------------------------------------------
 
     def _has_room(self) -> bool:
@@ -447,6 +498,8 @@ class Pool(Generic[T, R]):
             self._unseen[type(outcome.error).__name__] += 1
         if self._calls is not None and job._task is not self._task:
             self._calls.ended(job)
+        if self._schedules is not None:
+            self._schedules.ended(job)
         if self._putters:
             self.let_put()
         self._look_drained()

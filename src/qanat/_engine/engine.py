@@ -162,15 +162,20 @@ class Engine:
     def open(self, group: TaskGroup) -> None:
         """Begin to work in a task group, which is cancelled when the engine is closed."""
         self._group = group
-        if self.loop.name == "trio":
-            self._alarm = TrioAlarm(self.clock, self._ring, group)
-        else:
-            self._alarm = AsyncioAlarm(self.clock, self._ring)
+        self._alarm = self.make_alarm(self._ring)
         if self.observe is not None:
             self.observe(RunStarted(self.now(), self.name))
         if self._start_within is not None:
             self._start_by = self.now() + self._start_within
             self.set_alarm(self._start_by)
+
+    def make_alarm(self, ring: Callable[[], None]) -> Alarm:
+        """Return an alarm on this engine's timeline; the engine has been opened, and not closed."""
+        group = self._group
+        assert group is not None  # noqa: S101 - opened
+        if self.loop.name == "trio":
+            return self._context.copy().run(lambda: TrioAlarm(self.clock, ring, group))
+        return AsyncioAlarm(self.clock, ring)
 
     def read(self, source: Source) -> None:
         """Take jobs from a source until it ends."""

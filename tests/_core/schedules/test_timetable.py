@@ -327,6 +327,14 @@ def test_intervals_count_what_has_passed_whatever_the_clock_says():
     assert delay.next_at == inf
 
 
+def test_who_knows_how_far_the_clock_was_set_back_may_say_so():
+    table = Timetable(Every(10), 1000.0)
+    table.saw(1009.0)
+    table.saw(1003.0)
+    table.due(509.0)
+    assert table.next_at == 510.0
+
+
 def test_a_start_stays_where_it_is():
     table = Timetable(Every(10, fixed="delay", start=2000), 1000.0)
     table.due(1500.0)

@@ -65,7 +65,7 @@ class Cron(Schedule):
         >>> print(cron)
         at 02:30 on Monday through Friday, Europe/Prague
         >>> cron.next_times(1_767_225_600, 2)
-        [1767317400.0, 1767576600.0]
+        [1767231000.0, 1767317400.0]
     """
 
     expression: str

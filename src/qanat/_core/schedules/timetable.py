@@ -101,6 +101,13 @@ class Timetable:
             self._move(now)  # too late for the one that was due: the delay begins anew
         return started
 
+    def saw(self, now: float) -> None:
+        """Hear what time it was, for those who know better when the clock was set back by how much.
+
+        Without it a clock is taken to have been set back from where it was at the last question.
+        """
+        self._seen = max(self._seen, now)
+
     def finish(self, now: float) -> None:
         """Hear that a run has ended; `next_at` may be earlier now."""
         self.running -= 1
