@@ -19,6 +19,7 @@ from qanat._app.run import run
 from qanat._app.scheduling import ScheduleHandle
 from qanat._app.streaming import OutcomeStream
 from qanat._core.backoff import constant, exponential, linear
+from qanat._core.batch import Batch
 from qanat._core.events import (
     Event,
     JobEnded,
@@ -60,6 +61,7 @@ __version__ = _version("qanat")
 
 __all__ = [
     "At",
+    "Batch",
     "CommandError",
     "Concurrency",
     "Cron",

@@ -10,15 +10,16 @@ from qanat._app.failures import FailureLimit, problem_of, raisable, with_outcome
 from qanat._app.handlers import check_handler, check_items, name_of, size_of
 from qanat._app.hosting import hosted, make_engine, make_intake
 from qanat._app.outcomes import Outcomes, put_in_order
-from qanat._app.rules import RuleArgs, Rules
+from qanat._app.rules import AllArgs, RuleArgs, Rules
 from qanat._app.streaming import OutcomeStream
 from qanat._engine.callee import callee_of
 from qanat._engine.intake import nothing_unread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from qanat._core.batch import Batch
     from qanat._core.outcome import Outcome
     from qanat._engine.engine import Engine
 
@@ -90,16 +91,28 @@ def checked(
     handler: Callable[..., Any],
     items: Iterable[Any] | AsyncIterable[Any],
     rules: Rules | None,
-    options: RuleArgs,
+    options: AllArgs,
 ) -> Rules:
     """Check what a call was given, before any work starts, and return its rules."""
     found = Rules.of(rules, options)
-    check_handler(handler)
+    check_handler(handler, takes="the item" if found.batch is None else "the list of items")
     check_items(items)
     callee_of(handler, found.executor)
     return found
 
 
+@overload
+async def collect(
+    handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> Outcomes[T, R]: ...  # fmt: skip
+@overload
+async def collect(
+    handler: Callable[[list[T]], Sequence[R | BaseException]],
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 async def collect(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
@@ -112,7 +125,7 @@ async def collect(
 ) -> Outcomes[T, R]: ...  # fmt: skip
 async def collect(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, rules: Rules | None = None,
-    **options: Unpack[RuleArgs],
+    **options: Unpack[AllArgs],
 ) -> Outcomes[Any, Any]:  # fmt: skip
     """Run a handler over items and return every outcome, in input order.
 
@@ -139,6 +152,18 @@ async def collect(
 
 @overload
 async def map(
+    handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> list[R]: ...  # fmt: skip
+@overload
+async def map(
+    handler: Callable[[list[T]], Sequence[R | BaseException]],
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> list[R]: ...  # fmt: skip
+@overload
+async def map(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> list[R]: ...  # fmt: skip
@@ -149,7 +174,7 @@ async def map(
 ) -> list[R]: ...  # fmt: skip
 async def map(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, rules: Rules | None = None,
-    **options: Unpack[RuleArgs],
+    **options: Unpack[AllArgs],
 ) -> list[Any]:  # fmt: skip
     """Run a handler over items and return the values, in input order.
 
@@ -185,6 +210,18 @@ async def map(
 
 @overload
 def stream(
+    handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, ordered: bool = False,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> OutcomeStream[T, R]: ...  # fmt: skip
+@overload
+def stream(
+    handler: Callable[[list[T]], Sequence[R | BaseException]],
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, ordered: bool = False,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> OutcomeStream[T, R]: ...  # fmt: skip
+@overload
+def stream(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, ordered: bool = False,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
@@ -195,7 +232,7 @@ def stream(
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
 def stream(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, ordered: bool = False,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[AllArgs],
 ) -> OutcomeStream[Any, Any]:  # fmt: skip
     """Run a handler over items and give the outcomes as they complete.
 

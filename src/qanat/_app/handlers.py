@@ -14,8 +14,8 @@ def name_of(handler: object) -> str:
     return getattr(handler, "__qualname__", None) or type(handler).__name__
 
 
-def check_handler(handler: Callable[..., Any]) -> None:
-    """Check that a handler can be called with one item.
+def check_handler(handler: Callable[..., Any], *, takes: str = "the item") -> None:
+    """Check that a handler can be called with one argument; `takes` says what that is.
 
     Raises:
         TypeError: If it cannot, or gives no value that could be waited for.
@@ -34,7 +34,7 @@ def check_handler(handler: Callable[..., Any]) -> None:
         signature.bind(object())
     except TypeError as error:
         raise TypeError(
-            f"handler must take exactly one argument, the item, but {name_of(handler)}{signature} "
+            f"handler must take exactly one argument, {takes}, but {name_of(handler)}{signature} "
             f"does not ({error}): use functools.partial or a lambda for the others"
         ) from None
 

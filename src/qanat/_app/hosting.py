@@ -11,7 +11,7 @@ import anyio
 from qanat._app.handlers import name_of
 from qanat._app.observing import observe_function
 from qanat._core.retry import Retry
-from qanat._engine.callee import InProcess, InThread, callee_of
+from qanat._engine.callee import InBatches, InProcess, InThread, callee_of
 from qanat._engine.clock import clock_in_use
 from qanat._engine.engine import Engine
 from qanat._engine.intake import Callbacks, Intake
@@ -57,6 +57,8 @@ def make_engine(
 def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
     """Add a handler with its rules to an engine."""
     callee = callee_of(handler, rules.executor)
+    if rules.batch is not None:
+        callee = InBatches(callee)
     callee.prepare(engine.outside)
     return engine.dispatcher.add_task(
         name_of(handler),
@@ -67,6 +69,7 @@ def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
         state=rules.state,
         lane_limits=rules.lane_limits,
         uses_lanes=rules.lane is not None,
+        batch=rules.batch,
     )
 
 
@@ -79,7 +82,7 @@ def make_intake(
     unread: Callable[[], int],
 ) -> Intake:
     """Add a handler to an engine and return where its jobs come from; nothing is read yet."""
-    return Intake(
+    intake = Intake(
         items,
         engine,
         add_task(engine, handler, rules),
@@ -87,7 +90,11 @@ def make_intake(
         buffer=rules.buffer,
         chooses=rules.chooses,
         unread=unread,
+        gathers=0 if rules.batch is None else rules.batch.size,
     )
+    if rules.batch is not None:
+        engine.is_full = intake.is_full
+    return intake
 
 
 def hosted(

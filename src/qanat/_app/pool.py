@@ -22,7 +22,7 @@ from qanat._app.handle import Handle, Unseen
 from qanat._app.handlers import check_handler, name_of, retry_of_one
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._app.reading import OutcomeReader, Readers
-from qanat._app.rules import RuleArgs, Rules
+from qanat._app.rules import AllArgs, RuleArgs, Rules
 from qanat._app.scheduling import ScheduleHandle, Schedules
 from qanat._app.task_host import TaskHost
 from qanat._core.arguments import at_least, number, positive, whole
@@ -35,9 +35,10 @@ from qanat._engine.intake import Callbacks, checked_id, checked_lane
 from qanat.errors import PoolClosedError, PoolFull, blamed_on_job
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Hashable
+    from collections.abc import Awaitable, Callable, Hashable, Sequence
     from types import TracebackType
 
+    from qanat._core.batch import Batch
     from qanat._core.job import Task
     from qanat._core.outcome import Outcome
     from qanat._core.reason import Reason
@@ -98,6 +99,18 @@ class Pool(Generic[T, R]):
 
     @overload
     def __init__(
+        self, handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]], *,
+        batch: Batch, max_waiting: int | None = None, rules: Rules | None = None,
+        **options: Unpack[RuleArgs],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self, handler: Callable[[list[T]], Sequence[R | BaseException]], *,
+        batch: Batch, max_waiting: int | None = None, rules: Rules | None = None,
+        **options: Unpack[RuleArgs],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
         self, handler: Callable[[T], Awaitable[R]], *, max_waiting: int | None = None,
         rules: Rules | None = None, **options: Unpack[RuleArgs],
     ) -> None: ...  # fmt: skip
@@ -113,11 +126,11 @@ class Pool(Generic[T, R]):
     ) -> None: ...  # fmt: skip
     def __init__(
         self, handler: Callable[[Any], Any] | None = None, *, max_waiting: int | None = None,
-        rules: Rules | None = None, **options: Unpack[RuleArgs],
+        rules: Rules | None = None, **options: Unpack[AllArgs],
     ) -> None:  # fmt: skip
         self._rules = Rules.of(rules, options)
         if handler is not None:
-            check_handler(handler)
+            check_handler(handler, takes="the item" if self._rules.batch is None else "the list of items")
             callee_of(handler, self._rules.executor)
         if max_waiting is not None:
             whole("max_waiting", max_waiting, 1)
@@ -167,6 +180,8 @@ class Pool(Generic[T, R]):
         self._drained = Bell(engine.loop)
         self._calls = Calls(engine, rules)
         self._task = None if self._handler is None else add_task(engine, self._handler, rules)
+        if rules.batch is not None and self._max_waiting is not None:
+            engine.is_full = self._is_full
         self._thread = get_ident()
         self._closing = False
         self._readers.open()
@@ -446,6 +461,9 @@ class Pool(Generic[T, R]):
         most = cast("int", self._max_waiting)
         return dispatcher.waiting + dispatcher.scheduled + self._reserved < most
 
+    def _is_full(self) -> bool:
+        return not self._has_room()
+
     async def _wait_room(self, engine: Engine) -> None:
         spot = engine.loop.spot()
         self._putters.append(spot)
@@ -529,8 +547,12 @@ class Pool(Generic[T, R]):
         """
         engine = self._open_engine()
         waiting.refuse_own(engine)
-        while self._engine is engine and not engine.dispatcher.is_idle and engine.failure is None:
-            await self._drained.wait()
+        engine.hurry(wanted=True)
+        try:
+            while self._engine is engine and not engine.dispatcher.is_idle and engine.failure is None:
+                await self._drained.wait()
+        finally:
+            engine.hurry(wanted=False)
         if engine.failure is not None:
             raise engine.failure
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, cast
 
 from qanat._core.arguments import number, one_of, positive, whole
+from qanat._core.batch import Batch
 from qanat._core.events import Observer  # noqa: TC001 - part of the types that users look up
 from qanat._core.limit import Limit
 from qanat._core.limits import Concurrency
@@ -64,7 +65,13 @@ class Watch(TypedDict, total=False):
 
 
 class RuleArgs(Flow, Attempt, Input, Stop, Watch, total=False):
-    """Every rule, as keyword arguments."""
+    """Every rule, as keyword arguments; but for `batch`, with which the handler has another type."""
+
+
+class AllArgs(RuleArgs, total=False):
+    """Every rule."""
+
+    batch: Batch | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,6 +94,7 @@ class Rules:
         retry: How many times a failed job is tried again, or a `Retry`.
         timeout: Seconds for one attempt; None is unlimited.
         executor: Where the handler runs: "loop", "thread", "process"; None is by its kind.
+        batch: How many items the handler is called with at once, as a list; None is one by one.
         buffer: How many items may be read and not started, outcomes not read counted too.
         id: Function of the item giving its job's id.
         start_within: Seconds in which a first job has to arrive; None is for ever.
@@ -107,6 +115,7 @@ class Rules:
     retry: int | Retry = 0
     timeout: float | None = None
     executor: Executor | None = None
+    batch: Batch | None = None
     buffer: int = 1000
     id: Callable[[Any], int | str] | None = None
     start_within: float | None = None
@@ -146,6 +155,8 @@ class Rules:
                 checked[name] = positive(name, value)
         if self.executor is not None:
             one_of("executor", self.executor, EXECUTORS)
+        if self.batch is not None and not isinstance(cast("object", self.batch), Batch):
+            raise TypeError(f"batch must be a Batch, such as Batch(100), got {self.batch!r}")
         checked["buffer"] = whole("buffer", self.buffer, 1)
         if self.max_failures is not None:
             checked["max_failures"] = _max_failures(self.max_failures)
@@ -203,7 +214,7 @@ class Rules:
         """Whether lanes or an order choose among the items that were read."""
         return self.order != "fifo" or self.lane is not None
 
-    def __str__(self) -> str:  # noqa: C901 - one question for each rule
+    def __str__(self) -> str:  # noqa: C901, PLR0912 - one question for each rule
         """Say the rules in words, those that were set."""
         words = [f"{_in_words(self.concurrency)} at once"]
         if self.rate is not None:
@@ -226,6 +237,8 @@ class Rules:
             words.append(f"timeout {self.timeout:g} s")
         if self.executor is not None:
             words.append(f"in a {self.executor}" if self.executor != "loop" else "on the loop")
+        if self.batch is not None:
+            words.append(f"in {self.batch}")
         if self.buffer != 1000:
             words.append(f"buffer {self.buffer}")
         if self.start_within is not None:

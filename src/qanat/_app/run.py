@@ -17,10 +17,11 @@ from qanat._app.stopping import Stopping
 from qanat._core.arguments import one_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 
     from qanat._app.outcomes import Outcomes
-    from qanat._app.rules import RuleArgs, Rules
+    from qanat._app.rules import AllArgs, RuleArgs, Rules
+    from qanat._core.batch import Batch
     from qanat._engine.engine import Engine
 
 T = TypeVar("T")
@@ -30,6 +31,18 @@ Backend = Literal["asyncio", "uvloop", "trio"]
 BACKENDS: tuple[Backend, ...] = ("asyncio", "uvloop", "trio")
 
 
+@overload
+def run(
+    handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio",
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> Outcomes[T, R]: ...  # fmt: skip
+@overload
+def run(
+    handler: Callable[[list[T]], Sequence[R | BaseException]],
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio",
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
@@ -42,7 +55,7 @@ def run(
 ) -> Outcomes[T, R]: ...  # fmt: skip
 def run(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *,
-    backend: Backend = "asyncio", rules: Rules | None = None, **options: Unpack[RuleArgs],
+    backend: Backend = "asyncio", rules: Rules | None = None, **options: Unpack[AllArgs],
 ) -> Outcomes[Any, Any]:  # fmt: skip
     """Run a handler over items from synchronous code, and return every outcome in input order.
 

@@ -66,6 +66,8 @@ class OutcomeStream(Generic[T, R]):
         )  # fmt: skip
         self._bell = Bell(engine.loop)
         self._intake = make_intake(engine, self._handler, self._items, rules, unread=self._unread)
+        if rules.batch is not None:
+            engine.is_full = self._is_stuck
         engine.when_over(self._bell.ring)
         self._host = hosted(
             engine, progress=rules.progress or False, title=name_of(self._handler), total=size_of(self._items)
@@ -139,6 +141,11 @@ class OutcomeStream(Generic[T, R]):
         engine = self._engine
         assert engine is not None  # noqa: S101 - entered
         self._failures.judge(engine)
+
+    def _is_stuck(self) -> bool:
+        """Whether no more items can be read although the reader has read all that it can."""
+        assert self._intake is not None  # noqa: S101 - entered
+        return not self._ready and self._intake.is_full()
 
     def _unread(self) -> int:
         return len(self._ready) + len(self._early)

@@ -189,7 +189,11 @@ def _waits_of(carrier: Carrier) -> list[Wait] | None:
 def _runner_of(wait: Wait) -> Carrier | None:
     if wait.job._status != RUNNING:
         return None
-    return next((carrier for carrier in wait.engine.carriers if carrier.job is wait.job), None)
+    return next((carrier for carrier in wait.engine.carriers if _carries(carrier, wait.job)), None)
+
+
+def _carries(carrier: Carrier, job: Job[Any]) -> bool:
+    return carrier.job is job or (carrier.job is not None and job in carrier.job.members)
 
 
 def _have_timer(stuck: list[Carrier]) -> bool:

@@ -76,6 +76,8 @@ class History(msgspec.Struct):
     entered_at: float = 0.0
     # Why the last attempt failed, kept if the job ends with that when its time for retries is over.
     error: BaseException | None = None
+    # Whether it is called alone, as it is known to spoil a batch.
+    alone: bool = False
 
 
 class Job(msgspec.Struct, Generic[T], eq=False):
@@ -123,6 +125,11 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     def awaits(self, at: float) -> bool:
         """Whether the job is scheduled for this time."""
         return self._status == SCHEDULED and self._history is not None and self._history.due_at == at
+
+    @property
+    def members(self) -> tuple[Job[Any], ...]:
+        """The jobs of a batch, in the order of the items; empty unless this is one."""
+        return ()
 
     @property
     def state(self) -> Any:

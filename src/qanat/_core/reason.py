@@ -19,6 +19,7 @@ Cause = Literal[
     "paused",
     "turn",
     "children",
+    "batch",
 ]
 """What a job can wait for."""
 

@@ -124,6 +124,40 @@ class InProcess(Callee):
         return call.value, call.error
 
 
+class Returned(BaseException):
+    """Carry what the call of a batch returned past the way of a single value; never raised."""
+
+    def __init__(self, value: Any) -> None:
+        """Keep the value."""
+        super().__init__()
+        self.value = value
+
+
+class InBatches(Callee):
+    """A handler of lists, called with the items of a batch in the way of another callee."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Callee) -> None:
+        """Keep how the handler is called."""
+        super().__init__(inner.function, on_loop=False)
+        self._inner = inner
+
+    def prepare(self, outside: Outside) -> None:
+        """Make ready what the calls need."""
+        self._inner.prepare(outside)
+
+    async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
+        """Call the function with the list; what it returns is what the members are settled by."""
+        inner = self._inner
+        error: BaseException | None = None
+        if inner.on_loop:
+            value = await inner.function(job.item)
+        else:
+            value, error = await inner.call(carrier, job)
+        return None, Returned(value) if error is None else error
+
+
 def callee_of(function: Callable[[Any], Any], executor: Executor | None) -> Callee:
     """Return how to call a handler: as asked, or by its kind.
 

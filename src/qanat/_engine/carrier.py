@@ -36,6 +36,7 @@ import anyio
 from qanat._core.job import RUNNING, History, Job
 from qanat._core.outcome import Outcome
 from qanat._core.retry import BUILT_IN
+from qanat._engine.callee import Returned
 from qanat._engine.context import count_references, new_cell, run_in, running_carrier
 from qanat.errors import JobCancelledError, JobTimeoutError
 
@@ -199,7 +200,7 @@ class Carrier:
                         if ended:
                             engine.tell_ended()
                         if job is None:
-                            if engine.refill():
+                            if engine.refill() or engine.squeeze():
                                 now = clock()
                                 continue
                             # No local holds on to the last job while this one waits.
@@ -351,6 +352,8 @@ class Carrier:
         left_behind, self.left_behind = self.left_behind, None
         self.job = None
         self.deadline = math.inf
+        if type(error) is Returned:
+            value, error = error.value, None
         if type(value) is CoroutineType:
             value.close()
             value, error = None, TypeError(

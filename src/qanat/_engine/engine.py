@@ -22,6 +22,7 @@ import anyio
 
 from qanat._core.dispatcher import Dispatcher
 from qanat._core.events import RunEnded, RunStarted
+from qanat._core.job import ENDED
 from qanat._engine.alarm import Alarm, AsyncioAlarm, TrioAlarm
 from qanat._engine.carrier import SLICE, Carrier
 from qanat._engine.intake import Intake
@@ -59,6 +60,7 @@ class Engine:
         drawn: The source, if carriers may take items straight from it.
         append: Called with each outcome, if that is all there is to do; else `settle` is.
         held: True while nobody reads the outcomes: nothing is started.
+        is_full: With batches, whether no more jobs can come before some that wait are started.
         over: True once nothing more is started, as nothing is left to do or the engine was closed.
         failure: What stopped the run, if something did.
         stopped: Whether nothing more is started, though something is left.
@@ -87,6 +89,7 @@ class Engine:
         "failure",
         "held",
         "idle",
+        "is_full",
         "isolates",
         "loop",
         "name",
@@ -141,6 +144,7 @@ class Engine:
         self.idle: dict[Carrier, None] = {}
         self.called = False
         self.held = False
+        self.is_full: Callable[[], bool] | None = None
         self.tops_up = False
         self.drawn: Intake | None = None
         self.over = False
@@ -326,7 +330,9 @@ class Engine:
         """Call another carrier if there may be more to start."""
         dispatcher = self.dispatcher
         if dispatcher.may_start_more or (
-            self.source is not None and dispatcher.running < dispatcher.capacity and not dispatcher.waiting
+            self.source is not None
+            and dispatcher.running < dispatcher.capacity
+            and (not dispatcher.waiting or self.is_full is not None)
         ):
             self.poke()
 
@@ -361,9 +367,21 @@ class Engine:
         self.tell_ended()
         return True
 
+    def squeeze(self) -> bool:
+        """Let a batch start as it is, if nothing can come that would fill it; False if there is none."""
+        is_full = self.is_full
+        return is_full is not None and not self.held and is_full() and self.dispatcher.squeeze(self.now())
+
+    def hurry(self, *, wanted: bool) -> None:
+        """Let batches start that are not full, as somebody waits for all that was handed in."""
+        if self.dispatcher.batches is not None:
+            self.dispatcher.hurry(self.now(), wanted=wanted)
+            self.called = False
+            self.poke()
+
     def refill_soon(self) -> None:
         """See to it that the source is read again, if that waits for room."""
-        if not self.dispatcher.waiting and self.idle:
+        if (not self.dispatcher.waiting or self.is_full is not None) and self.idle:
             self.poke()
         elif self.source is not None and self.source.is_async:
             self.source.pull()
@@ -500,6 +518,11 @@ class Engine:
         """Cancel one job, waiting or running; False if it has ended."""
         if self.dispatcher.cancel(job, self.now()):
             self.tell_ended()
+            for carrier in list(self.carriers):
+                members = () if carrier.job is None else carrier.job.members
+                if members and all(member._status == ENDED for member in members):
+                    # Nobody wants what this call gives any more.
+                    carrier.cancel()
             self.called = False
             self.poke()
             return True

@@ -148,6 +148,7 @@ class Intake:
         buffer: int,
         chooses: bool,
         unread: Callable[[], int],
+        gathers: int = 0,
     ) -> None:
         """Read nothing yet.
 
@@ -159,15 +160,16 @@ class Intake:
             buffer: How many items may be read and not started, outcomes not read counted too.
             chooses: Whether lanes or an order choose among what was read.
             unread: How many outcomes are not read.
+            gathers: How many jobs make up a batch, if they are to: then more are read while some wait.
         """
         self._engine = engine
         self.task = task
         self._callbacks = callbacks
         self._buffer = buffer
         self._unread = unread
-        self._chunk = 1
+        self._gathers = gathers
         # So little room that filling it up can wait: the buffer stays 15/16 full at least.
-        self._least_room = min(buffer // 16, CHUNK)
+        self._least_room = 0 if gathers else min(buffer // 16, CHUNK)
         self._reading = False
         self.count = 0
         self.error: BaseException | None = None
@@ -181,7 +183,8 @@ class Intake:
         self.needs_task = self.is_async or self._whole
         self._room_spot: Spot | None = None
         self.may_block = type(self.iterator) not in QUICK_ITERATORS
-        self.draws = not (self.is_async or chooses or callbacks)
+        self.draws = not (self.is_async or chooses or callbacks or gathers)
+        self._chunk = 1 if self.may_block or not gathers else gathers
         self.counts_unread = unread is not nothing_unread
 
     def pull(self) -> bool:
@@ -191,7 +194,7 @@ class Intake:
         if self.is_async or self._whole:
             self._let_read()
             return False
-        if (dispatcher.waiting and not self.tops_up) or self._reading:
+        if (dispatcher.waiting and not (self.tops_up or self._gathers)) or self._reading:
             return False
         room = self.room()
         if room <= 0 or (self.tops_up and room < self._least_room and dispatcher.waiting):
@@ -199,13 +202,23 @@ class Intake:
         begun = engine.now()
         chunk = room if self.tops_up else min(room, self._chunk)
         got = self._read(chunk)
-        if engine.now() - begun > LONG:
+        is_slow = engine.now() - begun > LONG
+        if is_slow:
             self._chunk = max(1, self._chunk // 2)
         elif self._chunk < CHUNK:
             self._chunk *= 2
         if got < chunk:
             self.ended()
+        elif is_slow and self._gathers:
+            # It may take many such reads to fill a batch: let the handlers that run go on in between.
+            engine.tell_ended()
+            engine.loop.call_soon_threadsafe(engine.poke)
+            return False
         return True
+
+    def is_full(self) -> bool:
+        """Whether no more items can be read before some that were read are started."""
+        return self.room() <= 0
 
     def ended(self) -> None:
         """Note that the source has no more items."""

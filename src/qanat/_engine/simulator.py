@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from qanat._core.job import RUNNING
 from qanat.errors import JobCancelledError
 
 if TYPE_CHECKING:
@@ -194,15 +195,26 @@ class _Driver:
             if number in gone:
                 gone.remove(number)
                 continue
+            if job.members:
+                self._end_attempt(job, None, now, cancelled=False, value=self._answers(job))
+                continue
             error = None if self._failures is None else self._failures(job, self._rng)
             self._end_attempt(job, error, now, cancelled=False)
 
+    def _answers(self, batch: Job[Any]) -> list[BaseException | None]:
+        """Return what the call of a batch gives for each member that still wants it."""
+        failures = self._failures
+        return [
+            None if failures is None or member._status != RUNNING else failures(member, self._rng)
+            for member in batch.members
+        ]
+
     def _end_attempt(
-        self, job: Job[Any], error: BaseException | None, now: float, *, cancelled: bool
+        self, job: Job[Any], error: BaseException | None, now: float, *, cancelled: bool, value: Any = None
     ) -> None:
         attempt = job.attempt
         # Virtual wall time is the same as virtual time.
-        outcome = self._dispatcher.finish(job, None, error, now, wall=now, cancelled=cancelled)
+        outcome = self._dispatcher.finish(job, value, error, now, wall=now, cancelled=cancelled)
         if outcome is not None:
             self._result.outcomes.append(outcome)
         if self._trace is not None:

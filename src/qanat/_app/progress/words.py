@@ -93,6 +93,7 @@ _CAUSES: Final = {
     "paused": "paused",
     "turn": "about to start",
     "children": "waiting for child jobs",
+    "batch": "waiting for a full batch {limit}",
 }
 
 

@@ -23,10 +23,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from qanat._core.batch import BatchJob
 from qanat._core.dispatcher import ending, ledger
 from qanat._core.dispatcher.account import add_waits
+from qanat._core.dispatcher.batching import cancel_running, finish_batch
 from qanat._core.dispatcher.explain import why_all, why_job
 from qanat._core.dispatcher.gate import Gate, Gates
+from qanat._core.dispatcher.gathering import Batches, Gathering
 from qanat._core.dispatcher.lone_lane import Unmarked, set_lone
 from qanat._core.dispatcher.parking import head_changed, park_if_full
 from qanat._core.dispatcher.starting import next_by_turns, start_noted
@@ -42,6 +45,7 @@ from qanat.errors import JobCancelledError, blamed_on_job
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from qanat._core.batch import Batch
     from qanat._core.dispatcher.node import Node
     from qanat._core.events import Event
     from qanat._core.limit import Limit
@@ -64,7 +68,7 @@ class Dispatcher:
 
     Attributes:
         capacity: How many jobs may run at once, all tasks together.
-        running: How many jobs hold a slot.
+        running: How many jobs hold a slot; a batch is one.
         waiting: How many jobs are ready but for their turn and their limits.
         scheduled: How many wait for a time of their own: delayed, or before a retry.
         done: How many ended with a value.
@@ -81,13 +85,14 @@ class Dispatcher:
         timeline: What is due, and when.
         tree: The nodes.
         gates: Where nodes wait.
+        batches: What the tasks share that run in batches; None if none does.
     """
 
     __slots__ = (
         "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe", "_on_fault", "_rng",
-        "_take_lone", "_throttling", "_unmarked", "cancelled", "capacity", "closed", "done", "ended",
-        "failed", "gates", "is_paused", "is_plain", "now", "retried", "running", "scheduled", "timeline",
-        "tree", "waiting",
+        "_take_lone", "_throttling", "_unmarked", "batches", "cancelled", "capacity", "closed", "done",
+        "ended", "failed", "gates", "is_paused", "is_plain", "now", "retried", "running", "scheduled",
+        "timeline", "tree", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -128,6 +133,7 @@ class Dispatcher:
         self.tree = Tree(
             self.gates, limits, owner=owner, rng=rng, precision=precision, on_fault=self._on_fault
         )
+        self.batches: Batches | None = None
         self._throttling = Throttling(self.tree, self.gates)
         self._rng = rng
         self._observe = observe
@@ -154,14 +160,22 @@ class Dispatcher:
         limits: Iterable[Limit] = (),
         lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None = None,
         uses_lanes: bool = False,
+        batch: Batch | None = None,
     ) -> Task:
         """Add a handler whose jobs take turns with those of the other tasks."""
+        if batch is not None:
+            make_order = self._gathering_in(batch, make_order)
         node = self.tree.add_task(
             name, make_order=make_order, limits=limits, lane_limits=lane_limits,
             uses_lanes=uses_lanes, budget=retry.budget,
         )  # fmt: skip
         set_lone(self)
         return Task(name, handler, node, retry, timeout, state)
+
+    def _gathering_in(self, batch: Batch, make_order: Callable[[], Order]) -> Callable[[], Order]:
+        batches = self.batches = self.batches or Batches()
+        batches.is_closed = self.closed
+        return lambda: Gathering(batch, make_order(), batches)
 
     def drop_task(self, task: Task) -> None:
         """Forget a task that has no jobs left."""
@@ -365,7 +379,8 @@ class Dispatcher:
                 took stays taken until `release` is called with what `hold` returned.
 
         Returns:
-            The outcome; None if the job will run again.
+            The outcome; None if the job will run again. For a batch always None: its members that
+            have ended are in `ended`, with the outcome of each.
         """
         if now < self.now:
             now = self.now
@@ -388,6 +403,9 @@ class Dispatcher:
         if self.timeline.at < now:
             # What falls due at this very moment comes after what ends.
             self._reach(math.nextafter(now, -math.inf))
+        if type(job) is BatchJob:
+            finish_batch(self, job, value, error, now, wall, cancelled=cancelled, holding=holding)
+            return None
         if error is not None and not cancelled:
             task = job._task
             verdict = judge(
@@ -425,8 +443,10 @@ class Dispatcher:
     def cancel(self, job: Job[Any], now: float) -> bool:
         """Take a waiting or scheduled job out; its outcome is put into `ended`.
 
+        A member of a running batch ends, too, while the call goes on for the others.
+
         Returns:
-            False if the job runs or has ended: then nothing changes here.
+            False if the job runs by itself or has ended: then nothing changes here.
         """
         now = self._advance(now)
         if job._status == WAITING:
@@ -435,7 +455,7 @@ class Dispatcher:
             self._leave_schedule(job, now)
             self.timeline.spoil()
         else:
-            return False
+            return self.batches is not None and cancel_running(self, job, now)
         error = JobCancelledError("the job was cancelled before it ended")
         ending.end_unrun(self, job, error, "cancelled", now)
         return True
@@ -455,6 +475,27 @@ class Dispatcher:
         """Say that no more jobs arrive."""
         self._advance(now)
         self.closed = True
+        if self.batches is not None:
+            self.batches.is_closed = True
+            self.batches.changed()
+
+    def hurry(self, now: float, *, wanted: bool = True) -> None:
+        """Let batches start that are not full, while somebody wants it; each call begins or ends that."""
+        if self.batches is not None:
+            self._advance(now)
+            self.batches.hurries += 1 if wanted else -1
+            self.batches.changed()
+
+    def squeeze(self, now: float) -> bool:
+        """Let the batch that has waited longest start as it is, as nothing can come that would fill it.
+
+        Returns:
+            False if none waits to be filled, or none could start now anyway.
+        """
+        self._advance(now)
+        if self.batches is None or self.running >= self.capacity or self.tree.root.cause is not None:
+            return False
+        return self.batches.squeeze()
 
     @property
     def is_idle(self) -> bool:

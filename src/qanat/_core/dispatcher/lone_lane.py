@@ -81,6 +81,8 @@ def _find(dispatcher: Dispatcher) -> Node | None:
     tree = dispatcher.tree
     if len(tree.tasks) != 1 or dispatcher.is_paused or dispatcher._observe is not None or tree.root.limits:
         return None
+    if dispatcher.batches is not None:
+        return None
     task = tree.tasks[0]
     if task.uses_lanes or task.limits or task.budget is not None:
         return None

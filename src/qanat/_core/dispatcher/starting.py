@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from qanat._core.batch import BatchJob, make_batch
 from qanat._core.dispatcher.account import make_outcome
+from qanat._core.dispatcher.batching import refuse_batch
 from qanat._core.dispatcher.ending import end_unrun, give_back, note_waits, withdraw
+from qanat._core.dispatcher.gathering import Gathering
 from qanat._core.dispatcher.parking import after_leaving, park_if_full, tell_parked
 from qanat._core.events import JobStarted
 from qanat._core.job import RUNNING
@@ -34,12 +37,47 @@ def next_by_turns(dispatcher: Dispatcher, now: float) -> Job[Any] | None:
             return None
         if dispatcher.running >= dispatcher.capacity and park_if_full(dispatcher, now):
             return None
+        if type(lane.order) is Gathering:
+            if (batch := _next_batch(dispatcher, lane.order, lane, task, now)) is not None:
+                return batch
+            continue
         job = lane.order.head()
         if job._history is not None and (error := _too_late_after(job, now)) is not None:
             withdraw(dispatcher, job, lane, now)
             end_unrun(dispatcher, job, error, "dead", now)
         elif _may_start(dispatcher, job, lane, task, now) and _take(dispatcher, job, lane, task, now):
             return job
+
+
+def _next_batch(
+    dispatcher: Dispatcher, gathering: Gathering, lane: Node, task: Node, now: float
+) -> Job[Any] | None:
+    """Return the batch of the lane whose turn it is, started; None if it may not start."""
+    proposed = gathering.propose(now)
+    if not _may_start(dispatcher, proposed, lane, task, now):
+        gathering.dissolve()
+        return None
+    members: list[Job[Any]] = []
+    for job in gathering.members():
+        if (error := _too_late_after(job, now)) is None:
+            members.append(job)
+        else:
+            withdraw(dispatcher, job, lane, now)
+            end_unrun(dispatcher, job, error, "dead", now)
+    if not members:
+        return None
+    batch = make_batch(members, gathering.next_number)
+    return batch if _take(dispatcher, batch, lane, task, now) else None
+
+
+def _refuse(dispatcher: Dispatcher, job: Job[Any], lane: Node, error: BaseException, now: float) -> None:
+    """End a job that a limit raised for, or the members of a batch."""
+    problem = error.error if isinstance(error, Refused) else blamed_on_job(error)
+    if isinstance(job, BatchJob):
+        refuse_batch(dispatcher, job, lane, problem, now, for_good=isinstance(error, Refused))
+    else:
+        withdraw(dispatcher, job, lane, now)
+        end_unrun(dispatcher, job, problem, "dead", now)
 
 
 def _too_late_after(job: Job[Any], now: float) -> BaseException | None:
@@ -85,13 +123,11 @@ def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, no
                         raise ValueError(f"{limit}.ready_at must return a time, got {at!r}")
                     latest, worst = at, limit
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            problem = error.error if isinstance(error, Refused) else blamed_on_job(error)
-            withdraw(dispatcher, job, lane, now)
-            end_unrun(dispatcher, job, problem, "dead", now)
+            _refuse(dispatcher, job, lane, error, now)
             return False
         if worst is not None:
             gates.park(node, worst, latest, now)
-            tell_parked(dispatcher, node, job, now)
+            tell_parked(dispatcher, node, lane.order.head(), now)
             return False
     return True
 
@@ -107,29 +143,45 @@ def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: fl
             outcome = make_outcome(job, None, error, "dead", now, 0.0, None, 0)
             give_back(dispatcher, job, path[:number], outcome, now)
             # An interrupt goes on from here: nothing is taken, and the job still waits.
-            problem = blamed_on_job(error)
-            withdraw(dispatcher, job, lane, now)
-            end_unrun(dispatcher, job, problem, "dead", now)
+            _refuse(dispatcher, job, lane, error, now)
             return False
-    lane.order.take()
-    dispatcher.waiting -= 1
     job._took = lane.held
     job._status = RUNNING
     job.started_at = now
     lane.running += 1
     task.running += 1
     dispatcher.running += 1
-    _note_start(dispatcher, job, lane, now)
-    if task.budget is not None:
-        task.budget.started(now, job.attempt > 1)
+    if type(lane.order) is Gathering:
+        _start_members(dispatcher, job, lane.order, lane, task, now)
+    else:
+        lane.order.take()
+        dispatcher.waiting -= 1
+        _note_start(dispatcher, job, lane, now)
+        if task.budget is not None:
+            task.budget.started(now, job.attempt > 1)
     task.turns.spend(lane)
     tree.root.turns.spend(task)
     after_leaving(dispatcher, lane, task, now)
     if dispatcher._observe is not None:
-        dispatcher._observe(JobStarted(now, job))
+        for started in job.members or (job,):
+            dispatcher._observe(JobStarted(now, started))
     if dispatcher.running >= dispatcher.capacity:
         park_if_full(dispatcher, now)
     return True
+
+
+def _start_members(
+    dispatcher: Dispatcher, batch: Job[Any], gathering: Gathering, lane: Node, task: Node, now: float
+) -> None:
+    """Let the members of a batch leave their lane."""
+    gathering.start()
+    dispatcher.waiting -= len(batch.members)
+    for member in batch.members:
+        member._status = RUNNING
+        member.started_at = now
+        _note_start(dispatcher, member, lane, now)
+        if task.budget is not None:
+            task.budget.started(now, member.attempt > 1)
 
 
 def start_noted(dispatcher: Dispatcher, job: Job[Any] | None, lone: Node, now: float) -> Job[Any] | None:

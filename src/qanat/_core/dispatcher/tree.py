@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from qanat._core.dispatcher.gathering import Gathering
 from qanat._core.dispatcher.node import Node
 from qanat._core.limit import Limit
 from qanat._core.retry import RetryBudget
@@ -96,6 +97,8 @@ class Tree:
                 limits = self.bound((given,) if isinstance(given, Limit) else given)
             lane = Node(task, key, limits)
             lane.order = task.make_order()
+            if isinstance(lane.order, Gathering):
+                lane.limits = (lane.order.filling, *lane.limits)
             task.lanes[key] = lane
         return lane
 
