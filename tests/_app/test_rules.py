@@ -150,7 +150,7 @@ async def test_every_way_in_checks_the_rules_at_the_call(virtual_time: VirtualTi
 
 
 def test_an_unknown_rule_is_named_with_those_that_there_are():
-    with pytest.raises(TypeError, match="^'concurency' is not a rule; the rules are buffer, concurrency, "):
+    with pytest.raises(TypeError, match="^'concurency' is not a rule; the rules are batch, buffer, "):
         Rules.of(None, {"concurency": 3})
 
 

@@ -34,6 +34,7 @@ def refuse_batch(
     for member in gathering.members():
         withdraw(dispatcher, member, lane, now)
         end_unrun(dispatcher, member, problem, "dead", now)
+    gathering.widen()
 
 
 def finish_batch(

@@ -221,11 +221,17 @@ class Gathering:
     def narrow(self, batch: BatchJob) -> bool:
         """Propose half as many next time, as a limit refused so many for good; False if it was one."""
         count = len(batch.members) or min(self._number, self._most_jobs())
-        if self._groups and not self._formed and count > 1:
+        if count == 1:
+            return False
+        if self._groups and not self._formed:
             self._groups.extendleft(reversed(halves(self._groups.popleft())))
         self.dissolve()
-        self._most = count // 2 or self.batch.size
-        return count > 1
+        self._most = count // 2
+        return True
+
+    def widen(self) -> None:
+        """Propose as many as there may be again."""
+        self._most = self.batch.size
 
     def dissolve(self) -> None:
         """Let jobs that were only taken together for asking wait one by one again."""
