@@ -342,9 +342,9 @@ async def test_a_handler_that_takes_no_list_is_refused_at_the_call(virtual_time:
         return []
 
     with pytest.raises(TypeError, match="^handler must take exactly one argument, the list of items, but"):
-        await qanat.collect(nothing, [1], batch=Batch(2))  # type: ignore[call-overload]
+        await qanat.collect(nothing, [1], batch=Batch(2))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="^handler must take exactly one argument, the list of items, but"):
-        qanat.Pool(nothing, batch=Batch(2))  # type: ignore[call-overload]
+        qanat.Pool(nothing, batch=Batch(2))  # type: ignore[arg-type]
 
 
 async def test_a_handler_that_returns_one_value_fails_with_what_was_expected(virtual_time: VirtualTime):

@@ -501,6 +501,9 @@ class Engine:
             dispatcher.cancel(job, now)
         if dispatcher.ended:
             self.tell_ended()
+        elif job.members and self._on_release is not None:
+            # All its members were cancelled before: nobody has heard yet that the slot is free.
+            self._on_release()
         if dispatcher.timeline.at < self.alarm_at and not self.held:
             at = dispatcher.wake_at
             if at < self.alarm_at:
