@@ -70,6 +70,6 @@ def test_too_few_and_too_many_are_no_answer():
 
 
 def test_costs_add_up_by_currency():
-    assert sum_of([1.0, 2.5]) == 3.5
+    assert sum_of([1.0, 2.5, 2]) == 5.5
     assert sum_of([{"a": 1.0}, {"b": 2.0, "a": 3.0}]) == {"a": 4.0, "b": 2.0}
     assert sum_of([{"a": 1.0}, 2.0]) == {"a": 3.0}

@@ -159,6 +159,34 @@ def test_squeezing_lets_the_lane_start_that_has_waited_longest():
     assert not dispatcher.squeeze(4.0)
 
 
+def test_a_squeezed_batch_that_its_lane_holds_up_takes_in_who_comes_meanwhile():
+    limit = Until(2.0)
+    dispatcher = make()
+    task = add(dispatcher, Batch(3), lane_limits=lambda _lane: limit)
+    offered(dispatcher, task, 1)
+    assert dispatcher.next(0.0) is None
+    assert [dispatcher.squeeze(0.0), dispatcher.squeeze(0.0)] == [True, False]
+    assert dispatcher.next(0.0) is None
+    dispatcher.offer(job(task, 1), 1.0)
+    assert not dispatcher.squeeze(1.0)
+    assert ids(dispatcher.next(2.0)) == [0, 1]
+    dispatcher.offer(job(task, 2), 2.0)
+    assert dispatcher.next(2.0) is None
+
+
+def test_a_retry_budget_counts_items():
+    dispatcher = make()
+    task = add(dispatcher, Batch(4), retry=Retry(1, backoff=constant(1), budget=0.5))
+    offered(dispatcher, task, 4)
+    dispatcher.finish(started(dispatcher), [OSError() for _ in range(4)], None, 0.0)
+    assert (dispatcher.retried, dispatcher.failed) == (4, 0)
+    strict = make()
+    task = add(strict, Batch(4), retry=Retry(1, backoff=constant(1), budget=0.2))
+    offered(strict, task, 4)
+    strict.finish(started(strict), [OSError() for _ in range(4)], None, 0.0)
+    assert (strict.retried, strict.failed) == (1, 3)
+
+
 def test_nothing_is_squeezed_that_could_not_start():
     dispatcher = make(capacity=1)
     task = add(dispatcher, Batch(2))
