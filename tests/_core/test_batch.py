@@ -56,7 +56,9 @@ def test_an_exception_is_a_members_error_and_a_class_of_them_is_a_value():
 
 
 @pytest.mark.parametrize(
-    "value", [None, "ab", b"ab", {"a": 1, "b": 2}, {1, 2}, iter([1, 2]), 3, object], ids=repr
+    "value",
+    [None, "ab", b"ab", {"a": 1, "b": 2}, {1, 2}, iter([1, 2]), 3, object],
+    ids=lambda v: type(v).__name__,
 )
 def test_what_is_no_sequence_is_no_answer(value: Any):
     with pytest.raises(TypeError, match="^handler must return a sequence of 2, a value or an exception"):
