@@ -476,7 +476,7 @@ class Engine:
         """Settle an attempt that ended with an error, or was interrupted."""
         dispatcher = self.dispatcher
         if left_behind is not None:
-            self.outside.leave_behind(left_behind, dispatcher.hold(job))
+            self.outside.leave_behind(left_behind, dispatcher.hold(job, error))
         outcome = dispatcher.finish(
             job, value, error, now,
             wall=self.clock.wall(), cancelled=cancelled, holding=left_behind is not None,

@@ -419,12 +419,13 @@ class Dispatcher:
             error = verdict.error
         return ending.end(self, job, value, error, now, cancelled=cancelled, holding=holding)
 
-    def hold(self, job: Job[Any]) -> Job[Any]:
+    def hold(self, job: Job[Any], error: BaseException | None = None) -> Job[Any]:
         """Return a stand-in that goes on holding what a job took, for `release`.
 
-        To be called before `finish`, which is then told that it is `holding`.
+        To be called before `finish`, which is then told that it is `holding`. The error is why the
+        attempt is over: it is what the limits are told then, whatever the handler still returns.
         """
-        return ending.hold(job)
+        return ending.hold(job, error)
 
     def release(self, held: Job[Any], value: Any, error: BaseException | None, now: float) -> None:
         """Give back what a stand-in held, now that the handler has ended after all."""

@@ -130,9 +130,12 @@ def _again(dispatcher: Dispatcher, job: Job[Any], history: History, verdict: Ver
         dispatcher._observe(JobRetried(now, job, verdict.error, again_at))
 
 
-def hold(job: Job[Any]) -> Job[Any]:
-    """Return a stand-in that goes on holding what a job took."""
+def hold(job: Job[Any], error: BaseException | None) -> Job[Any]:
+    """Return a stand-in that goes on holding what a job took, and knows why its attempt is over."""
     held = Job(job.id, None, job.index, job._task, lane=job.lane, started_at=job.started_at)
+    held.target = job.target
+    if error is not None:
+        held._history = History(error=error)
     held.attempt = job.attempt
     held._took = job._took
     held._status = RUNNING
@@ -142,7 +145,9 @@ def hold(job: Job[Any]) -> Job[Any]:
 def release(
     dispatcher: Dispatcher, held: Job[Any], value: Any, error: BaseException | None, now: float
 ) -> None:
-    """Give back what a stand-in held."""
+    """Give back what a stand-in held; its attempt ended when it was over, and not well."""
+    if held._history is not None:
+        value, error = None, held._history.error
     state: State = "done" if error is None else "dead"
     ran = now - held.started_at
     outcome = make_outcome(held, value, error, state, now, ran, held.started_at, held.attempt)
