@@ -32,13 +32,21 @@ from qanat._core.events import (
 )
 from qanat._core.job import Job
 from qanat._core.limit import Limit, Refused
-from qanat._core.limits import Concurrency, FixedWindow, SlidingWindow, Spacing, TokenBucket
+from qanat._core.limits import (
+    CircuitBreaker,
+    Concurrency,
+    FixedWindow,
+    SlidingWindow,
+    Spacing,
+    TokenBucket,
+)
 from qanat._core.order import Order
 from qanat._core.outcome import Outcome
 from qanat._core.reason import Reason
 from qanat._core.retry import Retry
 from qanat._core.schedules import At, Cron, Every
 from qanat.errors import (
+    CircuitOpenError,
     CommandError,
     Discard,
     InputError,
@@ -62,6 +70,8 @@ __version__ = _version("qanat")
 __all__ = [
     "At",
     "Batch",
+    "CircuitBreaker",
+    "CircuitOpenError",
     "CommandError",
     "Concurrency",
     "Cron",

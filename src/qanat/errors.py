@@ -7,6 +7,7 @@
     │   ├── JobDiscardedError           the handler raised Discard
     │   ├── StartTimeoutError           also TimeoutError: no job arrived in time
     │   ├── TooManyFailuresError        more jobs failed than max_failures allows
+    │   ├── CircuitOpenError            a circuit breaker that fails fast let nothing start
     │   ├── PoolFull                    a bounded Pool has no room
     │   ├── PoolClosedError             also RuntimeError: the Pool takes no more work
     │   ├── PoolDeadlockError           also RuntimeError: handlers wait for handles that can never start
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
 
 __all__ = [
+    "CircuitOpenError",
     "CommandError",
     "Discard",
     "InputError",
@@ -120,6 +122,25 @@ class TooManyFailuresError(QanatError):
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the facts, so that the error crosses processes."""
         return type(self), (self.failed, self.finished)
+
+
+class CircuitOpenError(QanatError):
+    """Say that a `CircuitBreaker` with `fail_fast=True` let nothing start when the job's turn came.
+
+    Attributes:
+        limit: The breaker, in words.
+        until: When its cooldown ends, monotonic seconds; None if it waits for a probe or a check.
+    """
+
+    def __init__(self, limit: str, until: float | None) -> None:
+        """Keep which breaker it was and until when."""
+        super().__init__(f"the circuit breaker lets nothing start ({limit})")
+        self.limit = limit
+        self.until = until
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return type(self), (self.limit, self.until)
 
 
 class PoolFull(QanatError):  # noqa: N818 - the name is the field's own, like queue.Full

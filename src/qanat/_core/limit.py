@@ -11,6 +11,9 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qanat._core.checks import Checked
     from qanat._core.job import Job
     from qanat._core.outcome import Outcome
     from qanat._core.ports import Random
@@ -104,6 +107,10 @@ class Limit:
         A lane's limits are forgotten with the lane once they are. The default, never, is safe.
         """
         return math.inf
+
+    def checked_parts(self) -> Iterable[Checked]:
+        """Return what of this limit, itself or limits inside it, has a check that a driver has to call."""
+        return ()
 
     def changed(self) -> None:
         """Wake the jobs parked at this limit, in every run that uses it.

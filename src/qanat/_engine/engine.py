@@ -25,6 +25,7 @@ from qanat._core.events import RunEnded, RunStarted
 from qanat._core.job import ENDED
 from qanat._engine.alarm import Alarm, AsyncioAlarm, TrioAlarm
 from qanat._engine.carrier import SLICE, Carrier
+from qanat._engine.checks import Checks
 from qanat._engine.intake import Intake
 from qanat._engine.loop import running_loop
 from qanat._engine.outside import Outside
@@ -82,6 +83,7 @@ class Engine:
         "called",
         "cancellation",
         "carriers",
+        "checks",
         "clock",
         "dispatcher",
         "drawn",
@@ -126,10 +128,12 @@ class Engine:
         self.name = name
         self.observe = observe
         self.append = append
+        self.checks = Checks(self)
         self.dispatcher = Dispatcher(
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
             precision=clock.precision * (1 if on_loop else OFF_LOOP),
             observe=observe, notify=self.poke, on_fault=self._report_fault,
+            keeper=self.checks,
         )  # fmt: skip
         self._on_outcome = on_outcome
         self._on_failure = on_failure
@@ -167,6 +171,7 @@ class Engine:
         """Begin to work in a task group, which is cancelled when the engine is closed."""
         self._group = group
         self._alarm = self.make_alarm(self._ring)
+        self.checks.open()
         if self.observe is not None:
             self.observe(RunStarted(self.now(), self.name))
         if self._start_within is not None:
@@ -228,6 +233,7 @@ class Engine:
     async def close(self) -> None:
         """Wait for what runs outside of the loop, and let go of everything."""
         self.end()
+        self.checks.close()
         self._close_source()
         interruption = await self._close_outside()
         if self._alarm is not None:

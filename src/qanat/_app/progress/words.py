@@ -86,7 +86,7 @@ _CAUSES: Final = {
     "rate": "the rate {limit}",
     "spacing": "the spacing {limit}",
     "budget": "the budget {limit}",
-    "breaker": "the circuit breaker {limit} is open",
+    "breaker": "the circuit breaker ({limit})",
     "throttled": "the other side asked for a pause",
     "delay": "not due yet",
     "retry": "waiting to retry",

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from qanat._core.batch import Batch
+    from qanat._core.checks import Keeper
     from qanat._core.dispatcher.node import Node
     from qanat._core.events import Event
     from qanat._core.limit import Limit
@@ -106,6 +107,7 @@ class Dispatcher:
         observe: Callable[[Event], None] | None = None,
         notify: Callable[[], None] | None = None,
         on_fault: Callable[[Exception], object] | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         """Begin with no task.
 
@@ -118,6 +120,7 @@ class Dispatcher:
             observe: Called with each event; nothing is built without it.
             notify: Called when a change outside of a call may let jobs start.
             on_fault: Called with what a limit raised where nobody waits for an answer.
+            keeper: Told which limits are in use.
         """
         self.capacity = capacity
         self.running = self.waiting = self.scheduled = 0
@@ -131,8 +134,9 @@ class Dispatcher:
         self.timeline = Timeline()
         self.gates = Gates(self.timeline, notify)
         self.tree = Tree(
-            self.gates, limits, owner=owner, rng=rng, precision=precision, on_fault=self._on_fault
-        )
+            self.gates, limits, owner=owner, rng=rng, precision=precision, on_fault=self._on_fault,
+            keeper=keeper,
+        )  # fmt: skip
         self.batches: Batches | None = None
         self._throttling = Throttling(self.tree, self.gates)
         self._rng = rng

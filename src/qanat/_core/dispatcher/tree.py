@@ -13,6 +13,7 @@ from qanat._core.retry import RetryBudget
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
+    from qanat._core.checks import Keeper
     from qanat._core.dispatcher.gate import Gates
     from qanat._core.order import Order
     from qanat._core.ports import Random
@@ -27,7 +28,18 @@ class Tree:
         version: Counts changes of any node's limits; paths made before are made again.
     """
 
-    __slots__ = ("_fading", "_gates", "_on_fault", "_owner", "_precision", "_rng", "root", "tasks", "version")
+    __slots__ = (
+        "_fading",
+        "_gates",
+        "_keeper",
+        "_on_fault",
+        "_owner",
+        "_precision",
+        "_rng",
+        "root",
+        "tasks",
+        "version",
+    )
 
     def __init__(
         self,
@@ -38,8 +50,10 @@ class Tree:
         rng: Random,
         precision: float,
         on_fault: Callable[[Exception], object],
+        keeper: Keeper | None = None,
     ) -> None:
         self._gates = gates
+        self._keeper = keeper
         self._on_fault = on_fault
         self._owner = owner
         self._rng = rng
@@ -54,6 +68,8 @@ class Tree:
         bound = tuple(limits)
         for limit in bound:
             limit.bind(self._owner, self._rng, self._precision)
+            if self._keeper is not None:
+                self._keeper.bound(limit)
         return bound
 
     def add_task(
@@ -79,9 +95,9 @@ class Tree:
         """Forget a task that has no jobs left."""
         self.root.turns.leave(task)
         self.tasks.remove(task)
-        self._gates.forget(task.limits)
+        self._let_go(task.limits)
         for lane in task.lanes.values():
-            self._gates.forget(lane.limits)
+            self._let_go(lane.limits)
 
     def lane(self, task: Node, key: Hashable) -> Node:
         """Return a task's lane, making it if need be.
@@ -152,4 +168,10 @@ class Tree:
 
     def _forget(self, lane: Node, task: Node) -> None:
         del task.lanes[lane.key]
-        self._gates.forget(lane.limits)
+        self._let_go(lane.limits)
+
+    def _let_go(self, limits: tuple[Limit, ...]) -> None:
+        self._gates.forget(limits)
+        if self._keeper is not None:
+            for limit in limits:
+                self._keeper.forgotten(limit)

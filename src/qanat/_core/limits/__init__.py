@@ -1,8 +1,16 @@
 """The limits: small classes that decide when a job may start."""
 
+from qanat._core.limits.breaker import CircuitBreaker
 from qanat._core.limits.concurrency import Concurrency
 from qanat._core.limits.spacing import Spacing
 from qanat._core.limits.token_bucket import TokenBucket
 from qanat._core.limits.windows import FixedWindow, SlidingWindow
 
-__all__ = ["Concurrency", "FixedWindow", "SlidingWindow", "Spacing", "TokenBucket"]
+__all__ = [
+    "CircuitBreaker",
+    "Concurrency",
+    "FixedWindow",
+    "SlidingWindow",
+    "Spacing",
+    "TokenBucket",
+]
