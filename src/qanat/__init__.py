@@ -33,6 +33,7 @@ from qanat._core.events import (
 from qanat._core.job import Job
 from qanat._core.limit import Limit, Refused
 from qanat._core.limits import (
+    Balance,
     CircuitBreaker,
     Concurrency,
     FixedWindow,
@@ -70,6 +71,7 @@ __version__ = _version("qanat")
 __all__ = [
     "At",
     "Batch",
+    "Balance",
     "CircuitBreaker",
     "CircuitOpenError",
     "CommandError",

@@ -1,4 +1,4 @@
-"""Breakers under a dispatcher, whatever fails, is slow or is cancelled."""
+"""Breakers and balances under a dispatcher, whatever fails, is slow or is cancelled."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qanat._core.backoff import constant
-from qanat._core.limits import CircuitBreaker
+from qanat._core.limits import Balance, CircuitBreaker, Concurrency
 from qanat._core.retry import Retry
 from qanat._engine.simulator import drive
 from qanat.errors import CircuitOpenError, Discard, Throttled
@@ -78,3 +78,35 @@ def test_every_job_ends_and_everything_is_given_back(
     assert fail_fast or not any(isinstance(each.error, CircuitOpenError) for each in outcomes.values())
     assert dispatcher.is_idle
     assert [each._taken for each in made] == [0] * len(made)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.booleans())
+def test_a_balance_gives_back_to_the_target_that_it_took(seed: int, fail_fast: bool):
+    rng, time = Random(seed), [0.0]
+    places = {target: Concurrency(rng.randint(1, 2)) for target in "abc"}
+    balance = Balance(
+        {"a": 3, "b": 1, "c": 0.5}, limits=places, breaker=CircuitBreaker(2, cooldown=3, fail_fast=fail_fast)
+    )
+    dispatcher = make(limits=[balance])
+    task = add(dispatcher, retry=LONG)
+    jobs = [job(task, number) for number in range(30)]
+
+    def latency(each: Job[Any], _rng: Source, _running: int) -> float:
+        time[0] = dispatcher.now
+        assert each.target in places
+        assert all(0 <= place._running <= place.at_once for place in places.values())
+        return rng.choice([0.0, 0.25, 1.0, 5.0])
+
+    result = drive(
+        dispatcher,
+        [(index * 0.25, each) for index, each in enumerate(jobs)],
+        latency,
+        rng=rng,
+        failures=unkind(rng, 20.0, time),
+        cancels=[(2.0 + index * 0.5, each) for index, each in enumerate(rng.sample(jobs, 6))],
+    )
+    assert len(outcomes_by_id(result)) == 30
+    assert [place._running for place in places.values()] == [0, 0, 0]
+    assert balance._running == 0
+    assert balance.fresh_at(result.now) < float("inf")
