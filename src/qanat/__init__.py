@@ -42,6 +42,7 @@ from qanat._core.limits import (
     TokenBucket,
 )
 from qanat._core.order import Order
+from qanat._core.orders import Priority
 from qanat._core.outcome import Outcome
 from qanat._core.reason import Reason
 from qanat._core.retry import Retry
@@ -101,6 +102,7 @@ __all__ = [
     "PoolClosedError",
     "PoolDeadlockError",
     "PoolFull",
+    "Priority",
     "ProcessDiedError",
     "QanatError",
     "Reason",

@@ -12,7 +12,7 @@ import pytest
 import qanat
 from qanat import Concurrency, Retry, Rules, SlidingWindow, Spacing
 from qanat._core.limit import Limit
-from qanat._core.orders import Fifo, Lifo, PriorityOrder
+from qanat._core.orders import Fifo, KeyOrder, Lifo, Shuffle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +46,9 @@ WRONG_TYPE: dict[str, list[Any]] = {
     "limits": ["1/s", 3, [3], [SlidingWindow(1, 1.0), None], True],
     "lane": ["host", 3, True],
     "lane_limits": ["host", 3, SlidingWindow(1, 1.0)],
-    "order": [None, 3, True, ["fifo"]],
+    "order": [None, 3, True, ["fifo"], qanat.Priority],
     "priority": ["high", 3],
+    "deadline": [3, "1s"],
     "retry": [None, "3", 1.5, True, [3]],
     "timeout": ["1s", True, [1]],
     "executor": [3, True, ["loop"]],
@@ -77,8 +78,9 @@ RIGHT: dict[str, list[Any]] = {
     "limits": [(), [], SlidingWindow(1, 1.0), [SlidingWindow(1, 1.0), Spacing(1.0)], iter([Spacing(1.0)])],
     "lane": [None, function],
     "lane_limits": [None, lambda lane: Spacing(1.0)],
-    "order": ["fifo", "lifo", "priority", Lifo],
+    "order": ["fifo", "lifo", "priority", "deadline", "shuffle", Lifo, qanat.Priority(ageing=1)],
     "priority": [None, float],
+    "deadline": [None, float],
     "retry": [0, 5, Retry(3)],
     "timeout": [None, 1, 0.001, 1e9],
     "executor": [None, "loop", "thread"],
@@ -251,7 +253,17 @@ def test_all_limits_are_slots_then_the_rate_then_the_rest():
     assert Rules(rate=given).all_limits == (given,)
 
 
-@pytest.mark.parametrize(("order", "kind"), [("fifo", Fifo), ("lifo", Lifo), ("priority", PriorityOrder)])
+@pytest.mark.parametrize(
+    ("order", "kind"),
+    [
+        ("fifo", Fifo),
+        ("lifo", Lifo),
+        ("priority", KeyOrder),
+        ("deadline", KeyOrder),
+        ("shuffle", Shuffle),
+        (qanat.Priority(ageing=0.5), KeyOrder),
+    ],
+)
 def test_an_order_is_made_by_its_name(order: Any, kind: type):
     assert isinstance(Rules(order=order).make_order(), kind)
 
@@ -301,6 +313,14 @@ class Odd(Limit):
         (Rules(order="priority", priority=host), "10 at once, priority order, priority by host"),
         (Rules(id=host), "10 at once, ids by host"),
         (Rules(order=Lifo), "10 at once, Lifo order"),
+        (
+            Rules(order=qanat.Priority(ageing=0.1)),
+            "10 at once, priority (0.1 smaller each second) order",
+        ),
+        (
+            Rules(order="deadline", deadline=function),
+            "10 at once, deadline order, deadlines by function",
+        ),
         (Rules(retry=1), "10 at once, 1 retry after 0.5s doubling up to 1m, full jitter"),
         (Rules(timeout=2.5), "10 at once, timeout 2.5 s"),
         (Rules(executor="loop"), "10 at once, on the loop"),

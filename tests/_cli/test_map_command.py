@@ -379,3 +379,27 @@ def test_priority_names_the_field_whose_smaller_values_are_first(tmp_path: Path)
     )  # fmt: skip
     assert ran.returncode == 0
     assert values(ran.stdout) == ["2", "3", "1"]
+
+
+def test_deadline_names_the_field_whose_items_are_due_soonest_first(tmp_path: Path) -> None:
+    (tmp_path / "jobs.jsonl").write_text('{"u":1,"due":30}\n{"u":2,"due":1.5}\n{"u":3,"due":"2"}\n')
+    ran = call(
+        tmp_path, "map", "jobs.jsonl", "-j", "1", "--order", "deadline", "--deadline", "due",
+        "--", "echo", "{u}",
+    )  # fmt: skip
+    assert ran.returncode == 0
+    assert values(ran.stdout) == ["2", "3", "1"]
+
+
+def test_deadline_needs_items_with_fields(tmp_path: Path) -> None:
+    (tmp_path / "jobs.txt").write_text("a\n")
+    ran = call(tmp_path, "map", "jobs.txt", "--order", "deadline", "--deadline", "due", "--", "echo")
+    assert ran.returncode == 2
+    assert "deadline 'due' needs items with fields" in ran.stderr
+
+
+def test_shuffle_starts_every_item_once(tmp_path: Path) -> None:
+    (tmp_path / "jobs.txt").write_text("a\nb\nc\n")
+    ran = call(tmp_path, "map", "jobs.txt", "--order", "shuffle", "--", "echo")
+    assert ran.returncode == 0
+    assert sorted(values(ran.stdout)) == ["a", "b", "c"]

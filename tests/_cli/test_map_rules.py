@@ -82,7 +82,9 @@ def test_a_file_that_is_not_there() -> None:
         make_rules({}, "nope.toml")
 
 
-@pytest.mark.parametrize("flags", [{"order": "priority"}, {"priority": "p"}], ids=["no field", "no order"])
-def test_order_priority_and_its_field_go_together(flags: dict[str, str]):
+@pytest.mark.parametrize("name", ["priority", "deadline"])
+@pytest.mark.parametrize("has_order", [True, False], ids=["no field", "no order"])
+def test_an_order_and_its_field_go_together(name: str, has_order: bool):
+    flags = {"order": name} if has_order else {name: "p"}
     with pytest.raises(UsageError, match="go together"):
         make_rules(flags, None)

@@ -86,7 +86,7 @@ def make_intake(
         items,
         engine,
         add_task(engine, handler, rules),
-        callbacks=Callbacks(rules.lane, rules.priority, rules.id),
+        callbacks=Callbacks(rules.lane, rules.priority, rules.id, deadline=rules.deadline),
         buffer=rules.buffer,
         chooses=rules.chooses,
         unread=unread,

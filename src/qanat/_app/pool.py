@@ -139,7 +139,9 @@ class Pool(Generic[T, R]):
         # Made once, so that limits remember over several openings.
         self._limits = self._rules.all_limits
         self._capacity = self._rules.capacity
-        self._callbacks = Callbacks(self._rules.lane, self._rules.priority, self._rules.id)
+        self._callbacks = Callbacks(
+            self._rules.lane, self._rules.priority, self._rules.id, deadline=self._rules.deadline
+        )
         self._failures = FailureLimit(self._rules.max_failures)
         self._readers = Readers(self._rules.buffer, self._hold)
         self._engine: Engine | None = None
@@ -354,9 +356,12 @@ class Pool(Generic[T, R]):
         if given_id is not None or priority is not None or lane is not None:
             given = _Given(given_id, priority, lane)
         problem: BaseException | None = None
+        now = engine.now()
         if self._callbacks:
             try:
-                self._callbacks.fill(job, lane=lane is None, priority=priority is None, id=given_id is None)
+                self._callbacks.fill(
+                    job, now, lane=lane is None, priority=priority is None, id=given_id is None
+                )
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                 problem = blamed_on_job(error)
         if given is not None:
@@ -364,9 +369,9 @@ class Pool(Generic[T, R]):
         self._count = index + 1
         handle: Handle[T, R] = Handle(job, engine)
         if problem is None:
-            engine.dispatcher.offer(job, engine.now(), delay=delay)
+            engine.dispatcher.offer(job, now, delay=delay)
         else:
-            engine.dispatcher.refuse(job, problem, engine.now())
+            engine.dispatcher.refuse(job, problem, now)
         engine.offered()
         return handle
 

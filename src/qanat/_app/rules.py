@@ -13,12 +13,12 @@ from qanat._core.events import Observer  # noqa: TC001 - part of the types that 
 from qanat._core.limit import Limit
 from qanat._core.limits import Concurrency
 from qanat._core.order import Order  # noqa: TC001
-from qanat._core.orders import ORDERS
+from qanat._core.orders import ORDERS, Priority
 from qanat._core.rates import parse_rate
 from qanat._core.retry import Retry
 from qanat._engine.callee import Executor, is_coroutine_function
 
-OrderName = Literal["fifo", "lifo", "priority"]
+OrderName = Literal["fifo", "lifo", "priority", "deadline", "shuffle"]
 EXECUTORS: tuple[Executor, ...] = ("loop", "thread", "process")
 
 
@@ -32,6 +32,7 @@ class Flow(TypedDict, total=False):
     lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None
     order: OrderName | Callable[[], Order]
     priority: Callable[[Any], float] | None
+    deadline: Callable[[Any], float | None] | None
 
 
 class Attempt(TypedDict, total=False):
@@ -89,8 +90,11 @@ class Rules:
         lane: Function of the item giving its lane's key. Lanes take turns, and a lane that has to
             wait never blocks another.
         lane_limits: Function of a lane's key giving that lane's own limits.
-        order: Which job of a lane is next: "fifo", "lifo", "priority", or whatever makes an order.
+        order: Which job of a lane is next: "fifo", "lifo", "priority", "deadline", "shuffle", a
+            `Priority`, or whatever makes an order.
         priority: Function of the item giving its priority; smaller is first.
+        deadline: Function of the item giving the seconds from its offering until it is due, for
+            `order="deadline"`; None is never. A job whose deadline has passed starts all the same.
         retry: How many times a failed job is tried again, or a `Retry`.
         timeout: Seconds for one attempt; None is unlimited.
         executor: Where the handler runs: "loop", "thread", "process"; None is by its kind.
@@ -112,6 +116,7 @@ class Rules:
     lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None = None
     order: OrderName | Callable[[], Order] = "fifo"
     priority: Callable[[Any], float] | None = None
+    deadline: Callable[[Any], float | None] | None = None
     retry: int | Retry = 0
     timeout: float | None = None
     executor: Executor | None = None
@@ -138,8 +143,10 @@ class Rules:
             parse_rate(self.rate)
         elif self.rate is not None and not isinstance(cast("object", self.rate), Limit):
             raise TypeError(f'rate must be a text such as "100/s", or a limit, got {self.rate!r}')
-        for name in ("lane", "lane_limits", "priority", "id"):
+        for name in ("lane", "lane_limits", "priority", "deadline", "id"):
             _check_callback(name, getattr(self, name))
+        if cast("object", self.order) is Priority:
+            raise TypeError("order must be a Priority, got the class: write Priority()")
         if not callable(self.order):
             one_of("order", self.order, cast("Mapping[OrderName, object]", ORDERS))
         return checked
@@ -230,6 +237,8 @@ class Rules:
             words.append(f"priority by {_in_words(self.priority)}")
         if self.id is not None:
             words.append(f"ids by {_in_words(self.id)}")
+        if self.deadline is not None:
+            words.append(f"deadlines by {_in_words(self.deadline)}")
         retry = Retry.of(self.retry)
         if retry.times:
             words.append(str(retry))

@@ -64,7 +64,7 @@ def _map(
         str | None, _flag("timeout", group=_RULES, help="For one attempt, such as 30s, 5m.")
     ] = None,
     order: Annotated[
-        Literal["fifo", "lifo", "priority"] | None,
+        Literal["fifo", "lifo", "priority", "deadline", "shuffle"] | None,
         _flag("order", group=_RULES, help="Which item is next; fifo."),
     ] = None,
     priority: Annotated[
@@ -73,6 +73,14 @@ def _map(
             "priority",
             group=_RULES,
             help="Field of csv or jsonl items; with --order priority, smaller first.",
+        ),
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        _flag(
+            "deadline",
+            group=_RULES,
+            help="Field of csv or jsonl items, seconds; with --order deadline, soonest first.",
         ),
     ] = None,
     lane: Annotated[
@@ -121,7 +129,7 @@ def _map(
     """
     flags = {
         "concurrency": concurrency, "rate": rate, "retry": retries, "timeout": timeout, "order": order,
-        "lane": lane, "priority": priority, "max_failures": halt, "progress": progress,
+        "lane": lane, "priority": priority, "deadline": deadline, "max_failures": halt, "progress": progress,
     }  # fmt: skip
     return run_map(
         MapOptions(

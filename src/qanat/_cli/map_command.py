@@ -86,7 +86,9 @@ def run_map(options: MapOptions) -> int:
         title, handler = _handler(options, rules)
         sources = find_sources(files, options.format)
         if named.named and all(source.kind == "txt" for source in sources):
-            which = "lane" if named.lane is not None else "priority"
+            which = next(
+                name for name in ("lane", "priority", "deadline") if getattr(named, name) is not None
+            )
             raise UsageError(f"{which} {named.named[0]!r} needs items with fields: csv or jsonl")
         plan = Plan(handler, sources, rules, named, options.keep_order)
         total = _Total(sources)

@@ -27,15 +27,17 @@ class Fields:
     Attributes:
         lane: The field whose value is an item's lane.
         priority: The field whose value is an item's priority.
+        deadline: The field whose value is the seconds until an item is due.
     """
 
     lane: str | None = None
     priority: str | None = None
+    deadline: str | None = None
 
     @property
     def named(self) -> tuple[str, ...]:
         """The fields that were given."""
-        return tuple(name for name in (self.lane, self.priority) if name is not None)
+        return tuple(name for name in (self.lane, self.priority, self.deadline) if name is not None)
 
 
 def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, Fields]:
@@ -50,13 +52,13 @@ def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, Field
     """
     given = {} if file is None else _read(file)
     given.update({name: value for name, value in flags.items() if value is not None})
-    names = {name: given.pop(name, None) for name in ("lane", "priority")}
+    names = {name: given.pop(name, None) for name in ("lane", "priority", "deadline")}
     for name, field in names.items():
         if field is not None and not isinstance(field, str):
             raise UsageError(f"{name} must be the name of a field, got {field!r}")
-    wants_priority = given.get("order") == "priority"
-    if wants_priority != (names["priority"] is not None):
-        raise UsageError("order priority and the field for it go together: --order priority --priority FIELD")
+    for name in ("priority", "deadline"):
+        if (given.get("order") == name) != (names[name] is not None):
+            raise UsageError(f"order {name} and the field for it go together: --order {name} --{name} FIELD")
     try:
         if flags.get("max_failures") is not None:
             given["max_failures"] = _halt_flag(flags["max_failures"])

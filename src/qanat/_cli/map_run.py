@@ -35,7 +35,7 @@ class Plan:
         handler: What is called with each record.
         sources: The inputs.
         rules: The rules.
-        named: The fields whose values are a record's lane and priority.
+        named: The fields whose values are a record's lane, priority and deadline.
         keep_order: Whether lines come in the order of the input.
     """
 
@@ -121,6 +121,7 @@ class MapRun:
                 None if plan.named.lane is None else self._lane_of,
                 None if plan.named.priority is None else self._priority_of,
                 self._id_of,
+                deadline=None if plan.named.deadline is None else self._deadline_of,
             ),
             buffer=plan.rules.buffer, chooses=plan.rules.chooses or plan.named.lane is not None,
             unread=self._unread,
@@ -165,12 +166,11 @@ class MapRun:
 
     def _priority_of(self, record: Record) -> float:
         """Return a record's priority; one that is no number fails its job, not the run."""
-        name = self._plan.named.priority
-        value = _field(record, name)
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            raise ValueError(f"the field {name!r} must be a number, got {value!r}") from None
+        return _number(record, self._plan.named.priority)
+
+    def _deadline_of(self, record: Record) -> float:
+        """Return the seconds until a record is due; what is no number fails its job, not the run."""
+        return _number(record, self._plan.named.deadline)
 
     # --- lines out -------------------------------------------------------------------------
 
@@ -303,3 +303,11 @@ class MapRun:
 def _field(record: Record, name: str | None) -> Any:
     value = record.value
     return cast("dict[str, Any]", value).get(name or "") if isinstance(value, dict) else None
+
+
+def _number(record: Record, name: str | None) -> float:
+    value = _field(record, name)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"the field {name!r} must be a number, got {value!r}") from None

@@ -13,6 +13,10 @@ class Order(Protocol):
 
     One order object serves one lane; a class (or any function without arguments that makes one)
     is what `order=` takes.
+
+    Two more names are looked for, and may be left out. `bind(rng)`, called once before anything
+    else, hands over the run's seeded source of randomness. A true `by_priority` says that the order
+    sorts by `job.priority`: when that changes for a waiting job, the job is discarded and added again.
     """
 
     def add(self, job: Job[Any]) -> None:
@@ -40,7 +44,7 @@ class Order(Protocol):
         ...
 
     def discard(self, job: Job[Any]) -> None:
-        """Remove a job that is in; called once for it."""
+        """Remove a job that is in; called once for it, unless it is added again."""
         ...
 
     def __len__(self) -> int:

@@ -92,25 +92,30 @@ def checked_id(id: object) -> int | str:
 class Callbacks:
     """The user's functions of an item that say where its job goes."""
 
-    __slots__ = ("id", "lane", "priority")
+    __slots__ = ("deadline", "id", "lane", "priority")
 
     def __init__(
         self,
         lane: Callable[[Any], Hashable] | None = None,
         priority: Callable[[Any], float] | None = None,
         id: Callable[[Any], int | str] | None = None,
+        *,
+        deadline: Callable[[Any], float | None] | None = None,
     ) -> None:
         """Keep the functions that were given."""
+        self.deadline = deadline
         self.lane = lane
         self.priority = priority
         self.id = id
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return any(each is not None for each in (self.lane, self.priority, self.id))
+        return any(each is not None for each in (self.lane, self.priority, self.id, self.deadline))
 
-    def fill(self, job: Job[Any], *, lane: bool = True, priority: bool = True, id: bool = True) -> None:
-        """Set what the functions that are to be asked say of a job; what they raise is raised."""
+    def fill(
+        self, job: Job[Any], now: float, *, lane: bool = True, priority: bool = True, id: bool = True
+    ) -> None:
+        """Set what the functions that are to be asked say of a job, offered now; what they raise is raised."""
         if lane and self.lane is not None:
             job.lane = checked_lane(self.lane(job.item))
         if priority and self.priority is not None:
@@ -120,6 +125,12 @@ class Callbacks:
             job.priority = found
         if id and self.id is not None:
             job.id = checked_id(self.id(job.item))
+        if self.deadline is not None:
+            within = cast("object", self.deadline(job.item))
+            if within is not None:
+                if isinstance(within, bool) or not isinstance(within, (int, float)) or isnan(within):
+                    raise TypeError(f"deadline must give seconds or None, got {within!r}")
+                job.deadline = now + within
 
 
 class Intake:
@@ -277,7 +288,7 @@ class Intake:
     def _offer(self, item: Any, number: int, now: float) -> None:
         job = Job(number, item, number, self.task)
         try:
-            self._callbacks.fill(job)
+            self._callbacks.fill(job, now)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             self._engine.dispatcher.refuse(job, blamed_on_job(error), now)
         else:

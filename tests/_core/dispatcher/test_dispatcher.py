@@ -8,7 +8,7 @@ import pytest
 
 from qanat._core.backoff import constant
 from qanat._core.limits import Concurrency, SlidingWindow, Spacing, TokenBucket
-from qanat._core.orders import Fifo, Lifo, PriorityOrder
+from qanat._core.orders import Fifo, Lifo, Priority
 from qanat._core.retry import Retry
 from qanat.errors import JobCancelledError
 from tests._core.dispatcher.world import (
@@ -44,7 +44,7 @@ class TestOrders:
 
     def test_priority_serves_the_smallest(self, with_lanes: bool):
         dispatcher = make(capacity=1)
-        task = add(dispatcher, order=PriorityOrder, uses_lanes=with_lanes)
+        task = add(dispatcher, order=Priority(), uses_lanes=with_lanes)
         jobs = [job(task, id, priority=priority) for id, priority in enumerate([5, 3, 1, 3])]
         assert order_of(run(dispatcher, at_zero(*jobs))) == [2, 1, 3, 0]
 
@@ -255,7 +255,7 @@ class TestLimits:
         limit = Until(lambda each: 50.0 if each.id == "heavy" else 1.0)
         for options in ({"limits": (limit,)}, {"lane_limits": lambda _lane: limit}, {}):
             dispatcher = make(limits=() if options else (limit,))
-            task = add(dispatcher, order=PriorityOrder, **options)
+            task = add(dispatcher, order=Priority(), **options)
             arrivals = [(0.0, job(task, "heavy", "a", priority=1)), (0.5, job(task, "urgent", "a"))]
             assert starts(run(dispatcher, arrivals)) == [("urgent", 1.0), ("heavy", 50.0)]
 

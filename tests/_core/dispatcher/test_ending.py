@@ -9,7 +9,7 @@ import pytest
 
 from qanat._core.backoff import constant, exponential, linear
 from qanat._core.events import JobEnded, JobParked, JobRetried, JobStarted
-from qanat._core.orders import Fifo, Lifo, PriorityOrder
+from qanat._core.orders import Fifo, Lifo, Priority
 from qanat._core.reason import Reason
 from qanat._core.retry import Retry
 from qanat.errors import Discard, JobDiscardedError, RetryLater, Throttled
@@ -81,7 +81,7 @@ def test_attempts_are_numbered_from_one():
 
 
 @BOTH
-@pytest.mark.parametrize("make_order", [Fifo, Lifo, PriorityOrder])
+@pytest.mark.parametrize("make_order", [Fifo, Lifo, Priority()])
 def test_a_retry_is_first_of_its_class(make_order: Any, with_lanes: bool):
     """It is due at 1.5, while the second job runs, and starts before those that wait from 0."""
     dispatcher = make(capacity=1)

@@ -115,6 +115,9 @@ class Tree:
             lane.order = task.make_order()
             if isinstance(lane.order, Gathering):
                 lane.limits = (lane.order.filling, *lane.limits)
+            bind = getattr(lane.order, "bind", None)
+            if bind is not None:
+                bind(self._rng)
             task.lanes[key] = lane
         return lane
 

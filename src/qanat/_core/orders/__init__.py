@@ -5,21 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from qanat._core.arguments import one_of
+from qanat._core.orders.by_key import KeyOrder
+from qanat._core.orders.deadline import by_deadline
 from qanat._core.orders.fifo import Fifo
 from qanat._core.orders.lifo import Lifo
-from qanat._core.orders.priority import PriorityOrder
+from qanat._core.orders.priority import Priority
+from qanat._core.orders.shuffle import Shuffle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qanat._core.order import Order
 
-__all__ = ["ORDERS", "Fifo", "Lifo", "PriorityOrder", "make_order"]
+__all__ = ["ORDERS", "Fifo", "KeyOrder", "Lifo", "Priority", "Shuffle", "by_deadline", "make_order"]
 
 ORDERS: Final[Mapping[str, Callable[[], Order]]] = {
     "fifo": Fifo,
     "lifo": Lifo,
-    "priority": PriorityOrder,
+    "priority": Priority(),
+    "deadline": by_deadline,
+    "shuffle": Shuffle,
 }
 """What each name makes when it is given as `order=`."""
 

@@ -1,98 +1,66 @@
-"""Most urgent first.
-
-The heap's entries carry a number that grows with each entry made. A discarded job is remembered
-with the number of that moment: its entries from before are stale, and one made later is not. So a
-job may be discarded and added again with another priority as often as one likes.
-"""
+"""Most urgent first, with or without growing more urgent with age."""
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
+
+from qanat._core.arguments import at_least, plain
+from qanat._core.orders.by_key import KeyOrder
 
 if TYPE_CHECKING:
     from qanat._core.job import Job
 
-    Entry = tuple[float, float, int, Job[Any]]
-
-# The place of jobs that were not put back: behind every position in the input.
-_ARRIVED = float("inf")
+_priority = attrgetter("priority")
 
 
-class PriorityOrder:
-    """Serve the job with the smallest priority first, equals in the order of their arrival.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Priority:
+    """Start the job with the smallest priority first, and let waiting jobs grow more urgent.
 
-    Jobs that were put back come before their equals, among themselves in the order of the input.
-    The priority is read when the job is added: to change it, discard the job and add it again.
+    To be given as `order=Priority(ageing=0.1)`; `order="priority"` is `Priority()`. The priorities
+    come from the rule `priority`, or from `Pool.submit(priority=)`. Equals start in the order of
+    their arrival; a job that comes again, such as a retry, starts before its equals.
 
-    `head` costs one step, `add`, `put_back` and `take` O(log n). `discard` costs one step, as it
-    only marks the job, and the marked ones are dropped when they come to the head, or all together
-    once they are half.
+    Without ageing, urgent jobs that keep arriving hold up the others for ever. With it, a job is as
+    urgent as one with a priority smaller by `ageing` for each second that it was offered earlier. So
+    a job of priority `p` is overtaken by a later one of priority `q` only if that was offered within
+    `(p - q) / ageing` seconds after it, and no job starves.
+
+    Ageing costs nothing: all jobs age alike, so `priority + ageing * offered_at` never changes, and
+    sorts them. Adding and taking a job cost O(log n).
+
+    Args:
+        ageing: By how much a waiting job's priority counts as smaller each second. At least 0; 0 is
+            no ageing.
+
+    Raises:
+        TypeError: If `ageing` is not a number.
+        ValueError: If it is negative, NaN or infinite.
+
+    Example:
+        >>> str(Priority(ageing=0.5))
+        'priority (0.5 smaller each second)'
     """
 
-    __slots__ = ("_heap", "_made", "_stale", "_stale_before")
+    ageing: float = 0.0
 
-    def __init__(self) -> None:
-        self._heap: list[Entry] = []
-        self._made = 0
-        self._stale = 0
-        self._stale_before: dict[Job[Any], int] = {}
+    def __post_init__(self) -> None:
+        """Check the number."""
+        object.__setattr__(self, "ageing", at_least("ageing", self.ageing, 0.0))
 
-    def add(self, job: Job[Any]) -> None:
-        """Take a job in, behind its equals."""
-        self._made += 1
-        heappush(self._heap, (job.priority, _ARRIVED, self._made, job))
+    def __call__(self) -> KeyOrder:
+        """Return a new, empty order."""
+        ageing = self.ageing
+        if not ageing:
+            return KeyOrder(_priority, by_priority=True)
 
-    def put_back(self, job: Job[Any]) -> None:
-        """Take a job in, before those of its equals that were not put back."""
-        self._made += 1
-        heappush(self._heap, (job.priority, job.index, self._made, job))
+        def aged(job: Job[Any]) -> float:
+            return job.priority + ageing * job.offered_at
 
-    def head(self) -> Job[Any]:
-        """Return the next job.
+        return KeyOrder(aged, by_priority=True)
 
-        Raises:
-            IndexError: If no job waits.
-        """
-        if self._stale:
-            self._drop_stale()
-        return self._heap[0][3]
-
-    def take(self) -> Job[Any]:
-        """Remove and return the job that `head` names.
-
-        Raises:
-            IndexError: If no job waits.
-        """
-        if self._stale:
-            self._drop_stale()
-        return heappop(self._heap)[3]
-
-    def discard(self, job: Job[Any]) -> None:
-        """Remove a job that is in."""
-        self._stale_before[job] = self._made
-        self._stale += 1
-        if 2 * self._stale >= len(self._heap):
-            self._compact()
-
-    def __len__(self) -> int:
-        return len(self._heap) - self._stale
-
-    def _is_stale(self, entry: Entry) -> bool:
-        return entry[2] <= self._stale_before.get(entry[3], 0)
-
-    def _drop_stale(self) -> None:
-        """Drop what is stale at the head."""
-        heap = self._heap
-        while self._stale and self._is_stale(heap[0]):
-            heappop(heap)
-            self._stale -= 1
-        if not self._stale:
-            self._stale_before.clear()
-
-    def _compact(self) -> None:
-        """Drop all that is stale."""
-        self._heap = [entry for entry in self._heap if not self._is_stale(entry)]
-        heapify(self._heap)
-        self._stale = 0
-        self._stale_before.clear()
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"priority ({plain(self.ageing)} smaller each second)" if self.ageing else "priority"
