@@ -104,3 +104,34 @@ async def test_ageing_lets_a_job_wait_for_a_bounded_time_only(virtual_time: Virt
         places.append(diary.items.index("patient"))
     # Of those offered after it only the first five, within (10 - 0) / 2 seconds, overtake it.
     assert places == [21, 6]
+
+
+@on_both
+async def test_handle_gives_a_waiting_job_another_priority(virtual_time: VirtualTime):
+    diary = Diary(virtual_time)
+    async with qanat.Pool(diary.taking(1.0), concurrency=1, order="priority") as pool:
+        handles = [pool.submit(item, priority=item) for item in range(4)]
+        await virtual_time.advance(0.5)
+        assert [handle.prioritise(-1) for handle in (handles[0], handles[3])] == [False, True]
+        assert await handles[3] == 3
+        assert not handles[3].prioritise(5)
+        with pytest.raises(ValueError, match="priority must be a finite number"):
+            handles[2].prioritise(float("nan"))
+    assert diary.items == [0, 3, 1, 2]
+
+
+@on_both
+async def test_another_priority_starts_a_job_that_its_limit_lets_through(virtual_time: VirtualTime):
+    class Even(qanat.Limit):
+        def ready_at(self, job: qanat.Job[int], now: float) -> float:
+            return now if job.item % 2 == 0 else float("inf")
+
+    diary = Diary(virtual_time)
+    async with qanat.Pool(diary.taking(1.0), order="priority", limits=Even()) as pool:
+        odd, even = pool.submit(1, priority=1), pool.submit(2, priority=2)
+        await virtual_time.advance(3.0)
+        assert diary.items == []
+        assert even.prioritise(0)
+        assert await even == 2
+        odd.cancel()
+    assert diary.began == [(2, 3.0)]

@@ -10,6 +10,7 @@ import msgspec
 
 from qanat._app.failures import cancelled_elsewhere
 from qanat._app.waiting import wait_for
+from qanat._core.arguments import number
 from qanat._core.job import Job
 from qanat._core.outcome import Outcome
 
@@ -57,6 +58,25 @@ class Handle(msgspec.Struct, Generic[T, R], eq=False):
         """
         engine: Engine = self._engine
         return not self.done and engine.cancel_job(self.job)
+
+    def prioritise(self, priority: float) -> bool:
+        """Give the job another priority while it waits; False if it runs or has ended.
+
+        With `order="priority"` or a `Priority` it goes behind those that have its new priority; the
+        time that it has waited still counts for ageing. A job that waits for a delay or a retry has
+        the priority when it comes back. With other orders it keeps its place. Costs O(log n) with n
+        jobs waiting.
+
+        Args:
+            priority: Smaller is first.
+
+        Raises:
+            TypeError: If it is not a number.
+            ValueError: If it is NaN or infinite.
+        """
+        engine: Engine = self._engine
+        checked = number("priority", priority)
+        return not self.done and engine.prioritise(self.job, checked)
 
     def why(self) -> Reason | None:
         """Return why the job waits; None if it runs or has ended."""

@@ -541,6 +541,14 @@ class Engine:
                 return True
         return False
 
+    def prioritise(self, job: Job[Any], priority: float) -> bool:
+        """Give one job another priority; False if it runs or has ended."""
+        changed = self.dispatcher.prioritise(job, priority, self.now())
+        self.tell_ended()
+        self.called = False
+        self.poke()
+        return changed
+
     def _report_fault(self, fault: Exception) -> None:
         self._faults_logged += 1
         if self._faults_logged <= MOST_FAULTS:

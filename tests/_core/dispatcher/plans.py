@@ -123,6 +123,7 @@ class PlannedJob:
     seconds: float
     results: list[str]
     cancelled_at: float
+    reprioritised: tuple[float, float] | None
 
 
 @dataclass
@@ -178,6 +179,7 @@ def make_plan(choose: Choose) -> Plan:
                 for _ in range(choose([1, 2, 3]))
             ],
             cancelled_at=choose(cancels),
+            reprioritised=(choose(eighths), choose([-1.0, 0.5, 3.0])) if choose([0, 0, 1]) else None,
         )
 
     tasks = [task() for _ in range(1 if is_plain else choose([1, 1, 2, 3]))]
@@ -242,6 +244,9 @@ def play(plan: Plan, *, asked_at: Sequence[float] = (), observed: bool = False) 
     for number, each in enumerate(played.jobs):
         planned = plan.jobs[number]
         calls.append((planned.at, 0, _offering(dispatcher, each, planned.delay)))
+        if planned.reprioritised is not None:
+            at, priority = planned.reprioritised
+            calls.append((at, 1, _prioritising(dispatcher, each, priority)))
     calls += [(at, 2, _calling(dispatcher, what, n)) for at, what, n in plan.calls]
     calls += [(at, 3, look) for at in asked_at]
     calls.append((LAST, 4, dispatcher.resume))
@@ -291,6 +296,14 @@ def _error(what: str) -> BaseException | None:
 
 def _offering(dispatcher: Dispatcher, each: Job[Any], delay: float) -> Callable[[float], object]:
     return lambda now: dispatcher.offer(each, now, delay=delay)
+
+
+def _prioritising(dispatcher: Dispatcher, each: Job[Any], priority: float) -> Callable[[float], object]:
+    def call(now: float) -> None:
+        waits = dispatcher.why(each) is not None
+        assert dispatcher.prioritise(each, priority, now) is waits
+
+    return call
 
 
 def _calling(dispatcher: Dispatcher, what: str, n: int) -> Callable[[float], object]:

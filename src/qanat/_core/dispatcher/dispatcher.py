@@ -31,7 +31,7 @@ from qanat._core.dispatcher.explain import why_all, why_job
 from qanat._core.dispatcher.gate import Gate, Gates
 from qanat._core.dispatcher.gathering import Batches, Gathering
 from qanat._core.dispatcher.lone_lane import Unmarked, set_lone
-from qanat._core.dispatcher.parking import head_changed, park_if_full
+from qanat._core.dispatcher.parking import change_priority, head_changed, park_if_full
 from qanat._core.dispatcher.starting import next_by_turns, start_noted
 from qanat._core.dispatcher.throttling import Throttling
 from qanat._core.dispatcher.timeline import Timeline
@@ -463,6 +463,25 @@ class Dispatcher:
             return self.batches is not None and cancel_running(self, job, now)
         error = JobCancelledError("the job was cancelled before it ended")
         ending.end_unrun(self, job, error, "cancelled", now)
+        return True
+
+    def prioritise(self, job: Job[Any], priority: float, now: float) -> bool:
+        """Give a waiting or scheduled job another priority.
+
+        In an order by priority it goes behind those that have its new one, in O(log n); in any
+        other order it keeps its place.
+
+        Returns:
+            False if the job runs or has ended: then nothing changes.
+        """
+        now = self._advance(now)
+        if job._status == WAITING:
+            if priority != job.priority:
+                change_priority(self, job, priority, now)
+        elif job._status == SCHEDULED:
+            job.priority = priority
+        else:
+            return False
         return True
 
     def drop_all(self, now: float) -> None:

@@ -44,6 +44,23 @@ def after_leaving(dispatcher: Dispatcher, lane: Node, task: Node, now: float) ->
             dispatcher.gates.pass_on(node, now)
 
 
+def change_priority(dispatcher: Dispatcher, job: Job[Any], priority: float, now: float) -> None:
+    """Give a job that waits in its lane another priority, and another place if the order goes by it."""
+    task: Node = job._task.node
+    lane = task.lanes[job.lane]
+    order = lane.order
+    if not getattr(order, "by_priority", False):
+        job.priority = priority
+        return
+    before = order.head()
+    order.discard(job)
+    job.priority = priority
+    order.add(job)
+    if dispatcher._lone is None and order.head() is not before:
+        head_changed(dispatcher, lane, task, now)
+        park_if_full(dispatcher, now)
+
+
 def head_changed(dispatcher: Dispatcher, lane: Node, task: Node, now: float) -> None:
     """See to a lane whose first job is another one now: it may get another answer."""
     gates, root = dispatcher.gates, dispatcher.tree.root
