@@ -71,8 +71,8 @@ __version__ = _version("qanat")
 
 __all__ = [
     "At",
-    "Batch",
     "Balance",
+    "Batch",
     "CircuitBreaker",
     "CircuitOpenError",
     "CommandError",

@@ -14,7 +14,7 @@ from tests._app.diary import Diary
 if TYPE_CHECKING:
     from qanat.testing import VirtualTime
 
-on_both = pytest.mark.parametrize("virtual_time", ["asyncio", "trio"], indirect=True)
+on_both = pytest.mark.virtual_time("asyncio", "trio")
 
 
 @on_both

@@ -68,6 +68,7 @@ def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
         timeout=rules.timeout,
         state=rules.state,
         lane_limits=rules.lane_limits,
+        weights=rules.weight_of,
         uses_lanes=rules.lane is not None,
         batch=rules.batch,
     )

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict, cast
 
 from qanat._core.arguments import number, one_of, positive, whole
 from qanat._core.batch import Batch
+from qanat._core.dispatcher.turns import checked_weight
 from qanat._core.events import Observer  # noqa: TC001 - part of the types that users look up
 from qanat._core.limit import Limit
 from qanat._core.limits import Concurrency
@@ -30,6 +31,7 @@ class Flow(TypedDict, total=False):
     limits: Limit | Iterable[Limit]
     lane: Callable[[Any], Hashable] | None
     lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None
+    weights: Callable[[Any], float] | Mapping[Any, float] | None
     order: OrderName | Callable[[], Order]
     priority: Callable[[Any], float] | None
     deadline: Callable[[Any], float | None] | None
@@ -90,6 +92,9 @@ class Rules:
         lane: Function of the item giving its lane's key. Lanes take turns, and a lane that has to
             wait never blocks another.
         lane_limits: Function of a lane's key giving that lane's own limits.
+        weights: Function of a lane's key giving its weight, a number greater than 0, or a mapping
+            of keys to weights; a key that is missing has 1. While lanes have jobs that may start,
+            their shares of the starts are as their weights, a start counting as the job's cost.
         order: Which job of a lane is next: "fifo", "lifo", "priority", "deadline", "shuffle", a
             `Priority`, or whatever makes an order.
         priority: Function of the item giving its priority; smaller is first.
@@ -114,6 +119,7 @@ class Rules:
     limits: Limit | Iterable[Limit] = ()
     lane: Callable[[Any], Hashable] | None = None
     lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None = None
+    weights: Callable[[Any], float] | Mapping[Any, float] | None = None
     order: OrderName | Callable[[], Order] = "fifo"
     priority: Callable[[Any], float] | None = None
     deadline: Callable[[Any], float | None] | None = None
@@ -145,6 +151,7 @@ class Rules:
             raise TypeError(f'rate must be a text such as "100/s", or a limit, got {self.rate!r}')
         for name in ("lane", "lane_limits", "priority", "deadline", "id"):
             _check_callback(name, getattr(self, name))
+        checked["weights"] = _weights(self.weights)
         if cast("object", self.order) is Priority:
             raise TypeError("order must be a Priority, got the class: write Priority()")
         if not callable(self.order):
@@ -212,6 +219,19 @@ class Rules:
         return _observers(self.observers)
 
     @property
+    def weight_of(self) -> Callable[[Any], float] | None:
+        """The weight of a lane by its key; None if all have 1."""
+        weights: Any = self.weights
+        if not isinstance(weights, Mapping):
+            return cast("Callable[[Any], float] | None", weights)
+        by_lane: dict[Any, float] = dict(cast("Mapping[Any, float]", weights))
+
+        def weight_of(lane: Any) -> float:
+            return by_lane.get(lane, 1.0)
+
+        return weight_of
+
+    @property
     def make_order(self) -> Callable[[], Order]:
         """What makes a new, empty order."""
         return self.order if callable(self.order) else ORDERS[self.order]
@@ -221,7 +241,7 @@ class Rules:
         """Whether lanes or an order choose among the items that were read."""
         return self.order != "fifo" or self.lane is not None
 
-    def __str__(self) -> str:  # noqa: C901, PLR0912 - one question for each rule
+    def __str__(self) -> str:
         """Say the rules in words, those that were set."""
         words = [f"{_in_words(self.concurrency)} at once"]
         if self.rate is not None:
@@ -229,16 +249,7 @@ class Rules:
         words += [str(limit) for limit in _limits(self.limits)]
         if self.lane is not None:
             words.append(f"lanes by {_in_words(self.lane)}")
-        if self.lane_limits is not None:
-            words.append(f"each with {_in_words(self.lane_limits)}")
-        if self.order != "fifo":
-            words.append(f"{_in_words(self.order)} order")
-        if self.priority is not None:
-            words.append(f"priority by {_in_words(self.priority)}")
-        if self.id is not None:
-            words.append(f"ids by {_in_words(self.id)}")
-        if self.deadline is not None:
-            words.append(f"deadlines by {_in_words(self.deadline)}")
+        words += self._choice_in_words()
         retry = Retry.of(self.retry)
         if retry.times:
             words.append(str(retry))
@@ -259,6 +270,27 @@ class Rules:
             )
         return ", ".join(words)
 
+    def _choice_in_words(self) -> list[str]:
+        """Say what chooses among the jobs that wait."""
+        words: list[str] = []
+        if self.lane_limits is not None:
+            words.append(f"each with {_in_words(self.lane_limits)}")
+        weights: Any = self.weights
+        if isinstance(weights, Mapping):
+            by_lane = cast("Mapping[Any, float]", weights)
+            words.append(" ".join(["weights", *(f"{lane}={weight:g}" for lane, weight in by_lane.items())]))
+        elif weights is not None:
+            words.append(f"weights by {_in_words(weights)}")
+        if self.order != "fifo":
+            words.append(f"{_in_words(self.order)} order")
+        if self.priority is not None:
+            words.append(f"priority by {_in_words(self.priority)}")
+        if self.id is not None:
+            words.append(f"ids by {_in_words(self.id)}")
+        if self.deadline is not None:
+            words.append(f"deadlines by {_in_words(self.deadline)}")
+        return words
+
 
 _NAMES = {field.name for field in fields(Rules)}
 
@@ -272,6 +304,15 @@ def _in_words(value: object) -> str:
 def _check_callback(name: str, value: object) -> None:
     if value is not None and (not callable(value) or is_coroutine_function(value)):
         raise TypeError(f"{name} must be a plain function of the item, got {value!r}")
+
+
+def _weights(value: object) -> object:
+    if isinstance(value, Mapping):
+        weights = cast("Mapping[object, object]", value)
+        return {lane: checked_weight(lane, weight) for lane, weight in weights.items()}
+    if value is not None and (not callable(value) or is_coroutine_function(value)):
+        raise TypeError(f"weights must be a plain function of a lane's key, or a mapping, got {value!r}")
+    return value
 
 
 def _limits(value: object) -> tuple[Limit, ...]:

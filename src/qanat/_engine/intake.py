@@ -115,7 +115,7 @@ class Callbacks:
     def fill(
         self, job: Job[Any], now: float, *, lane: bool = True, priority: bool = True, id: bool = True
     ) -> None:
-        """Set what the functions that are to be asked say of a job, offered now; what they raise is raised."""
+        """Set what the functions that are to be asked say of a job offered now; what they raise is raised."""
         if lane and self.lane is not None:
             job.lane = checked_lane(self.lane(job.item))
         if priority and self.priority is not None:

@@ -109,6 +109,7 @@ class PlannedTask:
     lane_limits: dict[str, list[str]]
     shares_lane_limits: bool
     uses_lanes: bool
+    weights: dict[str, float] | None
     order: str
     retry: Retry
 
@@ -156,6 +157,7 @@ def make_plan(choose: Choose) -> Plan:
             else {},
             shares_lane_limits=shares,
             uses_lanes=uses_lanes,
+            weights=choose([None, {"a": 3.0, "b": 0.25}]) if uses_lanes else None,
             order=choose(list(ORDERS)),
             retry=Retry(
                 choose([0, 1, 2]),
@@ -283,6 +285,7 @@ def _add(played: Played, number: int, planned: PlannedTask) -> Task:
     return add(
         played.dispatcher, f"task {number}", order=ORDERS[planned.order], retry=planned.retry,
         limits=watched(planned.limits), lane_limits=lane_limits, uses_lanes=planned.uses_lanes,
+        weights=None if planned.weights is None else lambda lane: (planned.weights or {}).get(lane, 1.0),
     )  # fmt: skip
 
 

@@ -267,7 +267,7 @@ def test_a_limit_in_whose_queue_nobody_waits_is_quiet():
     dispatcher = make()
     gate = Gate(dispatcher.gates, Concurrency(1))
     gate.limit_changed()
-    assert dispatcher.gates.changed == []
+    assert dispatcher.gates.changed == {}
 
 
 def test_forgetting_a_limit_that_was_never_waited_for_does_nothing():
@@ -298,7 +298,7 @@ def test_removing_a_limit_that_has_just_changed_lets_all_go():
     assert dispatcher.next(0.0) is None
     shared.changed()
     dispatcher.gates.remove(shared, 0.0)
-    assert dispatcher.gates.changed == []
+    assert dispatcher.gates.changed == {}
     assert shared._listeners == []
     shared.n = 3
     assert begin(dispatcher, 0.0) == [0, 1, 2]

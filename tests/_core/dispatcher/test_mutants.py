@@ -56,7 +56,7 @@ def mutate(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], old: s
 
 
 def is_caught() -> bool:
-    for plan in fixed_plans(300):
+    for plan in fixed_plans(500):
         try:
             check(plan)
         except Exception:

@@ -32,11 +32,12 @@ def add(
     retry: int | Retry = 0,
     limits: Iterable[Limit] = (),
     lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None = None,
+    weights: Callable[[Any], float] | None = None,
     uses_lanes: bool = False,
 ) -> Task:
     return dispatcher.add_task(
         name, None, make_order=order, retry=Retry.of(retry), limits=limits, lane_limits=lane_limits,
-        uses_lanes=uses_lanes,
+        weights=weights, uses_lanes=uses_lanes,
     )  # fmt: skip
 
 

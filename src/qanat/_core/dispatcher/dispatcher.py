@@ -163,6 +163,7 @@ class Dispatcher:
         state: Any = None,
         limits: Iterable[Limit] = (),
         lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None = None,
+        weights: Callable[[Any], float] | None = None,
         uses_lanes: bool = False,
         batch: Batch | None = None,
     ) -> Task:
@@ -171,7 +172,7 @@ class Dispatcher:
             make_order = self._gathering_in(batch, make_order)
         node = self.tree.add_task(
             name, make_order=make_order, limits=limits, lane_limits=lane_limits,
-            uses_lanes=uses_lanes, budget=retry.budget,
+            weights=weights, uses_lanes=uses_lanes, budget=retry.budget,
         )  # fmt: skip
         set_lone(self)
         return Task(name, handler, node, retry, timeout, state)

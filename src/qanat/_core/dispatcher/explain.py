@@ -63,4 +63,4 @@ def why_all(dispatcher: Dispatcher) -> Reason | None:
     gate = dispatcher.gates.first()
     if gate is None:
         return Reason("turn", None, None, dispatcher.now, None)
-    return reason_of(gate.waiters[0], None, dispatcher.capacity)
+    return reason_of(gate.first(), None, dispatcher.capacity)

@@ -15,7 +15,7 @@ wait for what is none of theirs.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from qanat._core.dispatcher import ledger
@@ -34,7 +34,7 @@ class Gate:
     Attributes:
         limit: The limit that said no.
         at: When the first node is to be asked again; `math.inf` if only a change helps.
-        waiters: The nodes, in the order in which they are asked.
+        waiters: The nodes, in the order in which they are asked; any may leave at once.
         awake: How many nodes it has let go and not yet heard of.
     """
 
@@ -43,13 +43,17 @@ class Gate:
     def __init__(self, gates: Gates, limit: Limit) -> None:
         self._gates = gates
         self.limit = limit
-        self.waiters: deque[Node] = deque()
+        self.waiters: OrderedDict[Node, None] = OrderedDict()
         self.at = math.inf
         self.awake = 0
 
     def awaits(self, at: float) -> bool:
         """Whether an entry of the timeline for this time still counts."""
         return self.at == at
+
+    def first(self) -> Node:
+        """Return the node that is asked next; there has to be one."""
+        return next(iter(self.waiters))
 
     def limit_changed(self) -> None:
         """Hear from the limit that asking again may help."""
@@ -72,7 +76,7 @@ class Gates:
         self._notify = notify
         # By identity: a limit of the user's may well be a dataclass, which has no hash.
         self._gates: dict[int, Gate] = {}
-        self.changed: list[Gate] = []
+        self.changed: dict[Gate, None] = {}
 
     def __len__(self) -> int:
         """Return how many limits are listened to."""
@@ -93,10 +97,11 @@ class Gates:
         node.gate = gate
         woken_by = node.take_wake()
         if woken_by is gate:
-            gate.waiters.appendleft(node)
+            gate.waiters[node] = None
+            gate.waiters.move_to_end(node, last=False)
             self._set(gate, until)
         else:
-            gate.waiters.append(node)
+            gate.waiters[node] = None
             if len(gate.waiters) == 1:
                 self._set(gate, until)
         node.leave_turns()
@@ -124,7 +129,7 @@ class Gates:
     def open(self, gate: Gate, now: float) -> None:
         """Let the first node be asked again, and those whom it would otherwise hold up."""
         while gate.waiters:
-            node = gate.waiters.popleft()
+            node, _ = gate.waiters.popitem(last=False)
             node.wake(gate)
             self.unpark(node, now)
             if node.is_reachable:
@@ -139,7 +144,7 @@ class Gates:
 
     def open_changed(self, now: float) -> None:
         """Open the gates whose limits have changed."""
-        changed, self.changed = self.changed, []
+        changed, self.changed = self.changed, {}
         for gate in changed:
             self._unset(gate)
             self.open(gate, now)
@@ -151,14 +156,14 @@ class Gates:
         behind others it would be told to queue up.
         """
         gate = node.gate
-        if gate is not None and gate.waiters[0] is node:
+        if gate is not None and gate.first() is node:
             self._unset(gate)
             self.open(gate, now)
 
     def note_change(self, gate: Gate) -> None:
         """Remember that a limit's answer may have changed."""
         if gate not in self.changed:
-            self.changed.append(gate)
+            self.changed[gate] = None
             if self._notify is not None:
                 self._notify()
 
@@ -173,8 +178,8 @@ class Gates:
         gate = node.gate
         if gate is None:
             return
-        first = gate.waiters[0] is node
-        gate.waiters.remove(node)
+        first = gate.first() is node
+        del gate.waiters[node]
         self.unpark(node, now)
         if first:
             self._unset(gate)
@@ -193,8 +198,7 @@ class Gates:
             return
         limit.unlisten(gate)
         self._unset(gate)
-        if gate in self.changed:
-            self.changed.remove(gate)
+        self.changed.pop(gate, None)
         while gate.waiters:
             self.open(gate, now)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qanat._core.dispatcher.ledger import NOTHING_LOST, Mark
-from qanat._core.dispatcher.turns import Turns
+from qanat._core.dispatcher.turns import NOWHERE, ONE, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -32,11 +32,11 @@ class Node:
         "budget",
         "cause",
         "changes",
-        "deficit",
         "gate",
         "held",
         "in_turns",
         "is_fading",
+        "is_listed",
         "key",
         "lane_limits",
         "lanes",
@@ -52,32 +52,42 @@ class Node:
         "parked_for",
         "path",
         "path_version",
+        "place",
         "running",
         "since",
+        "stride",
         "turns",
         "uses_lanes",
         "valve",
-        "weight",
+        "weights",
         "woken",
         "woken_by",
     )
 
     # There for lanes only.
     order: Order
+    # There for the root and tasks only.
+    turns: Turns
     # There for tasks only.
+    lanes: dict[Hashable, Node]
     make_order: Callable[[], Order]
     lane_limits: Callable[[Hashable], Limit | Iterable[Limit]] | None
+    weights: Callable[[Hashable], float] | None
     budget: RetryBudget | None
 
     def __init__(self, parent: Node | None, key: Hashable, limits: tuple[Limit, ...]) -> None:
         self.parent = parent
         self.key = key
+        if parent is None or parent.parent is None:
+            # Of lanes there may be a hundred thousand, and they have nothing below them.
+            self.turns = Turns()
+            self.lanes = {}
         self.limits = limits
-        self.turns = Turns()
-        self.lanes: dict[Hashable, Node] = {}
         self.running = 0
-        self.weight = 1.0
-        self.deficit = 1.0
+        # For the parent's turns: how far a start moves it, where it is, and whether it is listed there.
+        self.stride = ONE
+        self.place = NOWHERE
+        self.is_listed = False
         self.in_turns = False
         self.is_fading = False
         self.uses_lanes = False

@@ -159,7 +159,7 @@ def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: fl
         _note_start(dispatcher, job, lane, now)
         if task.budget is not None:
             task.budget.started(now, job.attempt > 1)
-    task.turns.spend(lane)
+    task.turns.spend(lane, job.cost)
     tree.root.turns.spend(task)
     after_leaving(dispatcher, lane, task, now)
     if dispatcher._observe is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher.gathering import Gathering
 from qanat._core.dispatcher.node import Node
+from qanat._core.dispatcher.turns import checked_weight, stride_of
 from qanat._core.limit import Limit
 from qanat._core.retry import RetryBudget
 
@@ -79,6 +80,7 @@ class Tree:
         make_order: Callable[[], Order],
         limits: Iterable[Limit],
         lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None,
+        weights: Callable[[Any], float] | None = None,
         uses_lanes: bool,
         budget: float | None,
     ) -> Node:
@@ -86,7 +88,8 @@ class Tree:
         node = Node(self.root, name, self.bound(limits))
         node.make_order = make_order
         node.lane_limits = lane_limits
-        node.uses_lanes = uses_lanes or lane_limits is not None
+        node.weights = weights
+        node.uses_lanes = uses_lanes or lane_limits is not None or weights is not None
         node.budget = None if budget is None else RetryBudget(budget)
         self.tasks.append(node)
         return node
@@ -103,15 +106,21 @@ class Tree:
         """Return a task's lane, making it if need be.
 
         Raises:
-            Exception: What the user's function for its limits raises.
+            Exception: What the user's functions for its weight and its limits raise.
+            TypeError: If its weight is not a number.
+            ValueError: If its weight is not greater than 0, or not finite.
         """
         lane = task.lanes.get(key)
         if lane is None:
+            weights = task.weights
+            weight = 1.0 if weights is None else checked_weight(key, weights(key))
             limits: tuple[Limit, ...] = ()
             if task.lane_limits is not None:
                 given = task.lane_limits(key)
                 limits = self.bound((given,) if isinstance(given, Limit) else given)
             lane = Node(task, key, limits)
+            if weight != 1.0:
+                lane.stride = stride_of(weight)
             lane.order = task.make_order()
             if isinstance(lane.order, Gathering):
                 lane.limits = (lane.order.filling, *lane.limits)
@@ -139,16 +148,17 @@ class Tree:
         return lane.key is not None or len(self._fading) > 0
 
     def fade(self, lane: Node, task: Node, now: float) -> None:
-        """See to an empty lane: forget it once its limits are as good as new.
+        """See to an empty lane: forget it once its limits are as good as new, and its starts paid for.
 
         Each call also looks at two that were seen to before, so that the list of them cannot
         grow faster than it is swept. The unnamed lane stays.
         """
         fading = self._fading
         if lane.key is not None:
-            if not lane.running and self._is_fresh(lane, now):
+            owes = task.turns.owes(lane)
+            if not lane.running and not owes and self._is_fresh(lane, now):
                 self._forget(lane, task)
-            elif lane.limits and not lane.is_fading:
+            elif (lane.limits or owes) and not lane.is_fading:
                 lane.is_fading = True
                 fading.append(lane)
         for _ in range(min(2, len(fading))):
@@ -156,7 +166,7 @@ class Tree:
             owner = old.parent
             if owner is None or owner.lanes.get(old.key) is not old or len(old.order):
                 old.is_fading = False
-            elif not old.running and self._is_fresh(old, now):
+            elif not old.running and not owner.turns.owes(old) and self._is_fresh(old, now):
                 self._forget(old, owner)
             else:
                 fading.append(old)
