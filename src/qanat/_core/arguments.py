@@ -86,9 +86,13 @@ def whole(name: str, value: object, least: int) -> int:
         TypeError: If it is not a whole number; 2.0 is not one.
         ValueError: If it is out of range.
     """
-    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    if type(value) is int:
+        # A limit may be made for each of a hundred thousand lanes, and asking a protocol is slow.
+        result = value
+    elif isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name} must be a whole number, got {value!r}")
-    result = index(value)
+    else:
+        result = index(value)
     if result < least:
         raise ValueError(f"{name} must be at least {least}, got {value!r}")
     return result

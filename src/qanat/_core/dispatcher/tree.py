@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ class Tree:
         self._owner = owner
         self._rng = rng
         self._precision = precision
-        self._fading: deque[Node] = deque()
+        # Empty lanes, each with the time until which it is not looked at again.
+        self._fading: deque[tuple[float, Node]] = deque()
         self.version = 0
         self.tasks: list[Node] = []
         self.root = Node(None, None, self.bound(limits))
@@ -155,29 +157,40 @@ class Tree:
         """
         fading = self._fading
         if lane.key is not None:
-            owes = task.turns.owes(lane)
-            if not lane.running and not owes and self._is_fresh(lane, now):
+            at = self._kept_until(lane, task, now)
+            if at <= now:
                 self._forget(lane, task)
-            elif (lane.limits or owes) and not lane.is_fading:
+            elif (lane.limits or not lane.running) and not lane.is_fading:
                 lane.is_fading = True
-                fading.append(lane)
+                fading.append((at, lane))
         for _ in range(min(2, len(fading))):
-            old = fading.popleft()
+            at, old = fading.popleft()
             owner = old.parent
             if owner is None or owner.lanes.get(old.key) is not old or len(old.order):
                 old.is_fading = False
-            elif not old.running and not owner.turns.owes(old) and self._is_fresh(old, now):
+                continue
+            if not now < at < math.inf:
+                at = self._kept_until(old, owner, now)
+            if at <= now:
                 self._forget(old, owner)
             else:
-                fading.append(old)
+                fading.append((at, old))
 
-    def _is_fresh(self, lane: Node, now: float) -> bool:
+    def _kept_until(self, lane: Node, task: Node, now: float) -> float:
+        """Return until when an empty lane has to be known; infinity if that is not known yet."""
+        if lane.running or task.turns.owes(lane):
+            return math.inf
+        latest = now
         try:
-            return all(limit.fresh_at(now) <= now for limit in lane.limits)
+            for limit in lane.limits:
+                at = limit.fresh_at(now)
+                if not at <= latest:
+                    latest = at
         except Exception as error:  # noqa: BLE001 - the user's code may raise anything
             # The user's limit does not know: the driver reports it, and the lane is done with.
             self._on_fault(error)
-            return True
+            return now
+        return latest
 
     def _forget(self, lane: Node, task: Node) -> None:
         del task.lanes[lane.key]

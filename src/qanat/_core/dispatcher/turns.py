@@ -22,7 +22,9 @@ and takes its old place if it comes back in time; ghosts are swept out once they
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
+from math import inf
 from typing import TYPE_CHECKING
 
 from qanat._core.arguments import positive
@@ -40,6 +42,7 @@ FEWEST = 32
 """How many ghosts there may be in any case."""
 
 
+@lru_cache(maxsize=1024)
 def stride_of(weight: float) -> int:
     """Return how far a start of cost 1 moves a child of this weight, which is greater than 0."""
     numerator, denominator = weight.as_integer_ratio()
@@ -53,6 +56,8 @@ def checked_weight(lane: object, value: object) -> float:
         TypeError: If it is not a number.
         ValueError: If it is not greater than 0, or not finite.
     """
+    if type(value) is float and 0.0 < value < inf:
+        return value
     try:
         return positive("weights", value)
     except (TypeError, ValueError) as error:
@@ -61,7 +66,7 @@ def checked_weight(lane: object, value: object) -> float:
 
 def _scaled(stride: int, cost: object) -> int:
     """Return how far a start of this cost moves a child."""
-    if isinstance(cost, (int, float)) and 0.0 < cost < float("inf"):
+    if isinstance(cost, (int, float)) and 0.0 < cost < inf:
         numerator, denominator = cost.as_integer_ratio()
         return max(1, stride * numerator // denominator)
     # Several currencies cannot be added up, and what costs nothing has a turn all the same.
