@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from qanat._core.arguments import whole
@@ -10,7 +11,6 @@ from qanat.testing._plans import BrokenPromiseError, try_plans
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from random import Random
 
     from qanat._core.order import Order
 
@@ -94,6 +94,9 @@ def _drawn_step(rng: Random, items: Sequence[Any]) -> _Step:
 
 def _run(make: Callable[[], Order], plan: Sequence[_Step]) -> None:
     order = make()
+    bind = getattr(order, "bind", None)
+    if bind is not None:
+        bind(Random(1))
     inside: list[Job[Any]] = []
     taken: list[Job[Any]] = []
     came = 0
