@@ -25,7 +25,9 @@ Attributes carry the facts; nobody needs to parse a message.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from math import inf
+from numbers import Real
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,10 +233,18 @@ class Throttled(Signal):
         retry_after: Seconds to wait, an HTTP date, or the text of a `Retry-After` header with
             either. None means unknown: 1 s, doubled up to 60 s while it keeps happening.
         limit: The name of the limit to close instead of the lane.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If `retry_after` is less than 0, not finite, or a text that is neither seconds nor a
+            date. Where the text comes from outside, `throttle_from` passes over what makes no sense.
     """
 
     def __init__(self, retry_after: float | str | None = None, limit: str | None = None) -> None:
         """Keep when to come back and which limit to close."""
+        _check_retry_after(retry_after)
+        if limit is not None and not isinstance(cast("object", limit), str):
+            raise TypeError(f"limit must be the name of a limit, got {limit!r}")
         super().__init__("throttled" if retry_after is None else f"throttled, retry after {retry_after}")
         self.retry_after = retry_after
         self.limit = limit
@@ -254,16 +264,57 @@ class Discard(Signal):
 
 
 class RetryLater(Signal):
-    """Ask for another attempt after a delay in seconds; it counts as an attempt."""
+    """Ask for another attempt after a delay in seconds; it counts as an attempt.
+
+    Args:
+        delay: Seconds, at least 0.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is less than 0 or not finite.
+    """
 
     def __init__(self, delay: float = 0.0) -> None:
         """Keep the delay."""
+        _check_seconds("delay", delay, "seconds")
         super().__init__(f"retry after {delay:g} s")
         self.delay = delay
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the facts, so that the signal crosses processes."""
         return type(self), (self.delay,)
+
+
+def _check_seconds(name: str, value: object, expected: str) -> None:
+    """Check that a signal names a length of time: what is wrong is said where it is raised."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    if not 0 <= cast("float", value) < inf:
+        raise ValueError(f"{name} must be {expected}, at least 0 and finite, got {value!r}")
+
+
+def _check_retry_after(value: object) -> None:
+    """Check what a handler says of when to come back."""
+    expected = "seconds or an HTTP date"
+    if value is None:
+        return
+    if not isinstance(value, (str, bytes)):
+        _check_seconds("retry_after", value, expected)
+        return
+    text = (value.decode("latin-1") if isinstance(value, bytes) else value).strip()
+    if text.replace(".", "", 1).isdecimal():
+        _check_seconds("retry_after", float(text), expected)
+        return
+    # Slow to import, and most runs never meet a date.
+    from email.utils import parsedate_to_datetime
+
+    try:
+        parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        raise ValueError(
+            f"retry_after must be {expected}, got {value!r}: for a header that may hold anything "
+            "use throttle_from(response)"
+        ) from None
 
 
 def blamed_on_job(error: BaseException) -> BaseException:

