@@ -34,6 +34,7 @@ from qanat._core.job import Job
 from qanat._core.limit import Limit, Refused
 from qanat._core.limits import (
     Balance,
+    Budget,
     CircuitBreaker,
     Concurrency,
     FixedWindow,
@@ -73,6 +74,7 @@ __all__ = [
     "At",
     "Balance",
     "Batch",
+    "Budget",
     "CircuitBreaker",
     "CircuitOpenError",
     "CommandError",

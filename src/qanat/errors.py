@@ -25,8 +25,8 @@ Attributes carry the facts; nobody needs to parse a message.
 
 from __future__ import annotations
 
-from math import inf
 from numbers import Real
+from sys import float_info
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -289,7 +289,7 @@ def _check_seconds(name: str, value: object, expected: str) -> None:
     """Check that a signal names a length of time: what is wrong is said where it is raised."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if not 0 <= cast("float", value) < inf:
+    if not 0 <= cast("float", value) <= float_info.max:
         raise ValueError(f"{name} must be {expected}, at least 0 and finite, got {value!r}")
 
 

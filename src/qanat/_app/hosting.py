@@ -87,7 +87,7 @@ def make_intake(
         items,
         engine,
         add_task(engine, handler, rules),
-        callbacks=Callbacks(rules.lane, rules.priority, rules.id, deadline=rules.deadline),
+        callbacks=Callbacks(rules.lane, rules.priority, rules.id, cost=rules.cost, deadline=rules.deadline),
         buffer=rules.buffer,
         chooses=rules.chooses,
         unread=unread,

@@ -26,6 +26,7 @@ from qanat._app.rules import AllArgs, RuleArgs, Rules
 from qanat._app.scheduling import ScheduleHandle, Schedules
 from qanat._app.task_host import TaskHost
 from qanat._core.arguments import at_least, number, positive, whole
+from qanat._core.costs import checked_cost
 from qanat._core.job import Job
 from qanat._core.limits import Concurrency
 from qanat._core.schedules.schedule import checked_schedule
@@ -140,7 +141,11 @@ class Pool(Generic[T, R]):
         self._limits = self._rules.all_limits
         self._capacity = self._rules.capacity
         self._callbacks = Callbacks(
-            self._rules.lane, self._rules.priority, self._rules.id, deadline=self._rules.deadline
+            self._rules.lane,
+            self._rules.priority,
+            self._rules.id,
+            cost=self._rules.cost,
+            deadline=self._rules.deadline,
         )
         self._failures = FailureLimit(self._rules.max_failures)
         self._readers = Readers(self._rules.buffer, self._hold)
@@ -297,6 +302,7 @@ class Pool(Generic[T, R]):
         self, item: T, *, id: int | str | None = None, priority: float | None = None,
         lane: Hashable = None, metadata: Mapping[str, Any] | None = None, delay: float = 0.0,
         timeout: float | None = None, retry: int | Retry | None = None,
+        cost: float | Mapping[str, float] | None = None,
     ) -> Handle[T, R]:  # fmt: skip
         """Hand in an item and return a handle of its job, without waiting.
 
@@ -309,6 +315,7 @@ class Pool(Generic[T, R]):
             delay: Seconds before which the job does not start.
             timeout: Seconds for an attempt, instead of the Pool's.
             retry: Retries, instead of the Pool's.
+            cost: What it costs a `Budget`: a number, or one for each currency; None asks the rule.
 
         Raises:
             PoolFull: If `max_waiting` jobs wait.
@@ -321,23 +328,25 @@ class Pool(Generic[T, R]):
                 f"{self._max_waiting} jobs wait, as many as max_waiting allows: `await pool.put(item)` "
                 "waits for room"
             )
-        return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry)
+        return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry, cost)
 
     async def put(
         self, item: T, *, id: int | str | None = None, priority: float | None = None,
         lane: Hashable = None, metadata: Mapping[str, Any] | None = None, delay: float = 0.0,
         timeout: float | None = None, retry: int | Retry | None = None,
+        cost: float | Mapping[str, float] | None = None,
     ) -> Handle[T, R]:  # fmt: skip
         """Hand in an item, waiting for room if `max_waiting` jobs wait. The rest is as in `submit`."""
         engine = self._taking_engine()
         if self._max_waiting is not None and (self._putters or not self._has_room()):
             await self._wait_room(engine)
             engine = self._taking_engine()
-        return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry)
+        return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry, cost)
 
     def _submit(
         self, engine: Engine, item: T, given_id: int | str | None, priority: float | None, lane: Hashable,
         metadata: Mapping[str, Any] | None, delay: float, timeout: float | None, retry: int | Retry | None,
+        cost: float | Mapping[str, float] | None,
     ) -> Handle[T, R]:  # fmt: skip
         task = self._task
         if task is None:
@@ -353,14 +362,19 @@ class Pool(Generic[T, R]):
         job = Job(index, item, index, task, metadata=_checked(metadata))
         # Checked before the rules' functions are asked: a wrong call fails here, whatever they do.
         given = None
-        if given_id is not None or priority is not None or lane is not None:
-            given = _Given(given_id, priority, lane)
+        if given_id is not None or priority is not None or lane is not None or cost is not None:
+            given = _Given(given_id, priority, lane, cost)
         problem: BaseException | None = None
         now = engine.now()
         if self._callbacks:
             try:
                 self._callbacks.fill(
-                    job, now, lane=lane is None, priority=priority is None, id=given_id is None
+                    job,
+                    now,
+                    lane=lane is None,
+                    priority=priority is None,
+                    id=given_id is None,
+                    cost=cost is None,
                 )
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                 problem = blamed_on_job(error)
@@ -443,7 +457,7 @@ class Pool(Generic[T, R]):
         checked_schedule("schedule", schedule)
         if self._task is None:
             raise TypeError("the Pool has no handler to schedule: make it with one")
-        _Given(None, priority, lane)
+        _Given(None, priority, lane, None)
         metadata = _checked(metadata) or {}
         timeout = None if timeout is None else positive("timeout", timeout)
         retry = None if retry is None else retry_of_one(retry)
@@ -607,15 +621,19 @@ class Pool(Generic[T, R]):
 class _Given:
     """What a call says of its job, over what the rules' functions say."""
 
-    __slots__ = ("id", "lane", "priority")
+    __slots__ = ("cost", "id", "lane", "priority")
 
-    def __init__(self, given_id: int | str | None, priority: float | None, lane: Hashable) -> None:
+    def __init__(
+        self, given_id: int | str | None, priority: float | None, lane: Hashable,
+        cost: float | Mapping[str, float] | None,
+    ) -> None:  # fmt: skip
         if lane is not None:
             checked_lane(lane)
         if given_id is not None:
             checked_id(given_id)
         self.id = given_id
         self.priority = None if priority is None else number("priority", priority)
+        self.cost = None if cost is None else checked_cost(cost)
         self.lane = lane
 
     def fill(self, job: Job[Any]) -> None:
@@ -623,6 +641,8 @@ class _Given:
             job.lane = self.lane
         if self.priority is not None:
             job.priority = self.priority
+        if self.cost is not None:
+            job.cost = self.cost
         if self.id is not None:
             job.id = self.id
 

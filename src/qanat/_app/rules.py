@@ -35,6 +35,7 @@ class Flow(TypedDict, total=False):
     order: OrderName | Callable[[], Order]
     priority: Callable[[Any], float] | None
     deadline: Callable[[Any], float | None] | None
+    cost: Callable[[Any], float | Mapping[str, float]] | None
 
 
 class Attempt(TypedDict, total=False):
@@ -100,6 +101,8 @@ class Rules:
         priority: Function of the item giving its priority; smaller is first.
         deadline: Function of the item giving the seconds from its offering until it is due, for
             `order="deadline"`; None is never. A job whose deadline has passed starts all the same.
+        cost: Function of the item giving what it costs a `Budget`: a number, or a mapping of currencies
+            to numbers.
         retry: How many times a failed job is tried again, or a `Retry`.
         timeout: Seconds for one attempt; None is unlimited.
         executor: Where the handler runs: "loop", "thread", "process"; None is by its kind.
@@ -123,6 +126,7 @@ class Rules:
     order: OrderName | Callable[[], Order] = "fifo"
     priority: Callable[[Any], float] | None = None
     deadline: Callable[[Any], float | None] | None = None
+    cost: Callable[[Any], float | Mapping[str, float]] | None = None
     retry: int | Retry = 0
     timeout: float | None = None
     executor: Executor | None = None
@@ -149,7 +153,7 @@ class Rules:
             parse_rate(self.rate)
         elif self.rate is not None and not isinstance(cast("object", self.rate), Limit):
             raise TypeError(f'rate must be a text such as "100/s", or a limit, got {self.rate!r}')
-        for name in ("lane", "lane_limits", "priority", "deadline", "id"):
+        for name in ("lane", "lane_limits", "priority", "deadline", "cost", "id"):
             _check_callback(name, getattr(self, name))
         checked["weights"] = _weights(self.weights)
         if cast("object", self.order) is Priority:

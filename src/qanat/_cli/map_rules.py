@@ -15,7 +15,7 @@ from qanat._core.arguments import seconds
 from qanat._core.retry import Retry
 from qanat.errors import SerialisationError
 
-_NOT_IN_FILE: Final = frozenset({"limits", "lane_limits", "batch", "id", "state", "observers"})
+_NOT_IN_FILE: Final = frozenset({"limits", "lane_limits", "batch", "cost", "id", "state", "observers"})
 _RETRY: Final = frozenset({"times", "deadline", "budget", "max_throttles"})
 _HALT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)")
 

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+from qanat._core.arguments import at_least
+from qanat._core.costs import checked_currency
 from qanat._core.limit import Limit
 from qanat._core.reason import Cause
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qanat._core.retry import Retry
 
 T = TypeVar("T")
@@ -34,9 +38,10 @@ class Task:
         state: The run's `state` object, as `current_job().state` gives it.
         node: The dispatcher's node for these jobs.
         retries_at_once: How many retries come at once, whatever plain exception was raised.
+        charge: What settles the cost of one of them: called with the job, a currency and an amount.
     """
 
-    __slots__ = ("handler", "name", "node", "retries_at_once", "retry", "state", "timeout")
+    __slots__ = ("charge", "handler", "name", "node", "retries_at_once", "retry", "state", "timeout")
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class Task:
         retry: Retry,
         timeout: float | None = None,
         state: Any = None,
+        charge: Callable[[Job[Any], str, float], None] | None = None,
     ) -> None:
         self.name = name
         self.handler = handler
@@ -54,12 +60,14 @@ class Task:
         self.retries_at_once = retry.times_at_once
         self.timeout = timeout
         self.state = state
+        self.charge = charge
 
     def varied(self, *, retry: Retry | None = None, timeout: float | None = None) -> Task:
         """Return a task that differs in its retry or its timeout, for one job."""
         return Task(
-            self.name, self.handler, self.node, retry or self.retry, timeout or self.timeout, self.state
-        )
+            self.name, self.handler, self.node, retry or self.retry, timeout or self.timeout, self.state,
+            self.charge,
+        )  # fmt: skip
 
 
 class History(msgspec.Struct):
@@ -78,6 +86,8 @@ class History(msgspec.Struct):
     error: BaseException | None = None
     # Whether it is called alone, as it is known to spoil a batch.
     alone: bool = False
+    # What the present attempt was charged, by currency, once it was.
+    charged: dict[str, float] | None = None
 
 
 class Job(msgspec.Struct, Generic[T], eq=False):
@@ -97,7 +107,8 @@ class Job(msgspec.Struct, Generic[T], eq=False):
         offered_at: When it arrived, monotonic seconds.
         started_at: When its present or last attempt began.
         attempt: The number of the present or next attempt, from 1.
-        cost: What the job counts where cost is counted: a number, or one for each currency.
+        cost: What the job counts where cost is counted: a number, or one for each currency. The estimate
+            that it starts with; `charge` leaves it as it is.
         target: Where the attempt is sent, if something chooses among targets.
         deadline: When it is due, monotonic seconds; None if it never is.
     """
@@ -125,6 +136,32 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     def awaits(self, at: float) -> bool:
         """Whether the job is scheduled for this time."""
         return self._status == SCHEDULED and self._history is not None and self._history.due_at == at
+
+    def charge(self, currency: str, amount: float) -> None:
+        """Say what the present attempt really costs, where it was started on an estimate.
+
+        Limits that count this currency, such as a `Budget`, settle it: what was estimated too high
+        is given back at once, what was estimated too low delays later starts. It may be said several
+        times, as more becomes known: the last one holds. Where no limit counts anything it does
+        nothing, so a handler may be used with and without a budget.
+
+        To be called from the handler, on the loop or in a thread, and from what it starts.
+
+        Args:
+            currency: Which cost.
+            amount: The true total of this attempt, not a difference; at least 0.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If the amount is less than 0 or not finite, or limits of this job count other
+                currencies and not this one.
+            RuntimeError: If the job does not run.
+        """
+        checked_currency("currency", currency)
+        settle = self._task.charge
+        if settle is None:
+            raise RuntimeError("charge() works for jobs of a run or a Pool, and this job is of neither")
+        settle(self, currency, at_least("amount", amount, 0))
 
     @property
     def members(self) -> tuple[Job[Any], ...]:

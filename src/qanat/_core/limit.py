@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from qanat._core.checks import Checked
     from qanat._core.job import Job
@@ -78,6 +78,11 @@ class Limit:
         """Seconds by which a handler may begin after its start was decided; 0 on virtual time."""
         return self._precision
 
+    @property
+    def currencies(self) -> Collection[str]:
+        """The currencies that it counts, for `adjust`; none unless a limit says so."""
+        return ()
+
     def ready_at(self, job: Job[Any], now: float) -> float:
         """Return the earliest time at which this job may start; asking changes nothing.
 
@@ -100,6 +105,25 @@ class Limit:
 
     def give_back(self, job: Job[Any], outcome: Outcome[Any, Any], now: float) -> None:
         """Hear that the job's attempt ended; called exactly once for each `take`."""
+
+    def adjust(self, job: Job[Any], currency: str, delta: float, now: float) -> None:
+        """Hear that a job that runs costs so much more, or less, than it was counted with until now.
+
+        Called on every limit that the job has taken, whichever currency it is.
+
+        Args:
+            job: The job, between `take` and `give_back`.
+            currency: Which of its costs became known.
+            delta: The true cost, less what was said before; an overestimate makes it negative.
+            now: The time at which it became known.
+        """
+
+    def replaced(self, job: Job[Any], held: Job[Any]) -> None:
+        """Hear that another job object stands for this one from now on, until `give_back`.
+
+        It happens if a plain function outlives its timeout in a thread: the job may run again while
+        what it took stays taken. Only limits that keep something for each job need this.
+        """
 
     def fresh_at(self, now: float) -> float:
         """Return when the limit is as good as new; `math.inf` while anything is taken.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from fractions import Fraction
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from qanat._core.arguments import NUMBER, UNITS, matched, positive_seconds
+from qanat._core.arguments import positive_seconds
 from qanat._core.limits import SlidingWindow, Spacing
+from qanat._core.limits.rate_text import read_rate
 
 if TYPE_CHECKING:
     from qanat._core.limit import Limit
-
-_RATE: Final = re.compile(rf"({NUMBER})\s*/\s*({NUMBER})?\s*([smhd])(\s+evenly)?")
 
 
 def parse_rate(text: str, name: str = "rate") -> Limit:
@@ -39,12 +36,7 @@ def parse_rate(text: str, name: str = "rate") -> Limit:
         >>> parse_rate("100/s evenly")
         Spacing(0.01, after='start', jitter=0)
     """
-    found = matched(name, text, _RATE, 'a text such as "100/s", "300/15m", "0.05/s" or "100/s evenly"')
-    amount, every, unit, evenly = found.groups()
-    n = Fraction(amount)
-    if n == 0:
-        raise ValueError(f"{name} must be greater than 0, got {text!r}")
-    per = Fraction(every or 1) * UNITS[unit]
+    n, per, evenly = read_rate(text, name)
     if evenly:
         return Spacing(positive_seconds(name, text, per / n))
     return SlidingWindow(n.numerator, positive_seconds(name, text, per * n.denominator))

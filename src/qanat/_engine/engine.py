@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from qanat._core.dispatcher import Dispatcher
+from qanat._core.dispatcher.charging import check as check_currency
 from qanat._core.events import RunEnded, RunStarted
 from qanat._core.job import ENDED
 from qanat._engine.alarm import Alarm, AsyncioAlarm, TrioAlarm
@@ -29,6 +30,7 @@ from qanat._engine.checks import Checks
 from qanat._engine.intake import Intake
 from qanat._engine.loop import running_loop
 from qanat._engine.outside import Outside
+from qanat._engine.threads import running_call
 from qanat.errors import StartTimeoutError
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ class Engine:
         "_over_calls",
         "_start_by",
         "_start_within",
+        "_thread",
         "alarm_at",
         "append",
         "called",
@@ -133,7 +136,7 @@ class Engine:
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
             precision=clock.precision * (1 if on_loop else OFF_LOOP),
             observe=observe, notify=self.poke, on_fault=self._report_fault,
-            keeper=self.checks,
+            keeper=self.checks, charge=self._charge,
         )  # fmt: skip
         self._on_outcome = on_outcome
         self._on_failure = on_failure
@@ -141,6 +144,7 @@ class Engine:
         self._start_within = start_within
         self._start_by = math.inf
         self.loop = running_loop()
+        self._thread = threading.get_ident()
         self.cancellation = anyio.get_cancelled_exc_class()
         self.outside = Outside(self.loop, clock, self._released)
         self.source: Source | None = None
@@ -548,6 +552,24 @@ class Engine:
         self.called = False
         self.poke()
         return changed
+
+    # --- costs -----------------------------------------------------------------------------
+
+    def _charge(self, job: Job[Any], currency: str, amount: float) -> None:
+        """Settle what an attempt costs; from any thread."""
+        if threading.get_ident() == self._thread:
+            self.dispatcher.charge(job, currency, amount, self.now())
+            return
+        check_currency(job, currency)
+        call = running_call.get()
+        self.outside.tell(lambda: self._charge_told(call, job, currency, amount))
+
+    def _charge_told(self, call: Call | None, job: Job[Any], currency: str, amount: float) -> None:
+        """Settle what was charged in another thread, where nobody waits for an answer any more."""
+        try:
+            self.dispatcher.charge(self.outside.stand_in(call, job), currency, amount, self.now())
+        except Exception as error:  # noqa: BLE001 - a limit of the user's may raise anything
+            _log.warning("charge(%r, %r) from a thread counts for nothing: %s", currency, amount, error)
 
     def _report_fault(self, fault: Exception) -> None:
         self._faults_logged += 1

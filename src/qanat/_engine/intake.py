@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from asyncio import CancelledError
-from collections.abc import AsyncIterable, Callable, Hashable, Iterable
+from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Mapping
 from itertools import islice
 from math import isnan
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import anyio
 
+from qanat._core.costs import checked_cost
 from qanat._core.job import WAITING, Job
 from qanat.errors import blamed_on_job
 
@@ -92,7 +93,7 @@ def checked_id(id: object) -> int | str:
 class Callbacks:
     """The user's functions of an item that say where its job goes."""
 
-    __slots__ = ("deadline", "id", "lane", "priority")
+    __slots__ = ("cost", "deadline", "id", "lane", "priority")
 
     def __init__(
         self,
@@ -100,9 +101,11 @@ class Callbacks:
         priority: Callable[[Any], float] | None = None,
         id: Callable[[Any], int | str] | None = None,
         *,
+        cost: Callable[[Any], float | Mapping[str, float]] | None = None,
         deadline: Callable[[Any], float | None] | None = None,
     ) -> None:
         """Keep the functions that were given."""
+        self.cost = cost
         self.deadline = deadline
         self.lane = lane
         self.priority = priority
@@ -110,11 +113,13 @@ class Callbacks:
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        return any(each is not None for each in (self.lane, self.priority, self.id, self.deadline))
+        found = (self.lane, self.priority, self.id, self.cost, self.deadline)
+        return any(each is not None for each in found)
 
     def fill(
-        self, job: Job[Any], now: float, *, lane: bool = True, priority: bool = True, id: bool = True
-    ) -> None:
+        self, job: Job[Any], now: float, *, lane: bool = True, priority: bool = True, id: bool = True,
+        cost: bool = True,
+    ) -> None:  # fmt: skip
         """Set what the functions that are to be asked say of a job offered now; what they raise is raised."""
         if lane and self.lane is not None:
             job.lane = checked_lane(self.lane(job.item))
@@ -123,6 +128,8 @@ class Callbacks:
             if isinstance(found, bool) or not isinstance(found, (int, float)) or isnan(found):
                 raise TypeError(f"priority must give a number, got {found!r}")
             job.priority = found
+        if cost and self.cost is not None:
+            job.cost = checked_cost(self.cost(job.item))
         if id and self.id is not None:
             job.id = checked_id(self.id(job.item))
         if self.deadline is not None:

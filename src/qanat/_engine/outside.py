@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -39,6 +40,26 @@ class Outside:
         self._processes: dict[Hashable, Processes] = {}
         self._left: dict[Call, Job[Any]] = {}
         self._spots: dict[Call, Spot] = {}
+        self._told: deque[Callable[[], object]] = deque()
+
+    def tell(self, action: Callable[[], object]) -> None:
+        """Do something in the loop's thread soon; to be called from any other.
+
+        It is done before the end of any call is heard of that ends after this.
+        """
+        self._told.append(action)
+        try:
+            self._loop.call_soon_threadsafe(self._do_told)
+        except RuntimeError:
+            pass  # the loop has ended, and with it everybody who could want to know
+
+    def _do_told(self) -> None:
+        while self._told:
+            self._told.popleft()()
+
+    def stand_in(self, call: Call | None, job: Job[Any]) -> Job[Any]:
+        """Return what stands for a job: another one if its attempt is over and this call still runs."""
+        return job if call is None else self._left.get(call, job)
 
     def submit_to_thread(self, function: Callable[[Any], Any], item: Any) -> Call:
         """Call a function in a thread."""
@@ -94,6 +115,8 @@ class Outside:
         return list(self._left.values())
 
     def _ended(self, call: Call) -> None:
+        if self._told:
+            self._do_told()
         spot = self._spots.pop(call, None)
         if spot is not None:
             spot.wake()

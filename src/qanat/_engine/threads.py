@@ -28,7 +28,7 @@ import logging
 import reprlib
 import sys
 from collections import deque
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,9 +41,12 @@ if TYPE_CHECKING:
 
     from qanat._engine.loop import Loop
 
-__all__ = ["Call", "Threads", "WorkOutside", "described"]
+__all__ = ["Call", "Threads", "WorkOutside", "described", "running_call"]
 
 _log = logging.getLogger("qanat")
+
+running_call: ContextVar[Call | None] = ContextVar("qanat_call", default=None)
+"""Which call this code runs for, in its thread and in what that starts."""
 
 
 class WorkOutside(Protocol):
@@ -153,7 +156,9 @@ class Threads:
             raise RuntimeError("the threads are closed")
         if len(self._open) >= len(self._threads):
             self._grow()
-        call = Call(function, item, on_end, _context_outside())
+        context = _context_outside()
+        call = Call(function, item, on_end, context)
+        context.run(running_call.set, call)
         self._open.add(call)
         self._waiting.add(call)
         self._clock.work_outside_began()

@@ -24,7 +24,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.batch import BatchJob
-from qanat._core.dispatcher import ending, ledger
+from qanat._core.dispatcher import charging, ending, ledger
 from qanat._core.dispatcher.account import add_waits
 from qanat._core.dispatcher.batching import cancel_running, finish_batch
 from qanat._core.dispatcher.explain import why_all, why_job
@@ -90,9 +90,9 @@ class Dispatcher:
     """
 
     __slots__ = (
-        "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe", "_on_fault", "_rng",
-        "_take_lone", "_throttling", "_unmarked", "batches", "cancelled", "capacity", "closed", "done",
-        "ended", "failed", "gates", "is_paused", "is_plain", "now", "retried", "running", "scheduled",
+        "_charge", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe", "_on_fault",
+        "_rng", "_take_lone", "_throttling", "_unmarked", "batches", "cancelled", "capacity", "closed",
+        "done", "ended", "failed", "gates", "is_paused", "is_plain", "now", "retried", "running", "scheduled",
         "timeline", "tree", "waiting",
     )  # fmt: skip
 
@@ -108,6 +108,7 @@ class Dispatcher:
         notify: Callable[[], None] | None = None,
         on_fault: Callable[[Exception], object] | None = None,
         keeper: Keeper | None = None,
+        charge: Callable[[Job[Any], str, float], None] | None = None,
     ) -> None:
         """Begin with no task.
 
@@ -121,6 +122,7 @@ class Dispatcher:
             notify: Called when a change outside of a call may let jobs start.
             on_fault: Called with what a limit raised where nobody waits for an answer.
             keeper: Told which limits are in use.
+            charge: What `Job.charge` calls; without it the cost is settled here, as of the latest time.
         """
         self.capacity = capacity
         self.running = self.waiting = self.scheduled = 0
@@ -128,6 +130,7 @@ class Dispatcher:
         self.closed = False
         self.ended: list[tuple[Job[Any], Outcome[Any, Any]]] = []
         self._on_fault = on_fault or _ignore
+        self._charge = charge or self._charge_now
         self.now = -math.inf
         self.is_paused = False
         self.is_plain = False
@@ -175,7 +178,7 @@ class Dispatcher:
             weights=weights, uses_lanes=uses_lanes, budget=retry.budget,
         )  # fmt: skip
         set_lone(self)
-        return Task(name, handler, node, retry, timeout, state)
+        return Task(name, handler, node, retry, timeout, state, self._charge)
 
     def _gathering_in(self, batch: Batch, make_order: Callable[[], Order]) -> Callable[[], Order]:
         batches = self.batches = self.batches or Batches()
@@ -430,11 +433,25 @@ class Dispatcher:
         To be called before `finish`, which is then told that it is `holding`. The error is why the
         attempt is over: it is what the limits are told then, whatever the handler still returns.
         """
-        return ending.hold(job, error)
+        held = ending.hold(job, error)
+        charging.move(job, held, self._on_fault)
+        return held
 
     def release(self, held: Job[Any], value: Any, error: BaseException | None, now: float) -> None:
         """Give back what a stand-in held, now that the handler has ended after all."""
         ending.release(self, held, value, error, self._advance(now))
+
+    def charge(self, job: Job[Any], currency: str, amount: float, now: float) -> None:
+        """Settle the cost of a job that runs, or of a stand-in for one, with its limits.
+
+        Raises:
+            ValueError: If its limits count currencies, and not this one.
+            RuntimeError: If it does not run.
+        """
+        charging.charge(job, currency, amount, self._advance(now))
+
+    def _charge_now(self, job: Job[Any], currency: str, amount: float) -> None:
+        self.charge(job, currency, amount, self.now)
 
     @property
     def waits(self) -> dict[str, float]:

@@ -132,7 +132,7 @@ def _again(dispatcher: Dispatcher, job: Job[Any], history: History, verdict: Ver
 
 def hold(job: Job[Any], error: BaseException | None) -> Job[Any]:
     """Return a stand-in that goes on holding what a job took, and knows why its attempt is over."""
-    held = Job(job.id, None, job.index, job._task, lane=job.lane, started_at=job.started_at)
+    held = Job(job.id, None, job.index, job._task, lane=job.lane, started_at=job.started_at, cost=job.cost)
     held.target = job.target
     if error is not None:
         held._history = History(error=error)

@@ -99,7 +99,7 @@ def _note_first(job: Job[Any], now: float) -> None:
     """Keep when a job first started, and forget why an attempt before failed."""
     history = job._history
     if history is not None:
-        history.error = None
+        history.error = history.charged = None
         if history.first_started_at is None:
             history.first_started_at = now
 

@@ -133,10 +133,10 @@ class Tree:
         return lane
 
     def path(self, lane: Node, task: Node) -> tuple[Limit, ...]:
-        """Return all limits that a job of a lane has to take; `lane.held` are those to give back to."""
+        """Return all limits that a job of a lane has to take; `lane.held` are those that hear of it later."""
         if lane.path_version != self.version:
             lane.path = lane.limits + task.limits + self.root.limits
-            lane.held = tuple(limit for limit in lane.path if type(limit).give_back is not Limit.give_back)
+            lane.held = tuple(limit for limit in lane.path if _holds(limit))
             lane.path_version = self.version
         return lane.path
 
@@ -201,3 +201,9 @@ class Tree:
         if self._keeper is not None:
             for limit in limits:
                 self._keeper.forgotten(limit)
+
+
+def _holds(limit: Limit) -> bool:
+    """Whether a limit wants to hear what becomes of a job that has taken it."""
+    kind = type(limit)
+    return kind.give_back is not Limit.give_back or kind.adjust is not Limit.adjust

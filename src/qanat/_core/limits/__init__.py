@@ -2,6 +2,7 @@
 
 from qanat._core.limits.balance import Balance
 from qanat._core.limits.breaker import CircuitBreaker
+from qanat._core.limits.budget import Budget
 from qanat._core.limits.concurrency import Concurrency
 from qanat._core.limits.spacing import Spacing
 from qanat._core.limits.token_bucket import TokenBucket
@@ -9,6 +10,7 @@ from qanat._core.limits.windows import FixedWindow, SlidingWindow
 
 __all__ = [
     "Balance",
+    "Budget",
     "CircuitBreaker",
     "Concurrency",
     "FixedWindow",
