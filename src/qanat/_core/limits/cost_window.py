@@ -141,7 +141,7 @@ class CostWindow:
             begins_at: From when it counts: `now`, or the latest time at which it may be used.
         """
         entries = self._entries
-        if entries and entries[0][LEAVES_AT] <= now:
+        if self._debt or (entries and entries[0][LEAVES_AT] <= now):
             self._roll(now)
         amount = (amount + self._grid) - self._grid
         if not amount:
