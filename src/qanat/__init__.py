@@ -18,6 +18,7 @@ from qanat._app.rules import Rules
 from qanat._app.run import run
 from qanat._app.scheduling import ScheduleHandle
 from qanat._app.streaming import OutcomeStream
+from qanat._app.throttle_from import throttle_from
 from qanat._core.backoff import constant, exponential, linear
 from qanat._core.batch import Batch
 from qanat._core.events import (
@@ -133,4 +134,5 @@ __all__ = [
     "map",
     "run",
     "stream",
+    "throttle_from",
 ]
