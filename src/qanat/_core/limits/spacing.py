@@ -38,7 +38,7 @@ class Spacing(Limit):
         2s to 2.5s after a finish
     """
 
-    __slots__ = ("_after_finish", "_free_at", "_gap", "_jitter", "_seconds")
+    __slots__ = ("_after_finish", "_free_at", "_from", "_gap", "_is_resized", "_jitter", "_seconds")
 
     cause: ClassVar[Cause] = "spacing"
 
@@ -50,6 +50,32 @@ class Spacing(Limit):
         self._jitter = at_least("jitter", jitter, 0)
         self._gap = self._seconds
         self._free_at = -inf
+        self._from = -inf
+        self._is_resized = False
+
+    def resize(self, seconds: float | str | None = None, *, jitter: float | None = None) -> None:
+        """Change the gap, or its jitter; what is not given stays as it is.
+
+        The gap that is open changes as well: it ends the new time after it began. Who waits is asked
+        again.
+
+        Args:
+            seconds: The gap: seconds, greater than 0, or a text such as `"1.5h"`.
+            jitter: The longest random addition to the gap: seconds, at least 0.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument is out of range.
+        """
+        gap = self._seconds if seconds is None else seconds_of("seconds", seconds)
+        most = self._jitter if jitter is None else at_least("jitter", jitter, 0)
+        drawn = (self._gap - self._seconds) / self._jitter if self._jitter else 0.0
+        self._seconds, self._jitter = gap, most
+        self._gap = gap + most * drawn
+        if -inf < self._free_at < inf:
+            self._free_at = border(self._from, self._gap)
+        self._is_resized = True
+        self.changed()
 
     def ready_at(self, job: Job[Any], now: float) -> float:
         """Return when the gap is over; infinity while it waits for a finish."""
@@ -59,17 +85,19 @@ class Spacing(Limit):
         """Draw the gap, and begin it unless it begins with the finish."""
         if self._jitter:
             self._gap = self._seconds + self._jitter * self.rng.random()
+        self._from = now
         self._free_at = inf if self._after_finish else border(now, self._gap)
 
     def give_back(self, job: Job[Any], outcome: Outcome[Any, Any], now: float) -> None:
         """Begin the gap if it begins with the finish: who waited was told to wait for that."""
         if self._after_finish:
+            self._from = now
             self._free_at = border(now, self._gap)
             self.changed()
 
     def fresh_at(self, now: float) -> float:
-        """Return when the gap is over; infinity while it waits for a finish."""
-        return self._free_at
+        """Return when the gap is over; infinity while it waits for a finish, or if it was resized."""
+        return inf if self._is_resized else self._free_at
 
     def __str__(self) -> str:
         gap = duration_in_words(self._seconds)

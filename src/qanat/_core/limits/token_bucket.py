@@ -41,15 +41,45 @@ class TokenBucket(Limit):
         2.5/s, burst 10
     """
 
-    __slots__ = ("_burst", "_count", "_free_at", "_full_at", "_per_second", "_since")
+    __slots__ = (
+        "_burst", "_count", "_free_at", "_full_at", "_is_resized", "_last", "_per_second", "_since",
+    )  # fmt: skip
 
     def __init__(self, per_second: float, *, burst: int = 1) -> None:
         self._per_second = positive("per_second", per_second)
         self._burst = whole("burst", burst, 1)
         self._since = -inf
-        self._count = 0
+        self._count: float = 0
+        self._last = -inf
         self._free_at = -inf
         self._full_at = -inf
+        self._is_resized = False
+
+    def resize(self, per_second: float | None = None, *, burst: int | None = None) -> None:
+        """Change the pace, or the burst; what is not given stays as it is.
+
+        The tokens that were missing after the last start are missing still, and come back at the new
+        pace from then on. Who waits is asked again.
+
+        Args:
+            per_second: How many may start each second once the burst is used up. Greater than 0.
+            burst: How many may start at once after a quiet spell; a whole number, at least 1.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument is out of range.
+        """
+        before = self._per_second
+        pace = before if per_second is None else positive("per_second", per_second)
+        if burst is not None:
+            self._burst = whole("burst", burst, 1)
+        self._per_second = pace
+        if self._last > -inf:
+            self._count -= (self._last - self._since) * before
+            self._since = self._last
+            self._reckon()
+        self._is_resized = True
+        self.changed()
 
     def ready_at(self, job: Job[Any], now: float) -> float:
         """Return when there is a token again."""
@@ -62,12 +92,19 @@ class TokenBucket(Limit):
             self._since = now
             self._count = 0
         self._count += 1
+        self._last = now
+        self._reckon()
+
+    def _reckon(self) -> None:
+        """Work out when there is a token again, and when all are there."""
         self._full_at = border(self._since, self._count / self._per_second)
         missing = self._count + 1 - self._burst
         self._free_at = border(self._since, missing / self._per_second) if missing > 0 else -inf
 
     def fresh_at(self, now: float) -> float:
-        """Return when the bucket is full again."""
+        """Return when the bucket is full again; infinity if it was resized."""
+        if self._is_resized:
+            return inf
         return self._full_at
 
     def __str__(self) -> str:

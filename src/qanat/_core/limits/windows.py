@@ -46,7 +46,7 @@ class SlidingWindow(Limit):
         300/15m
     """
 
-    __slots__ = ("_free_at", "_log", "_n", "_oldest", "_per")
+    __slots__ = ("_before", "_free_at", "_is_resized", "_log", "_n", "_oldest", "_per")
 
     def __init__(self, n: int, per: float | str) -> None:
         self._n = whole("n", n, 1)
@@ -55,6 +55,31 @@ class SlidingWindow(Limit):
         self._log = array("d")
         self._oldest = 0
         self._free_at = -inf
+        # Starts that only a larger window would ask for, from before it was made smaller.
+        self._before = array("d")
+        self._is_resized = False
+
+    def resize(self, n: int | None = None, per: float | str | None = None) -> None:
+        """Change how many may start, or in how long; what is not given stays as it is.
+
+        The starts that it remembers count, so the new rate holds from here on: they are the
+        last `n`, of the largest `n` that it ever had. Who waits is asked again.
+
+        Args:
+            n: How many may start; a whole number, at least 1.
+            per: In how long: seconds, greater than 0, or a text such as `"15m"`.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument is out of range.
+        """
+        self._n, self._per = _resized(self._n, self._per, n, per)
+        known = self._before + self._log[self._oldest :] + self._log[: self._oldest]
+        cut = max(0, len(known) - self._n)
+        self._before, self._log, self._oldest = known[:cut], known[cut:], 0
+        self._free_at = border(self._log[0], self._per) if len(self._log) == self._n else -inf
+        self._is_resized = True
+        self.changed()
 
     def ready_at(self, job: Job[Any], now: float) -> float:
         """Return when the `n`th last start leaves the window."""
@@ -73,7 +98,9 @@ class SlidingWindow(Limit):
         self._free_at = border(log[self._oldest], self._per)
 
     def fresh_at(self, now: float) -> float:
-        """Return when the last start leaves the window."""
+        """Return when the last start leaves the window; infinity if it was resized."""
+        if self._is_resized:
+            return inf
         # The entry before the oldest, which is the last of the array while it grows.
         return border(self._log[self._oldest - 1], self._per) if self._log else now
 
@@ -106,7 +133,7 @@ class FixedWindow(Limit):
         1000/h in fixed windows
     """
 
-    __slots__ = ("_ends_at", "_free_at", "_left", "_n", "_per")
+    __slots__ = ("_ends_at", "_free_at", "_is_resized", "_left", "_n", "_per")
 
     def __init__(self, n: int, per: float | str) -> None:
         self._n = whole("n", n, 1)
@@ -114,6 +141,28 @@ class FixedWindow(Limit):
         self._left = 0
         self._ends_at = -inf
         self._free_at = -inf
+        self._is_resized = False
+
+    def resize(self, n: int | None = None, per: float | str | None = None) -> None:
+        """Change how many may start, or in how long; what is not given stays as it is.
+
+        What has started in the window that is open counts. That window ends when it would have
+        ended; the next one has the new length. Who waits is asked again.
+
+        Args:
+            n: How many may start in one window; a whole number, at least 1.
+            per: How long a window is: seconds, greater than 0, or a text such as `"15m"`.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument is out of range.
+        """
+        before = self._n
+        self._n, self._per = _resized(self._n, self._per, n, per)
+        self._left += self._n - before
+        self._free_at = -inf if self._left > 0 else self._ends_at
+        self._is_resized = True
+        self.changed()
 
     def ready_at(self, job: Job[Any], now: float) -> float:
         """Return when the window ends if it is full, and a time long gone if it is not."""
@@ -128,7 +177,9 @@ class FixedWindow(Limit):
         self._free_at = -inf if self._left else self._ends_at
 
     def fresh_at(self, now: float) -> float:
-        """Return when the window ends."""
+        """Return when the window ends; infinity if it was resized."""
+        if self._is_resized:
+            return inf
         return self._ends_at
 
     def __str__(self) -> str:
@@ -136,3 +187,11 @@ class FixedWindow(Limit):
 
     def __repr__(self) -> str:
         return f"FixedWindow({self._n}, {self._per!r})"
+
+
+def _resized(n: int, per: float, new_n: int | None, new_per: float | str | None) -> tuple[int, float]:
+    """Return the numbers of a window, those that were given checked and in place of the old ones."""
+    return (
+        n if new_n is None else whole("n", new_n, 1),
+        per if new_per is None else seconds("per", new_per),
+    )
