@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -185,3 +186,27 @@ def test_a_function_that_a_child_cannot_find_is_refused_at_once():
         await outside.close()
 
     anyio.run(main)
+
+
+async def test_what_a_thread_tells_is_done_before_its_call_has_ended(virtual_time: VirtualTime):
+    outside = outside_for(Released())
+    told: list[Any] = []
+
+    def tell(item: int) -> None:
+        outside.tell(lambda: told.append((item, threading.current_thread() is threading.main_thread())))
+
+    calls = [outside.submit_to_thread(tell, item) for item in range(20)]
+    for call in calls:
+        await outside.wait(call)
+        assert (calls.index(call), True) in told
+    await outside.close()
+    assert len(told) == 20
+
+
+def test_what_is_told_after_the_loop_has_ended_is_for_nobody():
+    async def make() -> Outside:
+        return outside_for(Released())
+
+    told: list[int] = []
+    asyncio.run(make()).tell(lambda: told.append(1))
+    assert told == []

@@ -92,6 +92,9 @@ class Outside:
                 await spot.wait()
             finally:
                 self._spots.pop(call, None)
+        if self._told:
+            # It may have ended before anybody waited for it.
+            self._do_told()
 
     def withdraw_from_thread(self, call: Call) -> bool:
         """Take a call back that no thread has taken yet."""
