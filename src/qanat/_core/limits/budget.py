@@ -62,7 +62,7 @@ class Budget(Limit):
         Budget('openai', requests='3000/m', tokens='500000/m', concurrency=64)
     """
 
-    __slots__ = ("_at_once", "_is_resized", "_name", "_open", "_running", "_windows")
+    __slots__ = ("_at_once", "_counted", "_is_resized", "_name", "_open", "_running", "_windows")
 
     cause: ClassVar[Cause] = "budget"
 
@@ -78,6 +78,7 @@ class Budget(Limit):
         self._name = name
         self._at_once: float = inf if concurrency is None else whole("concurrency", concurrency, 1)
         self._windows = {each: CostWindow(*_read(each, rate)) for each, rate in currencies.items()}
+        self._counted = tuple((each, window, each == REQUESTS) for each, window in self._windows.items())
         self._running = 0
         self._is_resized = False
         # For each job that runs, by identity, what it has in each window.
@@ -131,16 +132,24 @@ class Budget(Limit):
             return inf
         latest, cost = now, job.cost
         number = cost if isinstance(cost, (float, int)) else None
-        if number is None:
-            self._check_names(cast("Mapping[str, float]", cost))
-        for name, window in self._windows.items():
-            amount = amount_in(cost, name) if number is None else 1.0 if name == REQUESTS else number
+        # Where a mapping counts for nothing at all, its names are looked at.
+        unnamed = number is None
+        for name, window, is_requests in self._counted:
+            if number is not None:
+                amount = 1.0 if is_requests else number
+            elif name in cost:  # type: ignore[operator]  # it is a mapping
+                amount = cost[name]  # type: ignore[index]
+                unnamed = False
+            else:
+                amount = 1.0 if is_requests else 0.0
             if window.load + amount > window.room:
                 if amount > window.room:
                     raise Refused(self._too_dear(name, amount, window))
                 at = window.free_at(amount, now)
                 if at > latest:
                     latest = at
+        if unnamed:
+            self._check_names(cast("Mapping[str, float]", cost))
         return latest
 
     def take(self, job: Job[Any], now: float) -> None:
@@ -149,8 +158,10 @@ class Budget(Limit):
         cost, begins_at = job.cost, now + self._precision
         number = cost if isinstance(cost, (float, int)) else None
         held: list[Entry | Share | None] = []
-        for name, window in self._windows.items():
-            amount = amount_in(cost, name) if number is None else 1.0 if name == REQUESTS else number
+        for name, window, is_requests in self._counted:
+            amount = 1.0 if is_requests else number or 0.0
+            if number is None:
+                amount = cost.get(name, amount)  # type: ignore[union-attr]  # it is a mapping
             held.append(window.take(amount, now, begins_at))
         self._open[id(job)] = held
 
@@ -186,7 +197,7 @@ class Budget(Limit):
     def _check_names(self, cost: Mapping[str, float]) -> None:
         """Refuse a cost that names no currency of ours: it is misspelt, or would count for nothing."""
         windows = self._windows
-        if not any(each in windows for each in cost) and any(each != REQUESTS for each in windows):
+        if any(each != REQUESTS for each in windows):
             raise Refused(
                 ValueError(
                     f"cost must name a currency of Budget {self._name!r}, which counts "

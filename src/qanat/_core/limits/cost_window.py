@@ -141,13 +141,26 @@ class CostWindow:
             begins_at: From when it counts: `now`, or the latest time at which it may be used.
         """
         entries = self._entries
-        if self._debt or (entries and entries[0][LEAVES_AT] <= now):
+        if self._debt:
             self._roll(now)
+        else:
+            # As in `_roll`, but without a call: this happens for every start.
+            while entries and entries[0][LEAVES_AT] <= now:
+                entry = entries.popleft()
+                self.load -= entry[AMOUNT]
+                entry[AMOUNT] = 0.0
         amount = (amount + self._grid) - self._grid
         if not amount:
             return None
         self.load += amount
-        return self._log(amount, begins_at)
+        leaves_at = begins_at + self.per
+        if leaves_at - begins_at < self.per:
+            leaves_at = nextafter(leaves_at, inf)
+        if entries and (entries[-1][LEAVES_AT] >= leaves_at or len(entries) >= CELLS):
+            return self._log(amount, begins_at)
+        entry = [leaves_at, amount]
+        entries.append(entry)
+        return entry
 
     def share(self, entry: Entry | None, amount: float) -> Share:
         """Return what a job has that took an amount and got this entry."""
