@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.crew import ROOT, Plan
+from benchmarks.limits import limits
 from benchmarks.report import as_markdown, as_text, between_markers, wanted_as_markdown
 from benchmarks.scenarios.attempts import retries, timeouts
 from benchmarks.scenarios.calls_in_threads import calls_in_threads
@@ -47,6 +48,7 @@ SCENARIOS: dict[str, Callable[[Plan], list[Table]]] = {
     "timer": timer,
     "loops": loops,
     "threads": calls_in_threads,
+    "limits": limits,
 }
 
 
