@@ -35,7 +35,7 @@ def test_throttled_refuses_times_that_make_no_sense(retry_after: Any):
         Throttled(retry_after)
 
 
-@pytest.mark.parametrize("retry_after", [True, [], (), {}, object(), Decimal(1)], ids=repr)
+@pytest.mark.parametrize("retry_after", [True, [], (), {}, Decimal(1)], ids=repr)
 def test_throttled_refuses_times_of_another_kind(retry_after: Any):
     with pytest.raises(TypeError, match=r"^retry_after must be seconds or an HTTP date, got "):
         Throttled(retry_after)

@@ -33,6 +33,7 @@ from qanat._core.dispatcher.gathering import Batches, Gathering
 from qanat._core.dispatcher.lone_lane import Unmarked, set_lone
 from qanat._core.dispatcher.parking import change_priority, head_changed, park_if_full
 from qanat._core.dispatcher.starting import next_by_turns, start_noted
+from qanat._core.dispatcher.straight import finish_straight, next_straight
 from qanat._core.dispatcher.throttling import Throttling
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
@@ -91,9 +92,9 @@ class Dispatcher:
 
     __slots__ = (
         "_charge", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe", "_on_fault",
-        "_rng", "_take_lone", "_throttling", "_unmarked", "batches", "cancelled", "capacity", "closed",
-        "done", "ended", "failed", "gates", "is_paused", "is_plain", "now", "retried", "running", "scheduled",
-        "timeline", "tree", "waiting",
+        "_rng", "_straight", "_take_lone", "_throttling", "_unmarked", "batches", "cancelled", "capacity",
+        "closed", "done", "ended", "failed", "gates", "is_paused", "is_plain", "now", "retried", "running",
+        "scheduled", "timeline", "tree", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -147,6 +148,7 @@ class Dispatcher:
         self._lost: dict[str, float] = {}
         self._lone_waited = 0.0
         self._lone: Node | None = None
+        self._straight: Node | None = None
         self._take_lone: Callable[[], Job[Any]] = _no_lone_lane
         # What the lone lane does not note: see there.
         self._unmarked = Unmarked()
@@ -301,7 +303,9 @@ class Dispatcher:
             self._reach(now)
         lone = self._lone
         if lone is None:
-            return next_by_turns(self, now)
+            straight = self._straight
+            job = None if straight is None else next_straight(self, straight, now)
+            return job or next_by_turns(self, now)
         if self.running >= self.capacity or not self.waiting:
             return None
         job = self._take_lone()
@@ -414,7 +418,16 @@ class Dispatcher:
         if type(job) is BatchJob:
             finish_batch(self, job, value, error, now, wall, cancelled=cancelled, holding=holding)
             return None
-        if error is not None and not cancelled:
+        if error is None:
+            straight = self._straight
+            if (
+                straight is not None
+                and job._history is None
+                and job._task.node is straight.parent
+                and not (cancelled or holding)
+            ):
+                return finish_straight(self, job, straight, value, now)
+        elif not cancelled:
             task = job._task
             verdict = judge(
                 job, error, retry=task.retry, budget=task.node.budget, now=now, wall=wall, rng=self._rng

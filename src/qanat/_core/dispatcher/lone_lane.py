@@ -71,6 +71,7 @@ def set_lone(dispatcher: Dispatcher) -> None:
     before = dispatcher._lone
     lone = dispatcher._lone = _find(dispatcher)
     dispatcher.is_plain = lone is not None
+    dispatcher._straight = None if lone is not None else _find_straight(dispatcher)
     if lone is not None and before is not lone:
         _enter(dispatcher, lone)
     elif lone is None and before is not None:
@@ -85,6 +86,19 @@ def _find(dispatcher: Dispatcher) -> Node | None:
         return None
     task = tree.tasks[0]
     if task.uses_lanes or task.limits or task.budget is not None:
+        return None
+    return tree.lane(task, None)
+
+
+def _find_straight(dispatcher: Dispatcher) -> Node | None:
+    """Return the one lane there is if nothing but limits decides in it; see `straight`."""
+    tree = dispatcher.tree
+    if len(tree.tasks) != 1 or dispatcher.is_paused or dispatcher._observe is not None:
+        return None
+    if dispatcher.batches is not None:
+        return None
+    task = tree.tasks[0]
+    if task.uses_lanes or task.budget is not None or task.valve is not None or tree.root.valve is not None:
         return None
     return tree.lane(task, None)
 

@@ -107,13 +107,16 @@ def _note_first(job: Job[Any], now: float) -> None:
 def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: float) -> bool:
     """Ask the limits on the path; park the node whose limit says no."""
     gates = dispatcher.gates
-    some_wait = len(gates) > 0
+    known = gates._gates
     for node in (lane, task, dispatcher.tree.root):
+        if not node.limits:
+            continue
         worst: Limit | None = None
         latest = now
         try:
             for limit in node.limits:
-                if some_wait and gates.queues(limit, node):
+                # Most limits never refuse anybody, and then there is no gate at which to queue up.
+                if id(limit) in known and gates.queues(limit, node):
                     # Whoever is before it there lets it try in turn.
                     latest, worst = math.inf, limit
                     break
@@ -132,19 +135,30 @@ def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, no
     return True
 
 
+def take_limits(
+    dispatcher: Dispatcher, job: Job[Any], lane: Node, path: tuple[Limit, ...], now: float
+) -> bool:
+    """Take all limits on the path; False if one failed, which ends the job."""
+    number = 0
+    try:
+        for limit in path:
+            limit.take(job, now)
+            number += 1
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+        outcome = make_outcome(job, None, error, "dead", now, 0.0, None, 0)
+        give_back(dispatcher, job, path[:number], outcome, now)
+        # An interrupt goes on from here: nothing is taken, and the job still waits.
+        _refuse(dispatcher, job, lane, error, now)
+        return False
+    return True
+
+
 def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: float) -> bool:
     """Take everything on the path; False if a limit failed, which ends the job."""
     tree = dispatcher.tree
     path = lane.path if lane.path_version == tree.version else tree.path(lane, task)
-    for number, limit in enumerate(path):
-        try:
-            limit.take(job, now)
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            outcome = make_outcome(job, None, error, "dead", now, 0.0, None, 0)
-            give_back(dispatcher, job, path[:number], outcome, now)
-            # An interrupt goes on from here: nothing is taken, and the job still waits.
-            _refuse(dispatcher, job, lane, error, now)
-            return False
+    if not take_limits(dispatcher, job, lane, path, now):
+        return False
     job._took = lane.held
     job._status = RUNNING
     job.started_at = now
