@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qanat._core.dispatcher import ending, ledger, lone_lane, parking, starting
+from qanat._core.dispatcher import ending, ledger, lone_lane, parking, starting, straight
 from qanat._core.dispatcher.dispatcher import Dispatcher
 from qanat._core.dispatcher.gate import Gates
 from qanat._core.dispatcher.timeline import Timeline
@@ -42,6 +42,15 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "lost time counts twice": (ledger.settle, "node.since = now", "pass"),
     "the lone lane forgets its marks": (lone_lane._leave, "dispatcher._unmarked.leave(lane, now)", "pass"),
     "the lone lane leaves a job behind": (lone_lane._leave, "lane.activate()", "pass"),
+    "straight without taking": (straight.next_straight, "job._took = path", "pass"),
+    "straight with a slot too many": (straight.next_straight, "dispatcher.running += 1", "pass"),
+    "straight with waits forgotten": (straight.next_straight, "note_waits(dispatcher, job, lane)", "pass"),
+    "straight out of an empty lane": (
+        straight.next_straight, "after_leaving(dispatcher, lane, task, now)", "pass",
+    ),
+    "straight to a slot that is kept": (straight.finish_straight, "dispatcher.running -= 1", "pass"),
+    "straight and nothing given back": (straight.finish_straight, "limit.give_back(job, outcome, now)", "pass"),
+    "straight and nobody let in": (straight.finish_straight, "unpark_if_not_full(dispatcher, now)", "pass"),
     "a cancelled job still counts as waiting": (ending.withdraw, "dispatcher.waiting -= 1", "pass"),
 }  # fmt: skip
 

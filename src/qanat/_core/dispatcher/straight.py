@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 def next_straight(dispatcher: Dispatcher, lane: Node, now: float) -> Job[Any] | None:
-    """Return the lane's next job, started; None if it is to be looked for in the long way."""
+    """Return the lane's next job, started; None if it is to be looked for in the long way.
+
+    A gate that has changed has somebody waiting, and that can only be the task or the root.
+    """
     root, task = dispatcher.tree.root, lane.parent
     if (
         not lane.in_turns
@@ -32,7 +35,6 @@ def next_straight(dispatcher: Dispatcher, lane: Node, now: float) -> Job[Any] | 
         or task.cause is not None
         or task.woken_by is not None
         or root.woken_by is not None
-        or dispatcher.gates.changed
         or dispatcher.running >= dispatcher.capacity
     ):
         return None

@@ -1,0 +1,143 @@
+"""The straight way and the long way come to the same: starts, outcomes, counts and waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qanat._core.dispatcher import lone_lane
+from qanat._core.limits import Budget, Concurrency, SlidingWindow, Spacing
+from qanat._core.orders import Fifo, Lifo
+from qanat._core.retry import Retry
+from qanat.errors import Throttled
+from tests._core.dispatcher.world import Noting, Until, add, at_zero, job, make, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qanat._core.dispatcher import Dispatcher
+    from qanat._core.limit import Limit
+
+LIMITS: list[Callable[[], list[Limit]]] = [
+    lambda: [SlidingWindow(2, 3)],
+    lambda: [Concurrency(2)],
+    lambda: [Spacing(1.5), Concurrency(3)],
+    lambda: [Spacing(0.5, after="finish")],
+    lambda: [Budget("api", requests="3/4s", concurrency=2), SlidingWindow(4, 7)],
+]
+
+PLANS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.5, 3.0]),  # since the arrival before
+        st.sampled_from([0.0, 1.0, 2.5]),  # how long an attempt runs
+        st.sampled_from(["done", "done", "fails", "throttled"]),
+        st.sampled_from([None, None, None, 1.0]),  # cancelled so long after it arrived
+    ),
+    max_size=12,
+)
+
+
+def outcome_of(plan: list[Any], limits: list[Limit], where: str, order: Any, capacity: float) -> Any:
+    at_root = limits if where == "root" else ()
+    dispatcher = make(limits=at_root, capacity=capacity)
+    task = add(dispatcher, limits=() if where == "root" else limits, order=order, retry=Retry(1))
+    arrivals, cancels, now = [], [], 0.0
+    for number, (gap, *_, cancel) in enumerate(plan):
+        now += gap
+        each = job(task, number)
+        arrivals.append((now, each))
+        if cancel is not None:
+            cancels.append((now + cancel, each))
+
+    def fails(each: Any, _rng: Any) -> BaseException | None:
+        kind = plan[each.id][2]
+        if kind == "throttled" and each._history is None:
+            return Throttled(2.0)
+        return OSError() if kind == "fails" and each.attempt == 1 else None
+
+    resizes: list[Any] = [(2.0, lambda at: dispatcher.pause(at)), (2.5, lambda at: dispatcher.resume(at))]
+    resizes.append((4.0, lambda at: dispatcher.resize(capacity + 1, at)))
+    result = run(
+        dispatcher, arrivals, {number: plan[number][1] for number in range(len(plan))}, failures=fails,
+        cancels=sorted(cancels, key=lambda entry: entry[0]), calls=resizes,
+    )  # fmt: skip
+    seen = [
+        (each.id, each.state, each.attempts, each.started_at, each.ended_at, each.ran, dict(each.waits))
+        for each in result.outcomes
+    ]
+    counts = (dispatcher.done, dispatcher.failed, dispatcher.running, dispatcher.waiting, dispatcher.waits)
+    return result.trace, seen, counts
+
+
+@given(
+    PLANS,
+    st.sampled_from(LIMITS),
+    st.sampled_from(["root", "task"]),
+    st.sampled_from([Fifo, Lifo]),
+    st.integers(1, 4),
+)
+def test_both_ways_come_to_the_same(
+    plan: list[Any], limits: Callable[[], list[Limit]], where: str, order: Any, capacity: int
+):
+    straight = outcome_of(plan, limits(), where, order, capacity)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lone_lane, "_find_straight", lambda _dispatcher: None)
+        assert outcome_of(plan, limits(), where, order, capacity) == straight
+
+
+def ways(**options: Any) -> tuple[Dispatcher, Any]:
+    dispatcher = make(**options)
+    return dispatcher, add(dispatcher)
+
+
+def test_the_straight_way_is_gone_while_it_is_not_straight():
+    dispatcher, task = ways(limits=[Noting()])
+    assert dispatcher._straight is not None
+    dispatcher.pause(0.0)
+    assert dispatcher._straight is None
+    dispatcher.resume(0.0)
+    assert dispatcher._straight is task.node.lanes[None]
+    other = add(dispatcher, "other")
+    assert dispatcher._straight is None
+    dispatcher.drop_task(other)
+    assert dispatcher._straight is not None
+    dispatcher.offer(job(task, 1, lane="a"), 0.0)
+    assert dispatcher._straight is None
+
+
+def test_a_limit_that_fails_on_the_way_ends_its_job():
+    class Broken(Noting):
+        def take(self, job: Any, now: float) -> None:
+            super().take(job, now)
+            if job.id == 1:
+                raise LookupError("take")
+
+    first = Noting()
+    dispatcher, task = ways(limits=[first, Broken()])
+    result = run(dispatcher, at_zero(*(job(task, number) for number in range(3))))
+    assert sorted((each.id, each.ok) for each in result.outcomes) == [(0, True), (1, False), (2, True)]
+    assert first.running == 0
+
+
+def test_what_a_limit_raises_at_the_end_is_reported():
+    class Broken(Noting):
+        def give_back(self, job: Any, outcome: Any, now: float) -> None:
+            raise LookupError("give back")
+
+    faults: list[Exception] = []
+    dispatcher, task = ways(limits=[Broken()], on_fault=faults.append)
+    result = run(dispatcher, at_zero(job(task, 0)))
+    assert [each.ok for each in result.outcomes] == [True]
+    assert [str(fault) for fault in faults] == ["give back"]
+
+
+def test_a_limit_is_asked_no_more_often():
+    """A refusal is not asked for again in the long way."""
+    limit = Until(5.0)
+    dispatcher, task = ways(limits=[limit])
+    dispatcher.offer(job(task, 0), 0.0)
+    assert dispatcher.next(1.0) is None
+    assert limit.asked == 1
