@@ -13,7 +13,7 @@ from qanat._core.limits import Budget, Concurrency, SlidingWindow, Spacing
 from qanat._core.orders import Fifo, Lifo
 from qanat._core.retry import Retry
 from qanat.errors import Throttled
-from tests._core.dispatcher.world import Noting, Until, add, at_zero, job, make, run
+from tests._core.dispatcher.world import Noting, add, at_zero, begin, job, make, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,10 +134,40 @@ def test_what_a_limit_raises_at_the_end_is_reported():
     assert [str(fault) for fault in faults] == ["give back"]
 
 
-def test_a_limit_is_asked_no_more_often():
-    """A refusal is not asked for again in the long way."""
-    limit = Until(5.0)
-    dispatcher, task = ways(limits=[limit])
+def test_a_limit_that_fails_to_answer_ends_its_job():
+    class Broken(Noting):
+        def ready_at(self, job: Any, now: float) -> float:
+            if job.id == 1:
+                raise LookupError("ready at")
+            return super().ready_at(job, now)
+
+    dispatcher, task = ways(limits=[Noting(), Broken()])
+    result = run(dispatcher, at_zero(*(job(task, number) for number in range(3))))
+    assert sorted((each.id, each.ok) for each in result.outcomes) == [(0, True), (1, False), (2, True)]
+
+
+@pytest.mark.parametrize("method", ["ready_at", "take"])
+def test_an_interrupt_in_a_limit_goes_on_and_the_job_still_waits(method: str):
+    class Interrupted(Noting):
+        interrupts = 1
+
+        def ready_at(self, job: Any, now: float) -> float:
+            self.interrupt("ready_at")
+            return super().ready_at(job, now)
+
+        def take(self, job: Any, now: float) -> None:
+            self.interrupt("take")
+            super().take(job, now)
+
+        def interrupt(self, at: str) -> None:
+            if at == method and self.interrupts:
+                self.interrupts -= 1
+                raise KeyboardInterrupt
+
+    first = Noting()
+    dispatcher, task = ways(limits=[first, Interrupted()])
     dispatcher.offer(job(task, 0), 0.0)
-    assert dispatcher.next(1.0) is None
-    assert limit.asked == 1
+    with pytest.raises(KeyboardInterrupt):
+        dispatcher.next(0.0)
+    assert (first.running, dispatcher.waiting, dispatcher.running) == (0, 1, 0)
+    assert begin(dispatcher, 1.0) == [0]

@@ -135,30 +135,31 @@ def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, no
     return True
 
 
-def take_limits(
-    dispatcher: Dispatcher, job: Job[Any], lane: Node, path: tuple[Limit, ...], now: float
-) -> bool:
-    """Take all limits on the path; False if one failed, which ends the job."""
-    number = 0
-    try:
-        for limit in path:
-            limit.take(job, now)
-            number += 1
-    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-        outcome = make_outcome(job, None, error, "dead", now, 0.0, None, 0)
-        give_back(dispatcher, job, path[:number], outcome, now)
-        # An interrupt goes on from here: nothing is taken, and the job still waits.
-        _refuse(dispatcher, job, lane, error, now)
-        return False
-    return True
+def fail_take(
+    dispatcher: Dispatcher,
+    job: Job[Any],
+    lane: Node,
+    taken: tuple[Limit, ...],
+    error: BaseException,
+    now: float,
+) -> None:
+    """End a job of which a limit failed to be taken, and give back those that were taken before it."""
+    outcome = make_outcome(job, None, error, "dead", now, 0.0, None, 0)
+    give_back(dispatcher, job, taken, outcome, now)
+    # An interrupt goes on from here: nothing is taken, and the job still waits.
+    _refuse(dispatcher, job, lane, error, now)
 
 
 def _take(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, now: float) -> bool:
     """Take everything on the path; False if a limit failed, which ends the job."""
     tree = dispatcher.tree
     path = lane.path if lane.path_version == tree.version else tree.path(lane, task)
-    if not take_limits(dispatcher, job, lane, path, now):
-        return False
+    for number, limit in enumerate(path):
+        try:
+            limit.take(job, now)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            fail_take(dispatcher, job, lane, path[:number], error, now)
+            return False
     job._took = lane.held
     job._status = RUNNING
     job.started_at = now

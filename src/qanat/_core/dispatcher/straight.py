@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher.ending import note_waits, unpark_if_not_full
 from qanat._core.dispatcher.parking import after_leaving, park_if_full
-from qanat._core.dispatcher.starting import _may_start, take_limits
+from qanat._core.dispatcher.starting import fail_take
 from qanat._core.job import ENDED, RUNNING
 from qanat._core.outcome import Outcome
+from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
     from qanat._core.dispatcher.dispatcher import Dispatcher
@@ -40,11 +41,25 @@ def next_straight(dispatcher: Dispatcher, lane: Node, now: float) -> Job[Any] | 
         return None
     order = lane.order
     job = order.head()
-    if job._history is not None or not _may_start(dispatcher, job, lane, task, now):
+    if job._history is not None:
         return None
     tree = dispatcher.tree
     path = lane.path if lane.path_version == tree.version else tree.path(lane, task)
-    if not take_limits(dispatcher, job, lane, path, now):
+    try:
+        for limit in path:
+            if not limit.ready_at(job, now) <= now:
+                return None
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+        # It is asked again in the long way, where what it raises is dealt with; interrupts go on.
+        blamed_on_job(error)
+        return None
+    number = 0
+    try:
+        for limit in path:
+            limit.take(job, now)
+            number += 1
+    except BaseException as error:  # noqa: BLE001 - as above
+        fail_take(dispatcher, job, lane, path[:number], error, now)
         return None
     order.take()
     dispatcher.waiting -= 1
