@@ -319,7 +319,7 @@ def test_no_window_has_too_much_where_nothing_is_overdrawn(plan: list[Any]):
 MUTANTS = {
     "one currency decides": ("if at > latest:", "return at\n                if at > latest:"),
     "one too many at once": ("self._running >= self._at_once", "self._running > self._at_once"),
-    "requests cost what tokens do": ("latest, cost = now, job.cost", "latest, cost = now, {'tokens': 0}"),
+    "requests cost what tokens do": ("latest = now\n", "latest = now; job = Job(0, 0, 0, None, cost={'tokens': 0})\n"),
     "cost comes back with the end": (
         "self._open.pop(id(job), None)", "[self.adjust(job, 'tokens', -9, now), self._open.pop(id(job), None)]",
     ),
@@ -354,7 +354,7 @@ def fixed_plans() -> list[list[Any]]:
 def mutated(old: str, new: str) -> Any:
     source = inspect.getsource(Budget)
     assert source.count(old) == 1, f"{old!r} is not there just once"
-    names = dict(vars(budget_module))
+    names = dict(vars(budget_module), Job=Job)
     exec("from __future__ import annotations\n" + source.replace(old, new), names)  # noqa: S102 - our own
     return names["Budget"]
 

@@ -130,38 +130,34 @@ class Budget(Limit):
         """
         if self._running >= self._at_once:
             return inf
-        latest, cost = now, job.cost
-        number = cost if isinstance(cost, (float, int)) else None
-        # Where a mapping counts for nothing at all, its names are looked at.
-        unnamed = number is None
+        latest = now
+        number, named = _told_apart(job.cost)
+        is_misspelt = named is not None
         for name, window, is_requests in self._counted:
-            if number is not None:
-                amount = 1.0 if is_requests else number
-            elif name in cost:  # type: ignore[operator]  # it is a mapping
-                amount = cost[name]  # type: ignore[index]
-                unnamed = False
-            else:
-                amount = 1.0 if is_requests else 0.0
+            amount = 1.0 if is_requests else number
+            if named is not None and name in named:
+                amount = named[name]
+                is_misspelt = False
             if window.load + amount > window.room:
                 if amount > window.room:
                     raise Refused(self._too_dear(name, amount, window))
                 at = window.free_at(amount, now)
                 if at > latest:
                     latest = at
-        if unnamed:
-            self._check_names(cast("Mapping[str, float]", cost))
+        if is_misspelt and named is not None:
+            self._check_names(named)
         return latest
 
     def take(self, job: Job[Any], now: float) -> None:
         """Count the job's cost in every window, and one more that runs."""
         self._running += 1
-        cost, begins_at = job.cost, now + self._precision
-        number = cost if isinstance(cost, (float, int)) else None
+        begins_at = now + self._precision
+        number, named = _told_apart(job.cost)
         held: list[Entry | Share | None] = []
         for name, window, is_requests in self._counted:
-            amount = 1.0 if is_requests else number or 0.0
-            if number is None:
-                amount = cost.get(name, amount)  # type: ignore[union-attr]  # it is a mapping
+            amount = 1.0 if is_requests else number
+            if named is not None:
+                amount = named.get(name, amount)
             held.append(window.take(amount, now, begins_at))
         self._open[id(job)] = held
 
@@ -224,6 +220,11 @@ class Budget(Limit):
         if self._at_once < inf:
             words.append(f"concurrency={self._at_once}")
         return f"Budget({', '.join([repr(self._name), *words])})"
+
+
+def _told_apart(cost: float | Mapping[str, float]) -> tuple[float, Mapping[str, float] | None]:
+    """Return what a cost is in currencies that it does not name, and the mapping if it is one."""
+    return (cost, None) if isinstance(cost, (float, int)) else (0.0, cost)
 
 
 def _read(name: str, rate: str) -> tuple[float, float]:
