@@ -70,3 +70,7 @@ def test_retry_later_refuses_delays_that_make_no_sense(delay: float):
 def test_retry_later_refuses_delays_of_another_kind(delay: Any):
     with pytest.raises(TypeError, match=r"^delay must be seconds, got "):
         RetryLater(delay)
+
+
+def test_retry_later_crosses_processes():
+    assert pickle.loads(pickle.dumps(RetryLater(2.5))).delay == 2.5  # noqa: S301 - our own

@@ -99,10 +99,7 @@ def _until(text: str, now: float) -> float | None:
             return found
         return max(0.0, (found if found < EPOCH_MS else found / 1000.0) - now)
     if _LENGTH.fullmatch(text):
-        try:
-            return sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
-        except ValueError:
-            return None
+        return sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
     date = _date(text)
     return None if date is None else max(0.0, date - now)
 

@@ -108,6 +108,19 @@ def test_the_straight_way_is_gone_while_it_is_not_straight():
     assert dispatcher._straight is None
 
 
+def test_a_job_from_the_lone_lane_has_waited_for_nothing_yet():
+    """It arrived unmarked, just before the way became one under limits."""
+    dispatcher, task = ways()
+    each = job(task, 0)
+    dispatcher.offer(each, 0.0)
+    other = add(dispatcher, "other")
+    task.node.limits = (Noting(),)
+    dispatcher.drop_task(other)
+    assert dispatcher._straight is not None
+    assert dispatcher.next(0.0) is each
+    assert each._history is None
+
+
 def test_a_limit_that_fails_on_the_way_ends_its_job():
     class Broken(Noting):
         def take(self, job: Any, now: float) -> None:
