@@ -42,9 +42,9 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "lost time counts twice": (ledger.settle, "node.since = now", "pass"),
     "the lone lane forgets its marks": (lone_lane._leave, "dispatcher._unmarked.leave(lane, now)", "pass"),
     "the lone lane leaves a job behind": (lone_lane._leave, "lane.activate()", "pass"),
-    "straight without taking": (straight.next_straight, "job._took = path", "pass"),
+    "straight without taking": (straight.next_straight, "job._took = lane.held", "pass"),
     "straight with a slot too many": (straight.next_straight, "dispatcher.running += 1", "pass"),
-    "straight with waits forgotten": (straight.next_straight, "note_waits(dispatcher, job, lane)", "pass"),
+    "straight with waits forgotten": (straight.next_straight, "note_waits(dispatcher, job, lane, now)", "pass"),
     "straight out of an empty lane": (
         straight.next_straight, "after_leaving(dispatcher, lane, task, now)", "pass",
     ),
@@ -65,7 +65,7 @@ def mutate(monkeypatch: pytest.MonkeyPatch, function: Callable[..., Any], old: s
 
 
 def is_caught() -> bool:
-    for plan in fixed_plans(500):
+    for plan in fixed_plans(1500):
         try:
             check(plan)
         except Exception:
