@@ -17,12 +17,14 @@ from __future__ import annotations
 from qanat.testing._deadlock import DeadlockError
 from qanat.testing.check_limit import Attempt, check_limit
 from qanat.testing.check_order import check_order
+from qanat.testing.server import SimulatedServer
 from qanat.testing.virtual_time import Backend, VirtualTime, virtual_time
 
 __all__ = [
     "Attempt",
     "Backend",
     "DeadlockError",
+    "SimulatedServer",
     "VirtualTime",
     "check_limit",
     "check_order",
