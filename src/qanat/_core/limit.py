@@ -8,7 +8,7 @@ acquisition, nobody polls, and nobody spins.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
     from qanat._core.ports import Random
     from qanat._core.reason import Cause
+
+Signal = Literal["lag", "cpu", "memory"]
+"""What the machine says: seconds that the event loop is late; shares of CPU time and memory in use."""
 
 
 class Refused(Exception):  # noqa: N818 - a limit's answer, and never seen by callers
@@ -123,6 +126,24 @@ class Limit:
 
         It happens if a plain function outlives its timeout in a thread: the job may run again while
         what it took stays taken. Only limits that keep something for each job need this.
+        """
+
+    def wants(self) -> Collection[Signal]:
+        """Return which signals of the machine the limit wants to hear of in `sense`.
+
+        Asked once, when a run begins to use the limit. The machine is looked at while some limit wants
+        that, and never otherwise. On virtual time there is no machine, and nothing to hear.
+        """
+        return ()
+
+    def sense(self, signal: Signal, value: float, now: float) -> None:
+        """Hear how the machine is: about twice a second, if it is one of the signals that it `wants`.
+
+        Args:
+            signal: "lag": seconds that the event loop is late. "cpu": the share of all CPU time in use.
+                "memory": the share of memory in use. What the system does not tell is not heard of.
+            value: How much.
+            now: The time.
         """
 
     def fresh_at(self, now: float) -> float:

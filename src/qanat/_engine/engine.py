@@ -30,6 +30,7 @@ from qanat._engine.checks import Checks
 from qanat._engine.intake import Intake
 from qanat._engine.loop import running_loop
 from qanat._engine.outside import Outside
+from qanat._engine.sampler import Sampler
 from qanat._engine.threads import running_call
 from qanat.errors import StartTimeoutError
 
@@ -78,6 +79,7 @@ class Engine:
         "_on_outcome",
         "_on_release",
         "_over_calls",
+        "_samples",
         "_start_by",
         "_start_within",
         "_thread",
@@ -129,6 +131,9 @@ class Engine:
         self.clock = clock
         self.now = clock.now
         self.name = name
+        # A limit may want samples before there is anything else.
+        self._group: TaskGroup | None = None
+        self._samples = False
         self.observe = observe
         self.append = append
         self.checks = Checks(self)
@@ -136,7 +141,7 @@ class Engine:
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
             precision=clock.precision * (1 if on_loop else OFF_LOOP),
             observe=observe, notify=self.poke, on_fault=self._report_fault,
-            keeper=self.checks, charge=self._charge,
+            keeper=self.checks, charge=self._charge, on_wanted=self._sample,
         )  # fmt: skip
         self._on_outcome = on_outcome
         self._on_failure = on_failure
@@ -164,7 +169,6 @@ class Engine:
         self.slice_end = self.now() + SLICE
         self.turn: Carrier | None = None
         self._context = copy_context()
-        self._group: TaskGroup | None = None
         self._alarm: Alarm | None = None
         self._over_calls: list[Callable[[], object]] = []
         self._faults_logged = 0
@@ -176,6 +180,8 @@ class Engine:
         self._group = group
         self._alarm = self.make_alarm(self._ring)
         self.checks.open()
+        if self.dispatcher.tree.sensing:
+            self._sample()
         if self.observe is not None:
             self.observe(RunStarted(self.now(), self.name))
         if self._start_within is not None:
@@ -317,6 +323,12 @@ class Engine:
         """Start a task in the context of whoever opened the engine, not of whoever calls."""
         assert self._group is not None  # noqa: S101 - opened
         self._context.copy().run(self.loop.start, self._group, function)
+
+    def _sample(self) -> None:
+        """Look at the machine from now on, as some limit wants to hear of it."""
+        if not self._samples and self._group is not None and self.clock.precision > 0.0:
+            self._samples = True
+            self._start(Sampler(self.dispatcher, self.clock).run)
 
     # --- carriers --------------------------------------------------------------------------
 

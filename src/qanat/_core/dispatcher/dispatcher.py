@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from qanat._core.checks import Keeper
     from qanat._core.dispatcher.node import Node
     from qanat._core.events import Event
-    from qanat._core.limit import Limit
+    from qanat._core.limit import Limit, Signal
     from qanat._core.order import Order
     from qanat._core.ports import Random
     from qanat._core.reason import Cause, Reason
@@ -110,6 +110,7 @@ class Dispatcher:
         on_fault: Callable[[Exception], object] | None = None,
         keeper: Keeper | None = None,
         charge: Callable[[Job[Any], str, float], None] | None = None,
+        on_wanted: Callable[[], object] | None = None,
     ) -> None:
         """Begin with no task.
 
@@ -124,6 +125,7 @@ class Dispatcher:
             on_fault: Called with what a limit raised where nobody waits for an answer.
             keeper: Told which limits are in use.
             charge: What `Job.charge` calls; without it the cost is settled here, as of the latest time.
+            on_wanted: Called when a limit is used that wants signals of the machine.
         """
         self.capacity = capacity
         self.running = self.waiting = self.scheduled = 0
@@ -139,7 +141,7 @@ class Dispatcher:
         self.gates = Gates(self.timeline, notify)
         self.tree = Tree(
             self.gates, limits, owner=owner, rng=rng, precision=precision, on_fault=self._on_fault,
-            keeper=keeper,
+            keeper=keeper, on_wanted=on_wanted,
         )  # fmt: skip
         self.batches: Batches | None = None
         self._throttling = Throttling(self.tree, self.gates)
@@ -586,6 +588,21 @@ class Dispatcher:
         self.capacity = capacity
         ending.unpark_if_not_full(self, now)
         park_if_full(self, now)
+
+    def sense(self, signal: Signal, value: float, now: float) -> None:
+        """Tell the limits that want to hear it how the machine is."""
+        now = self._advance(now)
+        for limit, _ in list(self.tree.sensing.values()):
+            try:
+                if signal in limit.wants():
+                    limit.sense(signal, value, now)
+            except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+                self._on_fault(error)
+
+    @property
+    def wanted(self) -> set[Signal]:
+        """The signals that some limit wants."""
+        return {signal for limit, _ in self.tree.sensing.values() for signal in limit.wants()}
 
     def detach(self) -> None:
         """Stop listening to limits, which may outlive this dispatcher."""

@@ -27,21 +27,14 @@ class Tree:
     Attributes:
         root: The node above all.
         tasks: The task nodes.
+        sensing: The limits that want signals of the machine, with how many nodes have each.
         version: Counts changes of any node's limits; paths made before are made again.
     """
 
     __slots__ = (
-        "_fading",
-        "_gates",
-        "_keeper",
-        "_on_fault",
-        "_owner",
-        "_precision",
-        "_rng",
-        "root",
-        "tasks",
-        "version",
-    )
+        "_fading", "_gates", "_keeper", "_on_fault", "_on_wanted", "_owner", "_precision", "_rng", "root", "sensing",
+        "tasks", "version",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -53,10 +46,14 @@ class Tree:
         precision: float,
         on_fault: Callable[[Exception], object],
         keeper: Keeper | None = None,
+        on_wanted: Callable[[], object] | None = None,
     ) -> None:
         self._gates = gates
         self._keeper = keeper
         self._on_fault = on_fault
+        self._on_wanted = on_wanted
+        # By identity, as at the gates.
+        self.sensing: dict[int, tuple[Limit, int]] = {}
         self._owner = owner
         self._rng = rng
         self._precision = precision
@@ -73,6 +70,11 @@ class Tree:
             limit.bind(self._owner, self._rng, self._precision)
             if self._keeper is not None:
                 self._keeper.bound(limit)
+            if limit.wants():
+                _, uses = self.sensing.get(id(limit), (limit, 0))
+                self.sensing[id(limit)] = limit, uses + 1
+                if self._on_wanted is not None:
+                    self._on_wanted()
         return bound
 
     def add_task(
@@ -201,6 +203,10 @@ class Tree:
         if self._keeper is not None:
             for limit in limits:
                 self._keeper.forgotten(limit)
+        for limit in limits if self.sensing else ():
+            found, uses = self.sensing.pop(id(limit), (None, 0))
+            if found is not None and uses > 1:
+                self.sensing[id(limit)] = found, uses - 1
 
 
 def _holds(limit: Limit) -> bool:
