@@ -34,6 +34,7 @@ from qanat._core.events import (
 from qanat._core.job import Job
 from qanat._core.limit import Limit, Refused
 from qanat._core.limits import (
+    Adaptive,
     Balance,
     Budget,
     CircuitBreaker,
@@ -72,6 +73,7 @@ from qanat.errors import (
 __version__ = _version("qanat")
 
 __all__ = [
+    "Adaptive",
     "At",
     "Balance",
     "Batch",

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import qanat
-from qanat import Concurrency, Retry, Rules, SlidingWindow, Spacing
+from qanat import Adaptive, Concurrency, Retry, Rules, SlidingWindow, Spacing
 from qanat._core.limit import Limit
 from qanat._core.orders import Fifo, KeyOrder, Lifo, Shuffle
 
@@ -76,7 +76,7 @@ WRONG_VALUE: dict[str, list[Any]] = {
 }
 
 RIGHT: dict[str, list[Any]] = {
-    "concurrency": [1, 10_000, Concurrency(3)],
+    "concurrency": [1, 10_000, Concurrency(3), Adaptive(1, 9)],
     "rate": [None, "100/s", "300/15m", "0.05/s", "2.5/s", "100/s evenly", SlidingWindow(1, 1.0)],
     "limits": [(), [], SlidingWindow(1, 1.0), [SlidingWindow(1, 1.0), Spacing(1.0)], iter([Spacing(1.0)])],
     "lane": [None, function],
@@ -310,6 +310,7 @@ class Odd(Limit):
     [
         (Rules(), "10 at once"),
         (Rules(concurrency=Concurrency(3)), "3 at once"),
+        (Rules(concurrency=Adaptive(1, 200)), "1 to 200 at once"),
         (Rules(rate="100/s"), "10 at once, at most 100/s"),
         (Rules(rate="100/s evenly"), "10 at once, at most 100/s evenly"),
         (Rules(rate=SlidingWindow(5, "15m")), "10 at once, at most 5/15m"),

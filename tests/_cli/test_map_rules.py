@@ -47,6 +47,37 @@ def test_everything_that_a_file_may_set(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "meant"), [("1..200", "1 to 200"), (" 5 .. 9 ", "5 to 9"), (" 7", "7"), (7, "7")]
+)
+def test_concurrency_is_a_number_or_two_to_adapt_between(given: Any, meant: str) -> None:
+    rules, _ = make_rules({"concurrency": given}, None)
+    assert str(rules) == f"{meant} at once"
+
+
+def test_a_file_may_say_so_too(tmp_path: Path) -> None:
+    rules, _ = from_file(tmp_path, 'concurrency = "1..200"')
+    assert str(rules) == "1 to 200 at once"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "x..9",
+            "concurrency must be a whole number, or two such as \"1..200\" to adapt between, got 'x..9'",
+        ),
+        ("9..1", 'concurrency "9..1": highest must be at least lowest, 9, got 1'),
+        ("0..1", 'concurrency "0..1": lowest must be at least 1, got 0'),
+        ("0", "concurrency must be at least 1, got 0"),
+    ],
+)
+def test_a_concurrency_that_is_none_is_refused(text: str, says: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_rules({"concurrency": text}, None)
+    assert str(caught.value) == says
+
+
+@pytest.mark.parametrize(
     ("halt", "most"), [("3", 3), ("5%", 0.05), ("12.5 %", 0.125), ("0.2", 0.2), (4, 4), (0.5, 0.5)]
 )
 def test_halt_is_a_count_or_a_share(halt: Any, most: float) -> None:

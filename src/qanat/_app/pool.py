@@ -28,7 +28,7 @@ from qanat._app.task_host import TaskHost
 from qanat._core.arguments import at_least, number, positive, whole
 from qanat._core.costs import checked_cost
 from qanat._core.job import Job
-from qanat._core.limits import Concurrency
+from qanat._core.limits import Adaptive, Concurrency
 from qanat._core.schedules.schedule import checked_schedule
 from qanat._engine.bell import Bell
 from qanat._engine.callee import callee_of
@@ -594,9 +594,19 @@ class Pool(Generic[T, R]):
         engine.poke()
 
     def resize(self, n: int) -> None:
-        """Let so many jobs run at once; those that run beyond it go on to their end."""
+        """Let so many jobs run at once; those that run beyond it go on to their end.
+
+        Raises:
+            TypeError: If `n` is not a whole number, or the Pool's concurrency is `Adaptive`.
+            ValueError: If it is less than 1.
+        """
         whole("n", n, 1)
         concurrency = self._rules.concurrency
+        if isinstance(concurrency, Adaptive):
+            raise TypeError(
+                f"n cannot be set, got {n}: the Pool's concurrency is {concurrency!r}, "
+                "which finds it out by itself"
+            )
         if isinstance(concurrency, Concurrency):
             concurrency.resize(n)
         else:

@@ -12,7 +12,7 @@ from qanat._core.batch import Batch
 from qanat._core.dispatcher.turns import checked_weight
 from qanat._core.events import Observer  # noqa: TC001 - part of the types that users look up
 from qanat._core.limit import Limit
-from qanat._core.limits import Concurrency
+from qanat._core.limits import Adaptive, Concurrency
 from qanat._core.order import Order  # noqa: TC001
 from qanat._core.orders import ORDERS, Priority
 from qanat._core.rates import parse_rate
@@ -20,13 +20,14 @@ from qanat._core.retry import Retry
 from qanat._engine.callee import Executor, is_coroutine_function
 
 OrderName = Literal["fifo", "lifo", "priority", "deadline", "shuffle"]
+_COUNTING = (Concurrency, Adaptive)
 EXECUTORS: tuple[Executor, ...] = ("loop", "thread", "process")
 
 
 class Flow(TypedDict, total=False):
     """When a job may start, and which is next."""
 
-    concurrency: int | Concurrency
+    concurrency: int | Concurrency | Adaptive
     rate: str | Limit | None
     limits: Limit | Iterable[Limit]
     lane: Callable[[Any], Hashable] | None
@@ -86,7 +87,8 @@ class Rules:
     They are checked here, once: a wrong kind is a `TypeError`, a wrong number a `ValueError`.
 
     Attributes:
-        concurrency: How many jobs run at once: a number, or a `Concurrency` to share or resize.
+        concurrency: How many jobs run at once: a number, a `Concurrency` to share or resize, or an
+            `Adaptive` that finds it out.
         rate: How many may start in a time, such as "100/s", "300/15m" or "100/s evenly"; or a
             limit. None is no rate.
         limits: Any further limits.
@@ -117,7 +119,7 @@ class Rules:
         observers: Who is told of every event.
     """
 
-    concurrency: int | Concurrency = 10
+    concurrency: int | Concurrency | Adaptive = 10
     rate: str | Limit | None = None
     limits: Limit | Iterable[Limit] = ()
     lane: Callable[[Any], Hashable] | None = None
@@ -147,7 +149,7 @@ class Rules:
 
     def _checked_flow(self) -> dict[str, object]:
         checked: dict[str, object] = {"limits": _limits(self.limits)}
-        if not isinstance(self.concurrency, Concurrency):
+        if not isinstance(self.concurrency, _COUNTING):
             checked["concurrency"] = whole("concurrency", self.concurrency, 1)
         if isinstance(self.rate, str):
             parse_rate(self.rate)
@@ -204,14 +206,14 @@ class Rules:
 
     @property
     def capacity(self) -> float:
-        """How many slots the run itself has; infinite if a `Concurrency` counts them."""
-        return math.inf if isinstance(self.concurrency, Concurrency) else self.concurrency
+        """How many slots the run itself has; infinite if a limit counts them."""
+        return math.inf if isinstance(self.concurrency, _COUNTING) else self.concurrency
 
     @property
     def all_limits(self) -> tuple[Limit, ...]:
         """All limits of the run but a plain number of slots, a rate as the limit it means."""
         found: list[Limit] = []
-        if isinstance(self.concurrency, Concurrency):
+        if isinstance(self.concurrency, _COUNTING):
             found.append(self.concurrency)
         if self.rate is not None:
             found.append(parse_rate(self.rate) if isinstance(self.rate, str) else self.rate)
@@ -302,6 +304,8 @@ _NAMES = {field.name for field in fields(Rules)}
 def _in_words(value: object) -> str:
     if isinstance(value, Concurrency):
         return str(value.at_once)
+    if isinstance(value, Adaptive):
+        return f"{value.lowest} to {value.highest}"
     return getattr(value, "__name__", None) or str(value)
 
 

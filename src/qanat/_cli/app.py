@@ -27,6 +27,12 @@ def _whole(_kind: object, tokens: Sequence[Token]) -> int:
         raise ValueError(f"must be a whole number, got {text!r}") from None
 
 
+def _whole_or_range(kind: object, tokens: Sequence[Token]) -> int | str:
+    """Return a flag's whole number, or its text if it names two of them."""
+    text = tokens[0].value
+    return text if ".." in text else _whole(kind, tokens)
+
+
 def _flag(
     name: str,
     *short: str,
@@ -50,8 +56,14 @@ def _map(
         str | None, _flag("output", "-o", group=_INPUT, help="Where results go; stdout.")
     ] = None,
     concurrency: Annotated[
-        int | None,
-        _flag("concurrency", "-j", group=_RULES, help="How many run at once; 10.", converter=_whole),
+        int | str | None,
+        _flag(
+            "concurrency",
+            "-j",
+            group=_RULES,
+            help="How many run at once; 10. 1..200 finds it out between the two.",
+            converter=_whole_or_range,
+        ),
     ] = None,
     rate: Annotated[
         str | None,

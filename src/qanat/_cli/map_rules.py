@@ -12,11 +12,13 @@ from typing import Any, Final, cast
 from qanat._app.rules import Rules
 from qanat._cli.usage import UsageError
 from qanat._core.arguments import seconds
+from qanat._core.limits import Adaptive
 from qanat._core.retry import Retry
 from qanat.errors import SerialisationError
 
 _NOT_IN_FILE: Final = frozenset({"limits", "lane_limits", "batch", "cost", "id", "state", "observers"})
 _RETRY: Final = frozenset({"times", "deadline", "budget", "max_throttles"})
+_CONCURRENCY: Final = re.compile(r"(-?[0-9]+)(?:\s*\.\.\s*([0-9]+))?")
 _HALT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)")
 
 
@@ -130,7 +132,24 @@ def _retry(value: object) -> object:
     return Retry(**table)
 
 
+def _concurrency(value: object) -> object:
+    """Return what `concurrency` means: a number, or in a text two numbers between which it adapts."""
+    if not isinstance(value, str):
+        return value
+    found = _CONCURRENCY.fullmatch(value.strip())
+    if found is None:
+        raise ValueError(
+            f'concurrency must be a whole number, or two such as "1..200" to adapt between, got {value!r}'
+        )
+    lowest, highest = found.groups()
+    try:
+        return int(lowest) if highest is None else Adaptive(int(lowest), int(highest))
+    except ValueError as error:
+        raise ValueError(f'concurrency "{value}": {error}') from None
+
+
 _AS: Final[dict[str, Callable[[Any], Any]]] = {
+    "concurrency": _concurrency,
     "timeout": lambda value: seconds("timeout", value),
     "start_within": lambda value: seconds("start_within", value),
     "max_failures": _halt,

@@ -46,6 +46,7 @@ def test_what_waits_is_told_with_its_cause() -> None:
     assert words.state_words(late) == "2 running (past its time in a thread: job 7, evil\\x1b)"
     many = some(running=9, left_behind=(1, 2, 3, 4, 5))
     assert words.state_words(many) == "9 running (past its time in a thread: job 1, 2, 3 and 2 more)"
+    assert words.state_words(some(running=2, at_once=5, waiting=3)) == "2 running of 5 at once, 3 waiting"
     reason = Reason("rate", "100/s", None, 90.0, 103.4)
     figures = some(running=2, waiting=1000, scheduled=3, reason=reason)
     assert words.state_words(figures) == "2 running, 3 to be retried, 1,000 waiting: the rate 100/s, for 3 s"

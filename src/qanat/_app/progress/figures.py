@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qanat._core.limits import Adaptive
 from qanat._core.reason import Reason
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Figures(msgspec.Struct, frozen=True):
         stopping: Whether it was told to stop, so that what is left will not be done.
         untimed: How many of the ended have no part in `waits`.
         left_behind: The jobs whose handler goes on in a thread although their attempt is over.
+        at_once: How many may run at once now, if that adapts by itself; else None.
     """
 
     at: float
@@ -71,6 +73,7 @@ class Figures(msgspec.Struct, frozen=True):
     stopping: bool = False
     untimed: int = 0
     left_behind: tuple[int | str, ...] = ()
+    at_once: int | None = None
 
     @property
     def ended(self) -> int:
@@ -104,7 +107,14 @@ def figures_of(engine: Engine, begun: float, total: int | None, tally: ErrorTall
         scheduled=dispatcher.scheduled, reason=dispatcher.why(), waits=dispatcher.waits,
         errors=tally.groups(), other_errors=tally.others,
         stopping=engine.stopped, left_behind=tuple(job.id for job in engine.outside.left_behind),
+        at_once=_adapted(engine),
     )  # fmt: skip
+
+
+def _adapted(engine: Engine) -> int | None:
+    """Return how many all jobs together may run at once, if that is found out while they run."""
+    found = [limit.current for limit in engine.dispatcher.tree.root.limits if isinstance(limit, Adaptive)]
+    return min(found, default=None)
 
 
 class ErrorTally:

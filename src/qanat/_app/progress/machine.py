@@ -32,8 +32,8 @@ class MachineView:
         self._write(
             "progress",
             **_counts(figures),
-            running=figures.running, waiting=figures.waiting, scheduled=figures.scheduled,
-            rate=_rounded(rate), left=_rounded(left), why=why, note=note,
+            running=figures.running, at_once=figures.at_once, waiting=figures.waiting,
+            scheduled=figures.scheduled, rate=_rounded(rate), left=_rounded(left), why=why, note=note,
         )  # fmt: skip
 
     def say(self, text: str) -> None:

@@ -62,8 +62,9 @@ def clock_words(seconds: float) -> str:
 
 
 def state_words(figures: Figures) -> str:
-    """Say what runs and what waits, and why: `10 running, 104 waiting: rate 100/s`."""
-    words = [f"{figures.running:,} running"]
+    """Say what runs and what waits, and why: `10 running of 12 at once, 104 waiting: rate 100/s`."""
+    most = "" if figures.at_once is None else f" of {figures.at_once:,} at once"
+    words = [f"{figures.running:,} running{most}"]
     if figures.left_behind:
         words[0] += f" ({_left_behind_words(figures.left_behind)})"
     if figures.scheduled:

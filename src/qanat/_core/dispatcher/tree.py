@@ -32,8 +32,8 @@ class Tree:
     """
 
     __slots__ = (
-        "_fading", "_gates", "_keeper", "_on_fault", "_on_wanted", "_owner", "_precision", "_rng", "root", "sensing",
-        "tasks", "version",
+        "_fading", "_gates", "_keeper", "_on_fault", "_on_wanted", "_owner", "_precision", "_rng", "root",
+        "sensing", "tasks", "version",
     )  # fmt: skip
 
     def __init__(
