@@ -38,7 +38,7 @@ class KeyOrder:
     __slots__ = ("_heap", "_key", "_made", "_stale", "_stale_before", "by_priority")
 
     def __init__(self, key: Callable[[Job[Any]], float], *, by_priority: bool = False) -> None:
-        self.by_priority = by_priority
+        self.by_priority: bool = by_priority
         self._key = key
         self._heap: list[Entry] = []
         self._made = 0
