@@ -224,7 +224,7 @@ def test_a_lane_that_owes_turns_goes_once_they_are_paid_for():
     assert set(task.node.lanes) == set()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hundred_thousand_lanes_are_served_in_rounds():
     dispatcher = make(capacity=1)
     task = add(dispatcher, uses_lanes=True)

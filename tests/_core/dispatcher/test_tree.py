@@ -77,7 +77,7 @@ def test_a_lane_that_gets_jobs_again_is_not_forgotten():
     assert lane is not task.node.lanes.get("a") or lane.is_fading
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hundred_thousand_lanes_come_and_go_and_leave_nothing():
     limits: list[Limit] = []
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from qanat._engine.simulator import Failures
 
-SEEDS = range(20)
+SEEDS = [pytest.param(seed, marks=pytest.mark.long) if seed >= 2 else seed for seed in range(20)]
 WARM_UP = 20.0
 STEP = 0.25
 
