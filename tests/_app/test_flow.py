@@ -346,7 +346,18 @@ async def test_lane_limits_that_give_no_limits_fail_the_jobs_of_that_lane(virtua
         Diary(virtual_time).taking(0.0), ["a"], lane=first_letter,
         lane_limits=lambda _: None,  # type: ignore[arg-type,return-value]
     )  # fmt: skip
+    assert repr(outcome.error) == repr(
+        TypeError("lane_limits must give a limit or limits for lane 'a', got None")
+    )
+
+
+async def test_a_text_is_no_limit_of_a_lane(virtual_time: VirtualTime):
+    (outcome,) = await qanat.collect(
+        Diary(virtual_time).taking(0.0), ["a"], lane=first_letter,
+        lane_limits=lambda _: "1/s",  # type: ignore[arg-type,return-value]
+    )  # fmt: skip
     assert isinstance(outcome.error, TypeError)
+    assert str(outcome.error).startswith("lane_limits must give a limit or limits for lane 'a', got '1/s'")
 
 
 async def test_a_lane_that_is_none_is_the_unnamed_lane(virtual_time: VirtualTime):

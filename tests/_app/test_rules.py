@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import qanat
-from qanat import Adaptive, Concurrency, Retry, Rules, SlidingWindow, Spacing
+from qanat import Adaptive, Balance, Concurrency, Retry, Rules, SlidingWindow, Spacing
 from qanat._core.limit import Limit
 from qanat._core.orders import Fifo, KeyOrder, Lifo, Shuffle
 
@@ -347,3 +347,20 @@ def test_rules_can_be_said_in_words(rules: Rules, words: str):
         assert str(rules).startswith("10 at once, 1 retry after ")
     else:
         assert str(rules) == words
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind", "message"),
+    [
+        ("limits", "100/s", TypeError, "got '100/s': a text is a rate"),
+        ("limits", [Balance({"a": 1}), Balance({"b": 1})], ValueError, "must have one Balance at most"),
+        ("concurrency", "1..20", TypeError, "'1..20': a Concurrency or an Adaptive"),
+        ("order", Fifo(), TypeError, "pass its class"),
+        ("lane_limits", {"a": Concurrency(1)}, TypeError, "a plain function of a lane's key"),
+    ],
+    ids=["text as limit", "two balances", "text as concurrency", "an order", "mapping of lanes"],
+)
+def test_a_likely_mistake_is_told_the_way_out(name: str, value: Any, kind: type[Exception], message: str):
+    with pytest.raises(kind, match=f"^{name} must") as caught:
+        Rules(**{name: value})
+    assert message in str(caught.value)

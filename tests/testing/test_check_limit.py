@@ -194,3 +194,8 @@ def test_refused_jobs_wait_no_more():
 def test_wrong_arguments_are_told(options: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         check_limit(Counting, **options)
+
+
+def test_what_makes_nothing_is_told():
+    with pytest.raises(TypeError, match="^make must be a function without arguments"):
+        check_limit(Concurrency(1))  # type: ignore[arg-type]

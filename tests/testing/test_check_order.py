@@ -135,3 +135,8 @@ def test_the_steps_are_said():
 def test_without_items_there_is_nothing_to_try():
     with pytest.raises(ValueError, match="^items must have at least one"):
         check_order(Stack, items=())
+
+
+def test_what_makes_nothing_is_told():
+    with pytest.raises(TypeError, match="^make must be a function without arguments"):
+        check_order("fifo")  # type: ignore[arg-type]

@@ -200,6 +200,15 @@ async def test_a_run_inside_of_a_run_is_refused(virtual_time: VirtualTime):
         virtual_time.run(anyio.sleep, 1)
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_run_inside_of_another_event_loop_is_refused(backend: Backend):
+    async def main() -> None:
+        with virtual_time() as time, pytest.raises(RuntimeError, match=r"^time\.run starts an event loop"):
+            time.run(anyio.sleep, 1)
+
+    anyio.run(main, backend=backend)
+
+
 def test_a_timeline_shows_its_loop_and_its_time():
     with virtual_time("trio") as time:
         time.run(anyio.sleep, 0.5)

@@ -12,7 +12,7 @@ from qanat._core.batch import Batch
 from qanat._core.dispatcher.turns import checked_weight
 from qanat._core.events import Observer  # noqa: TC001 - part of the types that users look up
 from qanat._core.limit import Limit
-from qanat._core.limits import Adaptive, Concurrency
+from qanat._core.limits import Adaptive, Balance, Concurrency
 from qanat._core.order import Order  # noqa: TC001
 from qanat._core.orders import ORDERS, Priority
 from qanat._core.rates import parse_rate
@@ -150,7 +150,7 @@ class Rules:
     def _checked_flow(self) -> dict[str, object]:
         checked: dict[str, object] = {"limits": _limits(self.limits)}
         if not isinstance(self.concurrency, _COUNTING):
-            checked["concurrency"] = whole("concurrency", self.concurrency, 1)
+            checked["concurrency"] = _slots(self.concurrency)
         if isinstance(self.rate, str):
             parse_rate(self.rate)
         elif self.rate is not None and not isinstance(cast("object", self.rate), Limit):
@@ -160,6 +160,10 @@ class Rules:
         checked["weights"] = _weights(self.weights)
         if cast("object", self.order) is Priority:
             raise TypeError("order must be a Priority, got the class: write Priority()")
+        if hasattr(cast("object", self.order), "head") and not callable(self.order):
+            raise TypeError(
+                f"order must make orders, as a class does, got one, {self.order!r}: pass its class"
+            )
         if not callable(self.order):
             one_of("order", self.order, cast("Mapping[OrderName, object]", ORDERS))
         return checked
@@ -309,9 +313,17 @@ def _in_words(value: object) -> str:
     return getattr(value, "__name__", None) or str(value)
 
 
+def _slots(value: object) -> int:
+    try:
+        return whole("concurrency", value, 1)
+    except TypeError as error:
+        raise TypeError(f"{error}: a Concurrency or an Adaptive(lowest, highest) will do too") from None
+
+
 def _check_callback(name: str, value: object) -> None:
     if value is not None and (not callable(value) or is_coroutine_function(value)):
-        raise TypeError(f"{name} must be a plain function of the item, got {value!r}")
+        of = "a lane's key" if name == "lane_limits" else "the item"
+        raise TypeError(f"{name} must be a plain function of {of}, got {value!r}")
 
 
 def _weights(value: object) -> object:
@@ -326,10 +338,16 @@ def _weights(value: object) -> object:
 def _limits(value: object) -> tuple[Limit, ...]:
     if isinstance(value, Limit):
         return (value,)
+    if isinstance(value, str):
+        raise TypeError(
+            f"limits must be limits, such as SlidingWindow(100, 1.0), got {value!r}: a text is a rate"
+        )
     found = tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else (value,)
     for limit in found:
         if not isinstance(limit, Limit):
             raise TypeError(f"limits must be limits, such as SlidingWindow(100, 1.0), got {limit!r}")
+    if sum(isinstance(limit, Balance) for limit in found) > 1:
+        raise ValueError(f"limits must have one Balance at most, as a job has one target, got {found!r}")
     return cast("tuple[Limit, ...]", found)
 
 

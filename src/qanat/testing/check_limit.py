@@ -83,6 +83,8 @@ def check_limit(
 
     Raises:
         AssertionError: Which promise was broken, and the shortest plan found that breaks it.
+        TypeError: If `make` makes nothing.
+        ValueError: If there are no items or no plans.
 
     Example:
         >>> from qanat import Concurrency
@@ -92,6 +94,8 @@ def check_limit(
         ...     may_start=lambda started, now: sum(each.ended_at > now for each in started) < 2,
         ... )
     """
+    if not callable(make):
+        raise TypeError(f"make must be a function without arguments that makes a new limit, got {make!r}")
     drawn = list(items)
     if not drawn:
         raise ValueError("items must have at least one item, got none")

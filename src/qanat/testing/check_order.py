@@ -49,6 +49,8 @@ def check_order(
 
     Raises:
         AssertionError: Which promise was broken, and the shortest steps found that break it.
+        TypeError: If `make` makes nothing.
+        ValueError: If there are no items or no plans.
 
     Example:
         >>> from collections import deque
@@ -75,6 +77,8 @@ def check_order(
         ...         return len(self.jobs)
         >>> check_order(Reverse)
     """
+    if not callable(make):
+        raise TypeError(f"make must be a function without arguments that makes a new order, got {make!r}")
     drawn = list(items)
     if not drawn:
         raise ValueError("items must have at least one item, got none")

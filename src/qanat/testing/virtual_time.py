@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import anyio
 
+from qanat._app.run import in_event_loop
 from qanat._engine.clock import installed
 from qanat.testing._virtual_clock import Stop, VirtualClock
 
@@ -70,10 +71,15 @@ class VirtualTime:
         Raises:
             DeadlockError: If nothing is left that could wake a blocked task. Tasks are
                 cancelled before; the message says where each of them waited.
-            RuntimeError: If it is called inside of a run.
+            RuntimeError: If it is called inside of a run, or of another event loop.
         """
         if self._clock.is_running:
             raise RuntimeError("time.run cannot be called inside of itself: await the function instead")
+        if in_event_loop():
+            raise RuntimeError(
+                "time.run starts an event loop of its own, and one runs in this thread: call it from "
+                "code that is not async, or let the fixture virtual_time run the async test"
+            )
 
         async def main() -> T:
             return await function(*args)

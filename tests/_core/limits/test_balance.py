@@ -323,6 +323,7 @@ def five(_: object) -> str:
         ({"a": 1}, {"limits": {"a": 5}}, TypeError, "limits must give a limit or limits for 'a', got 5"),
         ({"a": 1}, {"limits": five}, TypeError, "limits must give a limit or limits for 'a'"),
         ({"a": 1}, {"breaker": 5}, TypeError, "breaker must be a CircuitBreaker"),
+        ({"a": 1}, {"breaker": CircuitBreaker}, TypeError, "breaker must be a CircuitBreaker"),
         (
             {1: 1},
             {"breaker": Spacing},
@@ -330,7 +331,7 @@ def five(_: object) -> str:
             "breaker must give a CircuitBreaker for 1",
         ),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_wrong_arguments_are_refused(weights: Any, options: Any, kind: type[Exception], begins: str):
     with pytest.raises(kind) as caught:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, cast
 
 from qanat._core.dispatcher.gathering import Gathering
 from qanat._core.dispatcher.node import Node
@@ -13,7 +14,7 @@ from qanat._core.limit import Limit
 from qanat._core.retry import RetryBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable
 
     from qanat._core.checks import Keeper
     from qanat._core.dispatcher.gate import Gates
@@ -111,7 +112,7 @@ class Tree:
 
         Raises:
             Exception: What the user's functions for its weight and its limits raise.
-            TypeError: If its weight is not a number.
+            TypeError: If its weight is not a number, or its limits are not limits.
             ValueError: If its weight is not greater than 0, or not finite.
         """
         lane = task.lanes.get(key)
@@ -120,8 +121,7 @@ class Tree:
             weight = 1.0 if weights is None else checked_weight(key, weights(key))
             limits: tuple[Limit, ...] = ()
             if task.lane_limits is not None:
-                given = task.lane_limits(key)
-                limits = self.bound((given,) if isinstance(given, Limit) else given)
+                limits = self.bound(_limits_of(key, task.lane_limits(key)))
             lane = Node(task, key, limits)
             if weight != 1.0:
                 lane.stride = stride_of(weight)
@@ -207,6 +207,17 @@ class Tree:
             found, uses = self.sensing.pop(id(limit), (None, 0))
             if found is not None and uses > 1:
                 self.sensing[id(limit)] = found, uses - 1
+
+
+def _limits_of(lane: Hashable, given: object) -> tuple[Limit, ...]:
+    """Return what `lane_limits` gave for a lane, checked."""
+    if isinstance(given, Limit):
+        return (given,)
+    found = tuple(cast("Iterable[object]", given)) if isinstance(given, Iterable) else (given,)
+    for each in found:
+        if not isinstance(each, Limit):
+            raise TypeError(f"lane_limits must give a limit or limits for lane {lane!r}, got {given!r}")
+    return cast("tuple[Limit, ...]", found)
 
 
 def _holds(limit: Limit) -> bool:

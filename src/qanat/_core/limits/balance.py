@@ -310,7 +310,7 @@ def _breaker_function(given: object) -> Callable[[Any], tuple[CircuitBreaker, ..
         return lambda _: ()
     if isinstance(given, CircuitBreaker):
         return lambda _: (given.anew(),)
-    if not callable(given):
+    if not callable(given) or given is CircuitBreaker:
         raise TypeError(
             f"breaker must be a CircuitBreaker or a function of a target giving one, got {given!r}"
         )
