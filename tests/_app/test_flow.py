@@ -351,6 +351,17 @@ async def test_lane_limits_that_give_no_limits_fail_the_jobs_of_that_lane(virtua
     )
 
 
+@pytest.mark.parametrize("given", [1, 2])
+async def test_a_second_balance_of_a_lane_fails_its_jobs(virtual_time: VirtualTime, given: int):
+    (outcome,) = await qanat.collect(
+        Diary(virtual_time).taking(0.0), ["a"], lane=first_letter,
+        limits=[qanat.Balance({"all": 1})] if given == 1 else [],
+        lane_limits=lambda _: [qanat.Balance({"own": 1}) for _ in range(given)],
+    )  # fmt: skip
+    assert isinstance(outcome.error, ValueError)
+    assert str(outcome.error).startswith("lane_limits must not give lane 'a' a second Balance")
+
+
 async def test_a_text_is_no_limit_of_a_lane(virtual_time: VirtualTime):
     (outcome,) = await qanat.collect(
         Diary(virtual_time).taking(0.0), ["a"], lane=first_letter,

@@ -11,6 +11,7 @@ from qanat._core.dispatcher.gathering import Gathering
 from qanat._core.dispatcher.node import Node
 from qanat._core.dispatcher.turns import checked_weight, stride_of
 from qanat._core.limit import Limit
+from qanat._core.limits.balance import Balance
 from qanat._core.retry import RetryBudget
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Tree:
         Raises:
             Exception: What the user's functions for its weight and its limits raise.
             TypeError: If its weight is not a number, or its limits are not limits.
-            ValueError: If its weight is not greater than 0, or not finite.
+            ValueError: If its weight is not greater than 0, or not finite, or it has a second `Balance`.
         """
         lane = task.lanes.get(key)
         if lane is None:
@@ -121,7 +122,14 @@ class Tree:
             weight = 1.0 if weights is None else checked_weight(key, weights(key))
             limits: tuple[Limit, ...] = ()
             if task.lane_limits is not None:
-                limits = self.bound(_limits_of(key, task.lane_limits(key)))
+                limits = _limits_of(key, task.lane_limits(key))
+                own = _balances(limits)
+                if own and own + _balances(task.limits + self.root.limits) > 1:
+                    raise ValueError(
+                        f"lane_limits must not give lane {key!r} a second Balance, as a job has one target, "
+                        f"got {limits!r}"
+                    )
+                limits = self.bound(limits)
             lane = Node(task, key, limits)
             if weight != 1.0:
                 lane.stride = stride_of(weight)
@@ -218,6 +226,10 @@ def _limits_of(lane: Hashable, given: object) -> tuple[Limit, ...]:
         if not isinstance(each, Limit):
             raise TypeError(f"lane_limits must give a limit or limits for lane {lane!r}, got {given!r}")
     return cast("tuple[Limit, ...]", found)
+
+
+def _balances(limits: tuple[Limit, ...]) -> int:
+    return sum(isinstance(limit, Balance) for limit in limits)
 
 
 def _holds(limit: Limit) -> bool:
