@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import qanat
-from qanat import Adaptive, Balance, Concurrency, Retry, Rules, SlidingWindow, Spacing
+from qanat import Adaptive, Balance, Budget, CircuitBreaker, Concurrency, Retry, Rules, SlidingWindow, Spacing
 from qanat._core.limit import Limit
 from qanat._core.orders import Fifo, KeyOrder, Lifo, Shuffle
 
@@ -315,6 +315,10 @@ class Odd(Limit):
         (Rules(rate="100/s evenly"), "10 at once, at most 100/s evenly"),
         (Rules(rate=SlidingWindow(5, "15m")), "10 at once, at most 5/15m"),
         (Rules(limits=[Spacing(2.0), Odd()]), "10 at once, 2s apart, something odd"),
+        (
+            Rules(limits=[CircuitBreaker(3), Balance({"eu": 3}), Budget("m", tokens="5/m")]),
+            "10 at once, circuit breaker (3 failures in a row, closed), balance (eu 3), budget (m: 5/m tokens)",
+        ),
         (Rules(lane=host, lane_limits=host), "10 at once, lanes by host, each with host"),
         (Rules(lane=host, weights=host), "10 at once, lanes by host, weights by host"),
         (Rules(lane=host, weights={"a": 2, "b": 0.5}), "10 at once, lanes by host, weights a=2 b=0.5"),

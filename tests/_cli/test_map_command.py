@@ -319,6 +319,10 @@ class TestPrecedence:
         (["map", "app:same", "-j", "0"], "concurrency must be at least 1"),
         (["map", "app:same", "-j", "x"], "-j"),
         (["map", "app:same", "-j", "1.5"], "-j: must be a whole number, got '1.5'"),
+        (
+            ["map", "app:same", "-j", "5-10"],
+            "-j: must be a whole number, got '5-10', or two such as \"1..200\"",
+        ),
         (["map", "app:same", "--retries", "2.7"], "--retries: must be a whole number"),
         (["map", "app:same", "in.txt", "--", "echo"], "give either a function or a command after --"),
         (["map", "app.py:same"], "write app:same, without .py"),

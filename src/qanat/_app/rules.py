@@ -12,7 +12,7 @@ from qanat._core.batch import Batch
 from qanat._core.dispatcher.turns import checked_weight
 from qanat._core.events import Observer  # noqa: TC001 - part of the types that users look up
 from qanat._core.limit import Limit
-from qanat._core.limits import Adaptive, Balance, Concurrency
+from qanat._core.limits import Adaptive, Balance, Budget, CircuitBreaker, Concurrency
 from qanat._core.order import Order  # noqa: TC001
 from qanat._core.orders import ORDERS, Priority
 from qanat._core.rates import parse_rate
@@ -256,7 +256,7 @@ class Rules:
         words = [f"{_in_words(self.concurrency)} at once"]
         if self.rate is not None:
             words.append(f"at most {self.rate}")
-        words += [str(limit) for limit in _limits(self.limits)]
+        words += [_limit_in_words(limit) for limit in _limits(self.limits)]
         if self.lane is not None:
             words.append(f"lanes by {_in_words(self.lane)}")
         words += self._choice_in_words()
@@ -303,6 +303,15 @@ class Rules:
 
 
 _NAMES = {field.name for field in fields(Rules)}
+
+
+_KINDS: dict[type[Limit], str] = {Balance: "balance", Budget: "budget", CircuitBreaker: "circuit breaker"}
+
+
+def _limit_in_words(limit: Limit) -> str:
+    """Say a limit, and what it is where its own words do not tell."""
+    kind = _KINDS.get(type(limit))
+    return str(limit) if kind is None else f"{kind} ({limit})"
 
 
 def _in_words(value: object) -> str:

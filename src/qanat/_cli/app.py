@@ -30,7 +30,10 @@ def _whole(_kind: object, tokens: Sequence[Token]) -> int:
 def _whole_or_range(kind: object, tokens: Sequence[Token]) -> int | str:
     """Return a flag's whole number, or its text if it names two of them."""
     text = tokens[0].value
-    return text if ".." in text else _whole(kind, tokens)
+    try:
+        return text if ".." in text else _whole(kind, tokens)
+    except ValueError as error:
+        raise ValueError(f'{error}, or two such as "1..200"') from None
 
 
 def _flag(
