@@ -17,6 +17,8 @@ from qanat._app.pool import Pool, Stats
 from qanat._app.rules import Rules
 from qanat._app.run import run
 from qanat._app.scheduling import ScheduleHandle
+from qanat._app.simulating import simulate
+from qanat._app.simulation import Simulation
 from qanat._app.streaming import OutcomeStream
 from qanat._app.throttle_from import throttle_from
 from qanat._core.backoff import constant, exponential, linear
@@ -65,6 +67,7 @@ from qanat.errors import (
     QanatError,
     RetryLater,
     SerialisationError,
+    SimulatedError,
     StartTimeoutError,
     Throttled,
     TooManyFailuresError,
@@ -119,6 +122,8 @@ __all__ = [
     "RunStarted",
     "ScheduleHandle",
     "SerialisationError",
+    "SimulatedError",
+    "Simulation",
     "SlidingWindow",
     "Spacing",
     "StartTimeoutError",
@@ -135,6 +140,7 @@ __all__ = [
     "linear",
     "map",
     "run",
+    "simulate",
     "stream",
     "throttle_from",
 ]

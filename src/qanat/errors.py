@@ -14,6 +14,7 @@
     │   ├── ProcessDiedError            a child process died under its job
     │   ├── CommandError                a command per item ended with a status other than 0
     │   ├── SerialisationError          also ValueError: a value cannot be written as JSON
+    │   ├── SimulatedError              an attempt of a simulation was to fail
     │   └── InputError                  an input file could not be read, or a line of it
     └── Signal                          what a handler raises to say what is to be done
         ├── Throttled                   the other side asked for less: close the lane and come back
@@ -50,6 +51,7 @@ __all__ = [
     "RetryLater",
     "SerialisationError",
     "Signal",
+    "SimulatedError",
     "StartTimeoutError",
     "Throttled",
     "TooManyFailuresError",
@@ -196,6 +198,10 @@ class CommandError(QanatError):
 
 class SerialisationError(QanatError, ValueError):
     """Say that a value cannot be written as JSON."""
+
+
+class SimulatedError(QanatError):
+    """Say that an attempt of a simulation was to fail: what `failures=0.05` lets attempts fail with."""
 
 
 class InputError(QanatError):

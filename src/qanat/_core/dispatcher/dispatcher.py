@@ -44,7 +44,7 @@ from qanat._core.verdict import judge
 from qanat.errors import JobCancelledError, blamed_on_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
 
     from qanat._core.batch import Batch
     from qanat._core.checks import Keeper
@@ -84,6 +84,8 @@ class Dispatcher:
             due, and leaves nothing behind when it is done: then a driver may count such jobs in
             `running` and `done` itself and skip the asking. Any other ending goes through `finish`.
         is_paused: Whether it was paused.
+        lane_waits: Seconds that jobs waited for their own lane's limits, by lane and cause; beyond
+            the first thousand lanes they are added up under None.
         timeline: What is due, and when.
         tree: The nodes.
         gates: Where nodes wait.
@@ -93,8 +95,8 @@ class Dispatcher:
     __slots__ = (
         "_charge", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe", "_on_fault",
         "_rng", "_straight", "_take_lone", "_throttling", "_unmarked", "batches", "cancelled", "capacity",
-        "closed", "done", "ended", "failed", "gates", "is_paused", "is_plain", "now", "retried", "running",
-        "scheduled", "timeline", "tree", "waiting",
+        "closed", "done", "ended", "failed", "gates", "is_paused", "is_plain", "lane_waits", "now", "retried",
+        "running", "scheduled", "timeline", "tree", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -148,6 +150,7 @@ class Dispatcher:
         self._rng = rng
         self._observe = observe
         self._lost: dict[str, float] = {}
+        self.lane_waits: dict[Hashable, dict[str, float]] = {}
         self._lone_waited = 0.0
         self._lone: Node | None = None
         self._straight: Node | None = None

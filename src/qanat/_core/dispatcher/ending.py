@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from qanat._core.outcome import Outcome, State
     from qanat._core.verdict import Verdict
 
+MOST_LANES = 1000
+"""Lanes whose waits are kept apart: there may be a million of them."""
+
 
 def end(
     dispatcher: Dispatcher, job: Job[Any], value: Any, error: BaseException | None, now: float,
@@ -272,12 +275,24 @@ def note_waits(dispatcher: Dispatcher, job: Job[Any], lane: Node, now: float) ->
     if mark is None:
         mark = dispatcher._unmarked.mark_of(job)
     if mark is not None:
-        here = ledger.mark(lane, now)
+        here, since = ledger.mark(lane, now), entered_at(job)
         if here is not mark or here.cause is not None:
-            add_waits(job, ledger.waited_between(mark, entered_at(job), here, now))
+            add_waits(job, ledger.waited_between(mark, since, here, now))
+            own = ledger.own_between(mark, since, here, now)
+            if own:
+                _note_lane(dispatcher, lane, own)
     if dispatcher._lone is not None:
         # What is not noted then is time without a slot.
         job._mark = None
+
+
+def _note_lane(dispatcher: Dispatcher, lane: Node, own: dict[str, float]) -> None:
+    """Keep what a job waited for its own lane's limits, by the lane."""
+    kept = dispatcher.lane_waits
+    key = lane.key if lane.key in kept or len(kept) < MOST_LANES else None
+    waits = kept.setdefault(key, {})
+    for cause, seconds in own.items():
+        waits[cause] = waits.get(cause, 0.0) + seconds
 
 
 def end_unrun(dispatcher: Dispatcher, job: Job[Any], error: BaseException, state: State, now: float) -> None:

@@ -33,18 +33,35 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
             none is.
         since: Since when, less what it did not lose: that time is not in `lost`.
         lost: Each cause, followed by the seconds lost for it: half as large as a dict.
+        own: The same of the lane alone.
+        is_own: Whether the topmost parked node is the lane itself.
     """
 
     cause: Cause | None
     since: float
     lost: tuple[Any, ...]
+    own: tuple[Any, ...] = ()
+    is_own: bool = False
 
     def lost_until(self, now: float) -> dict[str, float]:
         """Return the seconds lost by cause up to a time while the mark holds."""
-        lost: dict[str, float] = dict(zip(self.lost[::2], self.lost[1::2], strict=True))
-        if self.cause is not None:
-            lost[self.cause] = lost.get(self.cause, 0.0) + (now - self.since)
-        return lost
+        return _unfolded(self.lost, self.cause, now - self.since)
+
+    def own_until(self, now: float) -> dict[str, float]:
+        """Return those that the lane itself has lost."""
+        return _unfolded(self.own, self.cause if self.is_own else None, now - self.since)
+
+
+def _unfolded(flat: tuple[Any, ...], cause: Cause | None, more: float) -> dict[str, float]:
+    """Return the seconds by cause of a flat tuple, with more for one of them."""
+    lost: dict[str, float] = dict(zip(flat[::2], flat[1::2], strict=True))
+    if cause is not None:
+        lost[cause] = lost.get(cause, 0.0) + more
+    return lost
+
+
+def _flat(lost: dict[Cause, float]) -> tuple[Any, ...]:
+    return tuple(part for entry in lost.items() for part in entry)
 
 
 NOTHING_LOST = Mark(None, 0.0, ())
@@ -126,16 +143,29 @@ def _mark(path: tuple[Node, Node, Node], now: float) -> Mark:
                 settle(node, now)
         for cause, seconds in node.lost.items():
             lost[cause] = lost.get(cause, 0.0) + seconds
-    flat = tuple(part for entry in lost.items() for part in entry)
+    flat, lane = _flat(lost), path[2]
+    # One tuple if nothing above the lane has lost any: marks stay small.
+    own = flat if lane.lost == lost else _flat(lane.lost)
     if top is not None:
         # Time in which an ancestor was parked meanwhile was not its own.
-        return Mark(top.cause, top.since + (_lost_above(top, now) - top.above_since), flat)
-    return Mark(None, 0.0, flat) if flat else NOTHING_LOST
+        since = top.since + (_lost_above(top, now) - top.above_since)
+        return Mark(top.cause, since, flat, own, top is lane)
+    return Mark(None, 0.0, flat, own) if flat else NOTHING_LOST
 
 
 def waited_between(then: Mark, since: float, here: Mark, now: float) -> dict[str, float]:
     """Return the seconds by cause that a lane's path has lost from one time, with its mark, to another."""
-    waits = here.lost_until(now)
-    for cause, seconds in then.lost_until(since).items():
-        waits[cause] = waits.get(cause, 0.0) - seconds
-    return {cause: seconds for cause, seconds in waits.items() if seconds > LEAST}
+    return _more(here.lost_until(now), then.lost_until(since))
+
+
+def own_between(then: Mark, since: float, here: Mark, now: float) -> dict[str, float]:
+    """Return those of them that the lane itself has lost."""
+    if here.own is then.own and not here.is_own and not then.is_own:
+        return {}
+    return _more(here.own_until(now), then.own_until(since))
+
+
+def _more(after: dict[str, float], before: dict[str, float]) -> dict[str, float]:
+    for cause, seconds in before.items():
+        after[cause] = after.get(cause, 0.0) - seconds
+    return {cause: seconds for cause, seconds in after.items() if seconds > LEAST}

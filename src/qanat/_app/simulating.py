@@ -1,0 +1,191 @@
+"""`simulate`: what rules would do with items, on virtual time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from qanat._app.failures import FailureLimit
+from qanat._app.handlers import check_items
+from qanat._app.hosting import make_intake
+from qanat._app.observing import observe_function
+from qanat._app.rules import RuleArgs, Rules
+from qanat._app.simulation import Simulation, Trace
+from qanat._app.why import held_of
+from qanat._core.arguments import number, whole
+from qanat._engine.callee import is_coroutine_function
+from qanat._engine.intake import nothing_unread
+from qanat._engine.simulated import SimulatedEngine
+from qanat.errors import SimulatedError
+
+if TYPE_CHECKING:
+    from qanat._core.ports import Random
+    from qanat._engine.engine import Engine
+    from qanat._engine.simulated import Failures, Latency
+
+
+def simulate(
+    items: Iterable[Any] | int, *,
+    latency: float | Callable[[Any, Random, int], float],
+    failures: float | Callable[[Any, Random, int], BaseException | None] | None = None,
+    seed: int = 0, rules: Rules | None = None, **options: Unpack[RuleArgs],
+) -> Simulation:  # fmt: skip
+    """Find out what rules would do with items, without running anything.
+
+    The same Dispatcher as in `collect` decides under the same rules, on a time that jumps from one
+    thing that happens to the next: a day of rate-limited work takes milliseconds, and the same seed
+    has the same trace. A million jobs take some seconds and some tens of megabytes.
+
+    Of the rules `executor`, `state`, `progress` and `start_within` have nothing to act on here: no
+    handler runs, nobody looks on, and items are there at once. Limits that are handed in as objects
+    are used, and remember it: hand in fresh ones.
+
+    Args:
+        items: Any iterable, or a number of items for short, which are 0, 1, 2 and so on.
+        latency: Seconds that an attempt takes: a number, or a function of the item, a seeded source
+            of randomness and how many attempts run, this one among them. May be infinite if there
+            is a `timeout`.
+        failures: Which attempts fail: None for none; a share from 0 to 1, drawn for each attempt,
+            which fails with a `SimulatedError`; or a function of the item, a seeded source of
+            randomness and the number of the attempt from 1, that returns the error or None. Any
+            error a handler could raise will do: `Throttled`, `Discard`, one that `retry` looks at.
+        seed: What all randomness begins with.
+        rules: The rules as one value.
+        **options: Single rules, see `Rules`; they win over `rules`.
+
+    Returns:
+        The figures of the run, and its trace.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If an argument is out of range, or `latency` returns no length of time.
+        BaseException: What `items`, `latency` or `failures` raised.
+
+    Examples:
+        >>> import qanat
+        >>> simulation = qanat.simulate(1000, latency=0.5, concurrency=20, rate="300/15m")
+        >>> simulation.makespan
+        2700.5
+    """
+    found = Rules.of(rules, options)
+    if isinstance(items, int):
+        items = range(whole("items", items, 0))
+    check_items(items)
+    if isinstance(cast("object", items), AsyncIterable) and not isinstance(cast("object", items), Iterable):
+        raise TypeError(
+            f"items must be a plain iterable or a number of items, as nothing is awaited here, got {items!r}"
+        )
+    return run_simulation(
+        items, latency_of(latency, found.timeout), failures_of(failures), whole("seed", seed, 0), found
+    )
+
+
+def run_simulation(
+    items: Iterable[Any], latency: Latency, failures: Failures | None, seed: int, rules: Rules
+) -> Simulation:
+    """Simulate with what was checked."""
+    # The handler is none, so there is no place where it runs.
+    rules = rules.replace(executor=None)
+    limit = FailureLimit(rules.max_failures)
+
+    def judge() -> None:
+        limit.judge(cast("Engine", engine))
+
+    engine = SimulatedEngine(
+        seed=seed,
+        capacity=rules.capacity,
+        limits=rules.all_limits,
+        observe=observe_function(rules.all_observers),
+        on_failure=None if rules.max_failures is None else judge,
+    )
+    intake = make_intake(cast("Engine", engine), _no_handler, items, rules, unread=nothing_unread)
+    engine.run(intake, latency, failures, read_whole=intake.needs_task)
+    dispatcher = engine.dispatcher
+    outcomes = {"done": dispatcher.done, "dead": dispatcher.failed, "cancelled": dispatcher.cancelled}
+    return Simulation(
+        items=sum(outcomes.values()),
+        outcomes=outcomes,
+        retried=dispatcher.retried,
+        errors=engine.errors,
+        makespan=engine.ended_at,
+        waits=dispatcher.waits,
+        most_running=engine.most_running,
+        busy=engine.busy,
+        slots=rules.capacity,
+        stopped=engine.failure,
+        trace=Trace(engine.log),
+        seed=seed,
+        rules=str(rules),
+        held=held_of(rules, dispatcher),
+        _waited=engine.waited,
+        _ran=engine.ran,
+        _log=engine.log,
+    )
+
+
+async def _no_handler(_item: object) -> None:
+    """Stand where a handler would: nothing calls it."""
+
+
+def latency_of(latency: object, timeout: float | None) -> Latency:
+    """Return a function that gives the seconds of an attempt, checked.
+
+    Raises:
+        TypeError: If it is neither a number nor a plain function.
+        ValueError: If the number is no length of time.
+    """
+    longest = math.inf if timeout is not None else None
+    if not callable(latency):
+        if isinstance(latency, float) and latency == longest:
+            return lambda _item, _rng, _running: math.inf
+        seconds = _length("latency", number("latency", latency))
+        return lambda _item, _rng, _running: seconds
+    if is_coroutine_function(latency):
+        raise TypeError(f"latency must be a number of seconds or a plain function, got {latency!r}")
+    function = cast("Callable[[Any, Random, int], object]", latency)
+
+    def checked(item: Any, rng: Random, running: int) -> float:
+        found = function(item, rng, running)
+        if type(found) is float and (0.0 <= found < math.inf or found == longest):
+            return found
+        if found == math.inf:
+            raise ValueError("latency must give finite seconds, unless there is a timeout, got inf")
+        return _length("latency", number("latency", found))
+
+    return checked
+
+
+def _length(name: str, seconds: float) -> float:
+    if seconds < 0.0:
+        raise ValueError(f"{name} must be at least 0 seconds, got {seconds!r}")
+    return seconds
+
+
+def failures_of(failures: object) -> Failures | None:
+    """Return a function that says why an attempt fails; None if none does.
+
+    Raises:
+        TypeError: If it is neither a share nor a plain function.
+        ValueError: If the share is not between 0 and 1.
+    """
+    if failures is None:
+        return None
+    if not callable(failures):
+        share = number("failures", failures)
+        if not 0.0 <= share <= 1.0:
+            raise ValueError(f"failures must be a share from 0 to 1, got {failures!r}")
+        return lambda _item, rng, _attempt: (
+            SimulatedError("the attempt was to fail") if rng.random() < share else None
+        )
+    if is_coroutine_function(failures):
+        raise TypeError(f"failures must be a share or a plain function, got {failures!r}")
+    function = cast("Callable[[Any, Random, int], object]", failures)
+
+    def checked(item: Any, rng: Random, attempt: int) -> BaseException | None:
+        found = function(item, rng, attempt)
+        if found is not None and not isinstance(found, BaseException):
+            raise TypeError(f"failures must give an exception or None, got {found!r}")
+        return found
+
+    return checked

@@ -1,0 +1,318 @@
+"""As much of an engine as the rules and the intake need, on virtual time and without an event loop.
+
+It reads the source, asks the dispatcher and settles attempts when the real engine would, so that
+both come to the same decisions. At one instant: finishes by the number of their start, then what
+falls due, then starts; items are read when a slot is free and nothing waits, as carriers do it.
+
+Nothing is kept for a job but a few numbers: two entries of the log for each attempt, and how long
+it waited and ran. A million jobs take some tens of megabytes.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from array import array
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qanat._core.dispatcher import Dispatcher
+from qanat._core.events import RunEnded, RunStarted
+from qanat.errors import JobCancelledError, JobTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from qanat._core.events import Event
+    from qanat._core.job import Job
+    from qanat._core.limit import Limit
+    from qanat._core.outcome import Outcome
+    from qanat._core.ports import Random
+    from qanat._engine.intake import Intake
+
+    Latency = Callable[[Any, Random, int], float]
+    """Seconds that an attempt takes, given its item, a source of randomness and how many run."""
+    Failures = Callable[[Any, Random, int], BaseException | None]
+    """Why an attempt fails, given its item, a source of randomness and its number; None: it does not."""
+
+START, AGAIN, END, UNRUN = range(4)
+"""Kinds of entries of the log: an attempt began; ended, and the job comes again; ended it; a job ended unrun."""
+_ATTEMPTS = 1 << 14
+"""Attempts are counted up to here in the log; they share a number with the kind and the index."""
+
+
+class Entry(NamedTuple):
+    """What happened to a job.
+
+    Attributes:
+        at: The time.
+        kind: `START`, `AGAIN`, `END` or `UNRUN`.
+        index: The job's position in the input.
+        attempt: The number of the attempt, from 1.
+    """
+
+    at: float
+    kind: int
+    index: int
+    attempt: int
+
+
+class Log:
+    """What happened to the jobs of a simulation, sixteen bytes an entry."""
+
+    __slots__ = ("at", "codes")
+
+    def __init__(self) -> None:
+        """Begin with no entries."""
+        self.at = array("d")
+        self.codes = array("q")
+
+    def add(self, at: float, kind: int, index: int, attempt: int) -> None:
+        """Add an entry."""
+        self.at.append(at)
+        self.codes.append((index * _ATTEMPTS + min(attempt, _ATTEMPTS - 1)) * 4 + kind)
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self.at)
+
+    def entry(self, number: int) -> Entry:
+        """Return an entry by its number."""
+        code = self.codes[number]
+        return Entry(self.at[number], code & 3, (code >> 2) // _ATTEMPTS, (code >> 2) % _ATTEMPTS)
+
+
+class SimulatedEngine:
+    """Run the jobs of one intake on virtual time, which begins at 0.
+
+    Attributes:
+        dispatcher: Who decides.
+        outside: None: nothing runs outside.
+        failure: What stopped the run, if something did.
+        log: What happened when.
+        waited: Seconds that each job waited, in the order of the ends.
+        ran: Seconds that each job ran, all its attempts together.
+        busy: Seconds that all attempts ran.
+        most_running: How many ran at once at most.
+        errors: How many jobs failed with each type of error.
+        ended_at: When the last job ended.
+    """
+
+    outside: Any = None
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        capacity: float,
+        limits: Iterable[Limit],
+        observe: Callable[[Event], None] | None = None,
+        on_failure: Callable[[], object] | None = None,
+        make_dispatcher: Callable[..., Dispatcher] = Dispatcher,
+    ) -> None:
+        """Make an engine; `run` does the work."""
+        self.dispatcher = make_dispatcher(
+            rng=random.Random(seed), capacity=capacity, limits=limits, observe=observe,
+            on_fault=self._report_fault,
+        )  # fmt: skip
+        self.failure: BaseException | None = None
+        self.log = Log()
+        self.waited = array("d")
+        self.ran = array("d")
+        self.busy = 0.0
+        self.most_running = 0
+        self.errors: dict[str, int] = {}
+        self.ended_at = 0.0
+        self._rng = random.Random(f"latencies and failures, seed {seed}")
+        self._observe = observe
+        self._on_failure = on_failure
+        self._now = 0.0
+        # What runs, by the time of its finish, then by the number of its start; and whether time is up then.
+        self._finishes: list[tuple[float, int, Job[Any], bool]] = []
+        self._source_ended = False
+        self._fault: Exception | None = None
+
+    # --- what the intake and the rules ask of an engine --------------------------------------
+
+    def now(self) -> float:
+        """Return the virtual time."""
+        return self._now
+
+    def source_ended(self) -> None:
+        """Hear that the source has no more items."""
+        self._source_ended = True
+        self.dispatcher.close(self._now)
+
+    def cancel(self, failure: BaseException | None = None) -> None:
+        """End what waits and what runs, at once."""
+        if self.failure is None:
+            self.failure = failure
+        self._source_ended = True
+        dispatcher, now = self.dispatcher, self._now
+        dispatcher.close(now)
+        dispatcher.drop_all(now)
+        finishes, self._finishes = sorted(self._finishes), []
+        for _, _, job, _ in finishes:
+            error = JobCancelledError("the job was cancelled while it ran")
+            self._settle(job, error, now, cancelled=True)
+        self._tell_ended()
+
+    def _report_fault(self, fault: Exception) -> None:
+        if self._fault is None:
+            self._fault = fault
+
+    # --- the run -----------------------------------------------------------------------------
+
+    def run(
+        self,
+        intake: Intake,
+        latency: Latency,
+        failures: Failures | None,
+        *,
+        read_whole: bool,
+    ) -> None:
+        """Run all jobs of an intake.
+
+        Args:
+            intake: Where the jobs come from.
+            latency: How long each attempt takes, asked at its start.
+            failures: Why an attempt fails, asked at its end; None: none does.
+            read_whole: Whether to read the source to its end before the first start.
+
+        Raises:
+            BaseException: What the source, `latency`, `failures` or a limit's `give_back` raised.
+        """
+        if self._observe is not None:
+            self._observe(RunStarted(self._now, "simulation"))
+        while read_whole and not self._source_ended:
+            if intake.read_chunk():
+                intake.ended()
+        self._turn(intake, latency, failures)
+        dispatcher = self.dispatcher
+        dispatcher.detach()
+        if self._observe is not None:
+            counts = {
+                "done": dispatcher.done, "failed": dispatcher.failed,
+                "cancelled": dispatcher.cancelled, "retried": dispatcher.retried,
+            }  # fmt: skip
+            self._observe(RunEnded(self._now, counts, dispatcher.waits))
+        problem = self._fault if intake.error is None else intake.error
+        if problem is not None:
+            raise problem
+
+    def _turn(self, intake: Intake, latency: Latency, failures: Failures | None) -> None:
+        """Jump from one time to the next until there is none."""
+        dispatcher, finishes = self.dispatcher, self._finishes
+        rng, settle = self._rng, self._settle
+        self._start(intake, latency)
+        while True:
+            now = dispatcher.wake_at
+            if finishes and finishes[0][0] <= now:
+                now = finishes[0][0]
+            if now == math.inf:
+                return
+            before = self._now
+            if now < before:
+                now = before
+            self._now = now
+            while finishes and finishes[0][0] <= now:
+                _, _, job, timed_out = heappop(finishes)
+                if timed_out:
+                    error: BaseException | None = JobTimeoutError(job._task.timeout or 0.0)
+                else:
+                    error = None if failures is None else failures(job.item, rng, job.attempt)
+                settle(job, error, now)
+                finishes = self._finishes
+            if not self._start(intake, latency) and now == before and dispatcher.wake_at <= now:
+                raise RuntimeError(f"nothing starts at {now!r}, and yet the dispatcher is to be asked then")
+
+    def _start(self, intake: Intake, latency: Latency) -> bool:
+        """Start all that may start now; False if there was none, and nothing ended unrun."""
+        dispatcher, finishes, rng, now = self.dispatcher, self._finishes, self._rng, self._now
+        add_at, add_code = self.log.at.append, self.log.codes.append
+        next_job = dispatcher.next
+        number = len(self.log)
+        moved = False
+        while dispatcher.running < dispatcher.capacity:
+            job = next_job(now)
+            if dispatcher.ended:
+                moved = True
+                self._tell_ended()
+                finishes = self._finishes
+            if job is None:
+                if self._source_ended or not self._pull(intake):
+                    break
+                continue
+            moved = True
+            if intake.tops_up and not self._source_ended:
+                self._pull(intake)
+            number += 1
+            add_at(now)
+            add_code((job.index * _ATTEMPTS + min(job.attempt, _ATTEMPTS - 1)) * 4)
+            running = dispatcher.running
+            if running > self.most_running:
+                self.most_running = running
+            seconds = latency(job.item, rng, running)
+            timeout = job._task.timeout
+            if timeout is not None and seconds > timeout:
+                heappush(finishes, (now + timeout, number, job, True))
+            else:
+                heappush(finishes, (now + seconds, number, job, False))
+        return moved
+
+    def _pull(self, intake: Intake) -> bool:
+        """Read from the source as a carrier with a free slot does; False if nothing came of it."""
+        if intake.draws and self.dispatcher.is_plain:
+            if self.dispatcher.waiting:
+                return False
+            # One item, that starts at once.
+            if intake.read_chunk(1):
+                intake.ended()
+            came = True
+        else:
+            came = intake.pull()
+        if self.dispatcher.ended:
+            self._tell_ended()
+        return came
+
+    # --- ends --------------------------------------------------------------------------------
+
+    def _settle(
+        self, job: Job[Any], error: BaseException | None, now: float, *, cancelled: bool = False
+    ) -> None:
+        """End an attempt."""
+        log, attempt, started = self.log, job.attempt, job.started_at
+        self.busy += now - started
+        # Virtual wall time is the same as virtual time.
+        outcome = self.dispatcher.finish(job, None, error, now, now, cancelled)
+        log.at.append(now)
+        kind = AGAIN if outcome is None else END
+        log.codes.append((job.index * _ATTEMPTS + min(attempt, _ATTEMPTS - 1)) * 4 + kind)
+        if outcome is not None:
+            self._count(outcome)
+        if self.dispatcher.ended:
+            self._tell_ended()
+
+    def _count(self, outcome: Outcome[Any, Any]) -> None:
+        """Count a job that ended for good."""
+        ran = outcome.ran
+        waited = outcome.ended_at - outcome.offered_at - ran
+        self.waited.append(waited if waited > 0.0 else 0.0)
+        self.ran.append(ran)
+        if outcome.ended_at > self.ended_at:
+            self.ended_at = outcome.ended_at
+        if outcome.state == "dead":
+            name = type(outcome.error).__name__
+            self.errors[name] = self.errors.get(name, 0) + 1
+            if self._on_failure is not None:
+                self._on_failure()
+
+    def _tell_ended(self) -> None:
+        """Take what ended without running."""
+        ended = self.dispatcher.ended
+        while ended:
+            told = ended[:]
+            ended.clear()
+            for job, outcome in told:
+                self.log.add(outcome.ended_at, UNRUN, job.index, job.attempt)
+                self._count(outcome)
