@@ -76,7 +76,7 @@ def test_a_summary_says_it_in_words():
         "98 failed, 2 cancelled, 7 retried\n"
         "  90 x ValueError\n"
         "  8 x KeyError\n"
-        "waited 4.000 s in all jobs together: 75% rate, 25% concurrency"
+        "waited 4.00 s in all jobs together: 75% rate, 25% concurrency"
     )
 
 

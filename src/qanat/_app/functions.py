@@ -12,6 +12,7 @@ from qanat._app.hosting import hosted, make_engine, make_intake
 from qanat._app.outcomes import Outcomes, put_in_order
 from qanat._app.rules import AllArgs, RuleArgs, Rules
 from qanat._app.streaming import OutcomeStream
+from qanat._app.why import held_of
 from qanat._engine.callee import callee_of
 from qanat._engine.intake import nothing_unread
 
@@ -78,9 +79,11 @@ async def gather(
             await engine.wait_over()
         await put_in_order(outcomes, intake.count, engine.loop.checkpoint)
     except BaseException as error:
+        outcomes._held = held_of(engine.dispatcher)
         outcomes.sort(key=attrgetter("index"))
         with_outcomes(error, outcomes)
         raise
+    outcomes._held = held_of(engine.dispatcher)
     problem = problem_of(engine, intake)
     if problem is not None:
         raise with_outcomes(problem, outcomes)

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+from qanat._app.why import Held, why_waited
 from qanat._core.outcome import Outcome
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class Summary(msgspec.Struct, frozen=True):
         seconds: From the first job's arrival to the last one's end.
         waits: Seconds waited by cause, all jobs together.
         errors: How many jobs failed with each type of error.
+        held: What the jobs waited for, by the names of limits and lanes; None is not known.
     """
 
     total: int
@@ -36,6 +38,12 @@ class Summary(msgspec.Struct, frozen=True):
     seconds: float
     waits: Mapping[str, float]
     errors: Mapping[str, int]
+    held: Held | None = None
+
+    @property
+    def why(self) -> str:
+        """What jobs waited for, in a sentence; an empty text if they waited for next to nothing."""
+        return why_waited(self.waits, self.held)
 
     def __str__(self) -> str:
         """Say it in a few lines."""
@@ -52,16 +60,16 @@ class Summary(msgspec.Struct, frozen=True):
             lines.append(", ".join(also))
         for name, number in sorted(self.errors.items(), key=lambda each: -each[1]):
             lines.append(f"  {number:,} x {name}")
-        waited = sum(self.waits.values())
-        if waited >= 0.0005:
-            parts = sorted(self.waits.items(), key=lambda each: -each[1])
-            shares = ", ".join(f"{seconds / waited:.0%} {cause}" for cause, seconds in parts if seconds)
-            lines.append(f"waited {waited:,.3f} s in all jobs together: {shares}")
+        if self.why:
+            lines.append(self.why)
         return "\n".join(lines)
 
 
 class Outcomes(list[Outcome[T, R]], Generic[T, R]):
     """The outcomes of a run, in input order: a list with a few questions answered."""
+
+    # Set by the run, for its summary.
+    _held: Held | None = None
 
     def __repr__(self) -> str:
         """Show the first few and the number: asyncio.run takes the repr of what it returns."""
@@ -94,6 +102,7 @@ class Outcomes(list[Outcome[T, R]], Generic[T, R]):
         return Summary(
             total=len(self), done=states["done"], failed=states["dead"], cancelled=states["cancelled"],
             retried=retried, seconds=ended - begun, waits=dict(waits), errors=dict(errors),
+            held=self._held,
         )  # fmt: skip
 
 

@@ -106,6 +106,7 @@ def run_simulation(
     return Simulation(
         items=sum(outcomes.values()),
         outcomes=outcomes,
+        left=dispatcher.waiting + dispatcher.scheduled,
         retried=dispatcher.retried,
         errors=engine.errors,
         makespan=engine.ended_at,
@@ -117,7 +118,7 @@ def run_simulation(
         trace=Trace(engine.log),
         seed=seed,
         rules=str(rules),
-        held=held_of(rules, dispatcher),
+        held=held_of(dispatcher),
         _waited=engine.waited,
         _ran=engine.ran,
         _log=engine.log,

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 
+import msgspec
+
 from qanat._app.why import Held, duration_words, why_waited
 from qanat._engine.simulated import END, START, UNRUN
 
@@ -21,7 +23,7 @@ StepKind = Literal["start", "again", "end"]
 _KINDS: tuple[StepKind, ...] = ("start", "again", "end", "end")
 
 
-class Step(NamedTuple):
+class Step(msgspec.Struct, frozen=True):
     """What happened to a job of a simulation.
 
     Attributes:
@@ -141,6 +143,7 @@ class Simulation:
     Attributes:
         items: How many jobs ended.
         outcomes: How many ended as "done", "dead" and "cancelled".
+        left: How many never ended, as what they wait for never comes.
         retried: How many attempts were followed by another.
         errors: How many jobs failed with each type of error.
         makespan: Seconds from the beginning to the last end.
@@ -157,6 +160,7 @@ class Simulation:
 
     items: int
     outcomes: Mapping[str, int]
+    left: int
     retried: int
     errors: Mapping[str, int]
     makespan: float
@@ -245,6 +249,8 @@ class Simulation:
         if also:
             lines.append(", ".join(also))
         lines += [f"  {number:,} x {name}" for name, number in sorted(self.errors.items(), key=_by_number)]
+        if self.left:
+            lines.append(f"{self.left:,} never ended: what they wait for never comes")
         if self.stopped is not None:
             lines.append(f"stopped early: {self.stopped}")
         lines.append(self._running_words())

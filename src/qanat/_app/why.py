@@ -12,7 +12,6 @@ from qanat._app.text import safe_text
 from qanat._core.limits import Concurrency
 
 if TYPE_CHECKING:
-    from qanat._app.rules import Rules
     from qanat._core.dispatcher import Dispatcher
 
 WORTH = 0.005
@@ -35,31 +34,35 @@ class Held(msgspec.Struct, frozen=True):
 
     limits: Mapping[str, str]
     slots: float = math.inf
-    lanes: Mapping[str | None, Mapping[str, float]] = {}
+    lanes: Mapping[str | None, Mapping[str, float]] = msgspec.field(
+        default_factory=dict[str | None, Mapping[str, float]]
+    )
     counts_full: bool = False
 
 
-def held_of(rules: Rules, dispatcher: Dispatcher) -> Held:
-    """Return what held up the jobs of a run, after its end."""
+def held_of(dispatcher: Dispatcher) -> Held:
+    """Return what may hold up the jobs of a run, and what its lanes did so far."""
     limits: dict[str, str] = {}
     slots = dispatcher.capacity
-    for limit in rules.all_limits:
+    for limit in dispatcher.tree.root.limits:
+        if limit.cause == "throttled":
+            continue
         words = str(limit)
         if isinstance(limit, Concurrency):
             slots = min(slots, limit.at_once)
             words = words.removesuffix(" at once")
         limits[limit.cause] = f"{limits[limit.cause]} and {words}" if limit.cause in limits else words
     if dispatcher.capacity < math.inf:
-        limits["concurrency"] = f"{min(slots, dispatcher.capacity):g}"
+        limits["concurrency"] = f"{slots:g}"
     lanes = {None if lane is None else str(lane): waits for lane, waits in dispatcher.lane_waits.items()}
-    return Held(limits, slots, lanes, bool(dispatcher.tree.root.limits))
+    return Held(limits, slots, lanes, dispatcher.counts_full)
 
 
 def why_waited(waits: Mapping[str, float], held: Held | None = None) -> str:
     """Say what jobs waited for, and whether more at once would have helped.
 
-    For one: `waited 4 m 12 s in all: 87% rate 100/s, 12% lane example.com; concurrency was never full,
-    so raising it changes nothing`.
+    For one: `waited 4 m 12 s in all jobs together: 87% rate 100/s, 12% lane example.com;
+    concurrency was never full, so raising it changes nothing`.
 
     Args:
         waits: Seconds by cause, all jobs together.
@@ -71,16 +74,21 @@ def why_waited(waits: Mapping[str, float], held: Held | None = None) -> str:
     total = math.fsum(waits.values())
     if total < WORTH:
         return ""
+    return f"waited {duration_words(total)} in all jobs together: {shares_words(waits, held)}"
+
+
+def shares_words(waits: Mapping[str, float], held: Held | None) -> str:
+    """Say what the waiting was for: `87% rate 100/s, 12% lane example.com`."""
+    total = math.fsum(waits.values())
     parts = sorted(_parts(waits, held).items(), key=lambda part: -part[1])
     told = [f"{seconds / total:.0%} {what}" for what, seconds in parts if seconds >= WORTH * total]
-    advice = _about_slots(waits.get("concurrency", 0.0) / total, held)
-    return f"waited {duration_words(total)} in all: {', '.join(told)}{advice}"
+    return ", ".join(told) + _about_slots(waits.get("concurrency", 0.0) / total, held)
 
 
 def _parts(waits: Mapping[str, float], held: Held | None) -> dict[str, float]:
     """Return seconds by what was waited for, lanes apart from what all jobs share."""
-    names = {} if held is None else held.limits
-    lanes = {} if held is None else held.lanes
+    held = held or Held({})
+    names, lanes = held.limits, held.lanes
     left = dict(waits)
     by_lane: dict[str | None, float] = {}
     for lane, causes in lanes.items():

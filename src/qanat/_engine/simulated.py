@@ -14,7 +14,7 @@ import math
 import random
 from array import array
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher import Dispatcher
 from qanat._core.events import RunEnded, RunStarted
@@ -36,25 +36,9 @@ if TYPE_CHECKING:
     """Why an attempt fails, given its item, a source of randomness and its number; None: it does not."""
 
 START, AGAIN, END, UNRUN = range(4)
-"""Kinds of entries of the log: an attempt began; ended, and the job comes again; ended it; a job ended unrun."""
+"""Kinds of entries: an attempt began; ended, its job comes again; ended for good; a job ended unrun."""
 _ATTEMPTS = 1 << 14
 """Attempts are counted up to here in the log; they share a number with the kind and the index."""
-
-
-class Entry(NamedTuple):
-    """What happened to a job.
-
-    Attributes:
-        at: The time.
-        kind: `START`, `AGAIN`, `END` or `UNRUN`.
-        index: The job's position in the input.
-        attempt: The number of the attempt, from 1.
-    """
-
-    at: float
-    kind: int
-    index: int
-    attempt: int
 
 
 class Log:
@@ -76,10 +60,10 @@ class Log:
         """Return the number of entries."""
         return len(self.at)
 
-    def entry(self, number: int) -> Entry:
-        """Return an entry by its number."""
+    def entry(self, number: int) -> tuple[float, int, int, int]:
+        """Return an entry by its number: time, kind, the job's position in the input, and attempt."""
         code = self.codes[number]
-        return Entry(self.at[number], code & 3, (code >> 2) // _ATTEMPTS, (code >> 2) % _ATTEMPTS)
+        return self.at[number], code & 3, (code >> 2) // _ATTEMPTS, (code >> 2) % _ATTEMPTS
 
 
 class SimulatedEngine:
@@ -297,7 +281,7 @@ class SimulatedEngine:
         """Count a job that ended for good."""
         ran = outcome.ran
         waited = outcome.ended_at - outcome.offered_at - ran
-        self.waited.append(waited if waited > 0.0 else 0.0)
+        self.waited.append(max(0.0, waited))
         self.ran.append(ran)
         if outcome.ended_at > self.ended_at:
             self.ended_at = outcome.ended_at

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qanat._app.why import Held, held_of
 from qanat._core.limits import Adaptive
 from qanat._core.reason import Reason
 
@@ -54,6 +55,7 @@ class Figures(msgspec.Struct, frozen=True):
         untimed: How many of the ended have no part in `waits`.
         left_behind: The jobs whose handler goes on in a thread although their attempt is over.
         at_once: How many may run at once now, if that adapts by itself; else None.
+        held: What may hold up jobs, by name; None is not known.
     """
 
     at: float
@@ -74,6 +76,7 @@ class Figures(msgspec.Struct, frozen=True):
     untimed: int = 0
     left_behind: tuple[int | str, ...] = ()
     at_once: int | None = None
+    held: Held | None = None
 
     @property
     def ended(self) -> int:
@@ -107,7 +110,7 @@ def figures_of(engine: Engine, begun: float, total: int | None, tally: ErrorTall
         scheduled=dispatcher.scheduled, reason=dispatcher.why(), waits=dispatcher.waits,
         errors=tally.groups(), other_errors=tally.others,
         stopping=engine.stopped, left_behind=tuple(job.id for job in engine.outside.left_behind),
-        at_once=_adapted(engine),
+        at_once=_adapted(engine), held=held_of(dispatcher),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from qanat._app.text import safe_text
+from qanat._app.why import shares_words
 
 if TYPE_CHECKING:
     from qanat._app.progress.figures import Figures
@@ -131,9 +132,7 @@ def summary_lines(figures: Figures) -> list[str]:
     waited = sum(figures.waits.values())
     timed = figures.ended - figures.untimed
     if waited >= WORTH * timed > 0.0:
-        parts = sorted(figures.waits.items(), key=lambda part: -part[1])
-        worth = [(cause, seconds) for cause, seconds in parts if seconds >= waited / 200.0]
-        shares = ", ".join(f"{seconds / waited:.0%} {cause}" for cause, seconds in worth)
+        shares = shares_words(figures.waits, figures.held)
         lines.append(f"jobs waited {waited / timed:,.2f} s on average: {shares}")
     return lines
 

@@ -558,6 +558,11 @@ class Dispatcher:
         return self.batches.squeeze()
 
     @property
+    def counts_full(self) -> bool:
+        """Whether `waits` tells how long all slots were taken: the lone lane reads items as they free up."""
+        return self._lone is None
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing waits, is scheduled or runs."""
         return not (self.running or self.waiting or self.scheduled)
