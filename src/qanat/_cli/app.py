@@ -43,8 +43,9 @@ def _flag(
     help: str,  # noqa: A002
     negative: str | None = None,
     converter: Callable[..., Any] | None = None,
+    command: str = "MAP",
 ) -> Parameter:
-    variable = f"QANAT_MAP_{name.upper().replace('-', '_')}"
+    variable = f"QANAT_{command}_{name.upper().replace('-', '_')}"
     return Parameter(
         name=(f"--{name}", *short), env_var=variable, group=group, help=help,
         negative="" if negative is None else negative, converter=converter,
@@ -173,6 +174,8 @@ def _demo() -> int:
 
 def make_app(version: Callable[[], str]) -> App:
     """Return the command line."""
+    from qanat._cli.plan_flags import plan
+
     app = App(
         name="qanat",
         help="From a for-loop to a fleet without a rewrite: run a function or a command over many items.",
@@ -180,6 +183,7 @@ def make_app(version: Callable[[], str]) -> App:
         help_format="plaintext",
     )
     app.command(_map, name="map")
+    app.command(plan, name="plan")
     app.command(_demo, name="demo")
     return app
 
@@ -199,7 +203,7 @@ def read_call(arguments: list[str], version: Callable[[], str]) -> Callable[[], 
     try:
         function, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        where = "qanat map" if arguments[:1] == ["map"] else "qanat"
+        where = f"qanat {arguments[0]}" if arguments[:1] in (["map"], ["plan"]) else "qanat"
         raise UsageError(f"{_plain(str(error))} Try: {where} --help") from None
     more = {"command": command} if "command" in ignored else {}
     return lambda: function(*bound.args, **bound.kwargs, **more)

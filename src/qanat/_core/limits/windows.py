@@ -81,6 +81,11 @@ class SlidingWindow(Limit):
         self._is_resized = True
         self.changed()
 
+    @property
+    def n(self) -> int:
+        """How many may start."""
+        return self._n
+
     def ready_at(self, job: Job[Any], now: float) -> float:
         """Return when the `n`th last start leaves the window."""
         return self._free_at

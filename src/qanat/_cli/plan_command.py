@@ -1,0 +1,127 @@
+"""`qanat plan`: how long items would take under rules, what they would wait for, and what to change."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qanat._app.advice import Change, advise
+from qanat._app.rules import Rules
+from qanat._app.simulating import simulate
+from qanat._app.simulation import Percentiles, Simulation
+from qanat._app.why import duration_words
+from qanat._cli.chart import BARS, bars, can_show
+from qanat._cli.map_rules import Fields, make_rules
+from qanat._cli.plan_model import read_failures, read_items, read_latency
+from qanat._cli.reading import Kind
+from qanat._cli.usage import UsageError
+
+WIDTH = 60
+"""Characters that a row of the chart is wide, and parts of the makespan in JSON."""
+MANY = 200_000
+"""Items from which on it takes seconds, and a word on standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What `qanat plan` was given, flags and environment together; None was not given.
+
+    Attributes:
+        items: A number of items, or files.
+        flags: Rules by their names.
+    """
+
+    items: tuple[str, ...]
+    flags: dict[str, Any]
+    latency: str | None = None
+    failures: str | None = None
+    seed: int = 0
+    rules: str | None = None
+    format: Kind | None = None
+    json: bool = False
+
+
+def run_plan(options: PlanOptions) -> int:
+    """Carry out a `qanat plan` and return its exit status.
+
+    Raises:
+        UsageError: If it cannot be carried out as it was asked for.
+        InputError: If a file cannot be read.
+    """
+    rules, fields = make_rules(options.flags, options.rules)
+    latency, failures = read_latency(options.latency), read_failures(options.failures)
+    if options.seed < 0:
+        raise UsageError(f"--seed must be at least 0, got {options.seed}")
+    items = read_items(options.items, options.format, fields.named)
+    rules = with_fields(rules, fields)
+    if len(items) > MANY and not options.json:
+        print(f"qanat: simulating {len(items):,} items, which takes a while", file=sys.stderr, flush=True)
+
+    def attempt(changed: Rules, size: int) -> Simulation:
+        return simulate(items[:size], latency=latency, failures=failures, seed=options.seed, rules=changed)
+
+    seen = attempt(rules, len(items))
+    changes = advise(attempt, rules, seen)
+    if options.json:
+        print(json.dumps(as_data(seen, changes)))
+    else:
+        print(as_text(f"{len(items):,} items, {rules}", seen, changes))
+    return 0
+
+
+def with_fields(rules: Rules, fields: Fields) -> Rules:
+    """Return the rules with the fields of items as functions of them."""
+    changes: dict[str, Any] = {}
+    if fields.lane is not None:
+        name = fields.lane
+        changes["lane"] = lambda item: item.get(name) if isinstance(item, dict) else None
+    if fields.priority is not None:
+        field = fields.priority
+        changes["priority"] = lambda item: float(item[field])
+    return rules.replace(**changes)
+
+
+def as_text(title: str, seen: Simulation, changes: Sequence[Change]) -> str:
+    """Say it all in text."""
+    lines = [title, "", *str(seen).splitlines()]
+    if seen.makespan > 0.0:
+        lines += ["", *chart_lines(seen, ascii_only=not can_show(BARS, sys.stdout.encoding))]
+    if changes:
+        lines += ["", "What to change", *(f"  {change.text}" for change in changes)]
+    return "\n".join(lines)
+
+
+def chart_lines(seen: Simulation, *, ascii_only: bool) -> list[str]:
+    """Show how it went over time."""
+    parts = seen.over_time(WIDTH)
+    speed = [part.throughput for part in parts]
+    running = [part.running for part in parts]
+    end = duration_words(seen.makespan)
+    return [
+        f"ended a second  {bars(speed, ascii_only=ascii_only)}  at most {max(speed):,.2f}",
+        f"running         {bars(running, ascii_only=ascii_only)}  at most {max(running):,.1f}",
+        f"                0 s{end:>{WIDTH - 3}}",
+    ]
+
+
+def as_data(seen: Simulation, changes: Sequence[Change]) -> dict[str, Any]:
+    """Return it all as JSON can say it."""
+    return {
+        "rules": seen.rules, "seed": seen.seed, "items": seen.items, "outcomes": dict(seen.outcomes),
+        "left": seen.left, "retried": seen.retried, "errors": dict(seen.errors), "makespan": seen.makespan,
+        "throughput": seen.throughput, "most_running": seen.most_running,
+        "stopped": None if seen.stopped is None else str(seen.stopped), "waits": dict(seen.waits),
+        "why": seen.why, "wait": _percentiles(seen.wait), "run": _percentiles(seen.run),
+        "over_time": [part._asdict() for part in seen.over_time(WIDTH)],
+        "changes": [
+            {"rules": each.rules, "makespan": each.makespan, "ratio": each.ratio, "text": each.text}
+            for each in changes
+        ],
+    }  # fmt: skip
+
+
+def _percentiles(spread: Percentiles) -> dict[str, float]:
+    return spread._asdict()

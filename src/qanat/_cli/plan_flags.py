@@ -1,0 +1,124 @@
+"""The flags of `qanat plan`, read by cyclopts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from qanat._cli.app import _INPUT, _RULES, _RUN, _flag, _plain, _whole
+from qanat._cli.plan_command import PlanOptions, run_plan
+
+
+def plan(
+    *items: Annotated[str, Parameter(help="A number of items, or files with them. - is stdin.")],
+    latency: Annotated[
+        str | None,
+        _flag(
+            "latency",
+            group=_INPUT,
+            command="PLAN",
+            help="What an attempt takes: 0.5, 500ms, 0.5..2, or p50=0.4,p99=3.",
+        ),
+    ] = None,
+    failures: Annotated[
+        str | None,
+        _flag("failures", group=_INPUT, command="PLAN", help="Share of attempts that fail, such as 5%; 0."),
+    ] = None,
+    seed: Annotated[
+        int,
+        _flag("seed", group=_INPUT, command="PLAN", help="What randomness begins with; 0.", converter=_whole),
+    ] = 0,
+    concurrency: Annotated[
+        int | None,
+        _flag(
+            "concurrency",
+            "-j",
+            group=_RULES,
+            command="PLAN",
+            help="How many run at once; 10.",
+            converter=_whole,
+        ),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        _flag(
+            "rate",
+            group=_RULES,
+            command="PLAN",
+            help='How many start in a time, such as 100/s, "300/15m evenly".',
+        ),
+    ] = None,
+    retries: Annotated[
+        int | None,
+        _flag(
+            "retries",
+            group=_RULES,
+            command="PLAN",
+            help="More attempts for what failed; 0.",
+            converter=_whole,
+        ),
+    ] = None,
+    timeout: Annotated[
+        str | None, _flag("timeout", group=_RULES, command="PLAN", help="For one attempt, such as 30s, 5m.")
+    ] = None,
+    order: Annotated[
+        Literal["fifo", "lifo", "priority"] | None,
+        _flag("order", group=_RULES, command="PLAN", help="Which item is next; fifo."),
+    ] = None,
+    priority: Annotated[
+        str | None,
+        _flag(
+            "priority",
+            group=_RULES,
+            command="PLAN",
+            help="Field of csv or jsonl items; with --order priority, smaller first.",
+        ),
+    ] = None,
+    lane: Annotated[
+        str | None,
+        _flag(
+            "lane", group=_RULES, command="PLAN", help="Field of csv or jsonl items; its values take turns."
+        ),
+    ] = None,
+    halt: Annotated[
+        str | None,
+        _flag(
+            "halt",
+            group=_RULES,
+            command="PLAN",
+            help="Stop when more fail: a number, or a share such as 5%.",
+        ),
+    ] = None,
+    rules: Annotated[
+        str | None,
+        _flag("rules", group=_RULES, command="PLAN", help="TOML file with rules by their names."),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the flag's name
+        Literal["txt", "jsonl", "csv"] | None,
+        _flag("format", group=_INPUT, command="PLAN", help="How files are read; by suffix."),
+    ] = None,
+    json: Annotated[
+        bool, _flag("json", group=_RUN, command="PLAN", help="Print one JSON object instead of text.")
+    ] = False,
+) -> int:
+    """Find out how long items would take under rules, and what to change. Nothing is run.
+
+    qanat plan 1000000 --latency 0.5..2 -j 20 --rate 300/15m
+    """  # fmt: skip
+    flags = {
+        "concurrency": concurrency, "rate": rate, "retry": retries, "timeout": timeout, "order": order,
+        "lane": lane, "priority": priority, "max_failures": halt,
+    }  # fmt: skip
+    return run_plan(
+        PlanOptions(
+            items=tuple(_plain(each) for each in items),
+            flags={name: value or None if isinstance(value, str) else value for name, value in flags.items()},
+            latency=latency or None,
+            failures=failures or None,
+            seed=seed,
+            rules=rules or None,
+            format=format,
+            json=json,
+        )
+    )
