@@ -14,6 +14,8 @@ from qanat._app.simulating import simulate
 from qanat._cli.chart import bars, can_show
 from qanat._cli.plan_model import read_failures, read_latency
 from qanat._cli.usage import UsageError
+from qanat._core.dispatcher import Dispatcher
+from qanat._core.orders import Lifo
 from tests._cli.shell import call
 
 if TYPE_CHECKING:
@@ -185,3 +187,36 @@ def test_a_sample_fills_several_windows_of_the_rate() -> None:
     assert sample_size(Rules(rate="50000/h"), 10**6) == 250_000
     assert sample_size(Rules(rate="5/s"), 10**6) == 10_000
     assert sample_size(Rules(), 7) == 7
+
+
+@pytest.mark.real
+def test_a_run_is_recorded_and_replayed(tmp_path: Path) -> None:
+    ran = call(tmp_path, "map", "app:upper", "--record", "run.trace", stdin="a\nb\nc\n")
+    assert ran.returncode == 0
+    ran = call(tmp_path, "replay", "run.trace")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout.startswith("run.trace: 10 at once")
+    assert ran.stdout.endswith("decisions, all the same\n")
+    said = json.loads(call(tmp_path, "replay", "run.trace", "--json").stdout)
+    assert (said["difference"], said["torn"]) == (None, 0)
+
+
+@pytest.mark.real
+def test_what_cannot_be_replayed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("nothing")
+    simulate(3, latency=1.0, record=tmp_path / "own.trace", order=lambda: Lifo())
+    for file, message in (
+        ("other", "other: this is not a recording of qanat's"),
+        ("none", "none: No such file or directory"),
+        ("own.trace", "own.trace: order of the run are objects of your own"),
+    ):
+        ran = call(tmp_path, "replay", file)
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert message in ran.stderr
+
+
+@pytest.mark.real
+def test_another_decision_is_status_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate(3, latency=1.0, record=tmp_path / "run.trace")
+    monkeypatch.setattr(Dispatcher, "next", lambda _dispatcher, _now: None)
+    assert call(tmp_path, "replay", "run.trace").returncode == 1

@@ -10,6 +10,7 @@ import anyio
 
 from qanat._app.handlers import name_of
 from qanat._app.observing import observe_function
+from qanat._app.recording import recorded
 from qanat._core.retry import Retry
 from qanat._engine.callee import InBatches, InProcess, InThread, callee_of
 from qanat._engine.clock import clock_in_use
@@ -38,9 +39,11 @@ def make_engine(
 ) -> Engine:
     """Return an engine for these rules, in the running event loop; the handler says where it works."""
     clock = clock_in_use()
+    seed, make_dispatcher = recorded(rules, name, seed=clock.seed, now=clock.now())
     return Engine(
         clock=clock,
-        rng=random.Random(clock.seed),
+        rng=random.Random(seed),
+        make_dispatcher=make_dispatcher,
         capacity=rules.capacity,
         limits=rules.all_limits if limits is None else limits,
         observe=observe_function(rules.all_observers),

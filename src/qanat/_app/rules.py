@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, cast
@@ -67,6 +68,7 @@ class Watch(TypedDict, total=False):
     state: Any
     progress: bool | None
     observers: Observer | Iterable[Observer]
+    record: str | os.PathLike[str] | None
 
 
 class RuleArgs(Flow, Attempt, Input, Stop, Watch, total=False):
@@ -117,6 +119,7 @@ class Rules:
         state: Any object, found at `current_job().state`.
         progress: Whether to show progress; None is by place: on for `run` on a terminal.
         observers: Who is told of every event.
+        record: A file, made anew, for every decision of the run, for `qanat replay`.
     """
 
     concurrency: int | Concurrency | Adaptive = 10
@@ -140,6 +143,7 @@ class Rules:
     state: Any = None
     progress: bool | None = None
     observers: Observer | Iterable[Observer] = ()
+    record: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         """Check every rule, and bring those with several forms to one."""
@@ -186,6 +190,8 @@ class Rules:
             checked["max_failures"] = _max_failures(self.max_failures)
         if self.progress is not None and not isinstance(cast("object", self.progress), bool):
             raise TypeError(f"progress must be True, False or None, got {self.progress!r}")
+        if self.record is not None and not isinstance(cast("object", self.record), (str, os.PathLike)):
+            raise TypeError(f"record must be the path of a file, got {self.record!r}")
         return checked
 
     @classmethod

@@ -10,10 +10,12 @@ from qanat._app.failures import FailureLimit
 from qanat._app.handlers import check_items
 from qanat._app.hosting import make_intake
 from qanat._app.observing import observe_function
+from qanat._app.recording import recorded
 from qanat._app.rules import RuleArgs, Rules
 from qanat._app.simulation import Simulation, Trace
 from qanat._app.why import held_of
 from qanat._core.arguments import number, whole
+from qanat._core.dispatcher import Dispatcher
 from qanat._engine.callee import is_coroutine_function
 from qanat._engine.intake import nothing_unread
 from qanat._engine.simulated import SimulatedEngine
@@ -92,8 +94,10 @@ def run_simulation(
     def judge() -> None:
         limit.judge(cast("Engine", engine))
 
+    _, make_dispatcher = recorded(rules, "simulation", seed=seed, now=0.0)
     engine = SimulatedEngine(
         seed=seed,
+        make_dispatcher=make_dispatcher or Dispatcher,
         capacity=rules.capacity,
         limits=rules.all_limits,
         observe=observe_function(rules.all_observers),

@@ -119,6 +119,9 @@ def _map(
     overwrite: Annotated[
         bool, _flag("overwrite", group=_INPUT, help="Replace what the output file holds.")
     ] = False,
+    record: Annotated[
+        str | None, _flag("record", group=_INPUT, help="File for every decision, for qanat replay.")
+    ] = None,
     dry_run: Annotated[
         bool, _flag("dry-run", group=_RUN, help="Import, check, read and count; start nothing.")
     ] = False,
@@ -146,6 +149,7 @@ def _map(
     flags = {
         "concurrency": concurrency, "rate": rate, "retry": retries, "timeout": timeout, "order": order,
         "lane": lane, "priority": priority, "deadline": deadline, "max_failures": halt, "progress": progress,
+        "record": record,
     }  # fmt: skip
     return run_map(
         MapOptions(
@@ -163,6 +167,17 @@ def _map(
             json=json,
         )
     )
+
+
+def _replay(
+    file: Annotated[str, Parameter(help="What --record or record= wrote.")],
+    /,
+    json: Annotated[bool, _flag("json", group=_RUN, help="Print one JSON object.", command="REPLAY")] = False,
+) -> int:
+    """Make every decision of a recording once more, and tell the first that is another one now."""
+    from qanat._cli.replay_command import run_replay
+
+    return run_replay(_plain(file), as_json=json)
 
 
 def _demo() -> int:
@@ -184,6 +199,7 @@ def make_app(version: Callable[[], str]) -> App:
     )
     app.command(_map, name="map")
     app.command(plan, name="plan")
+    app.command(_replay, name="replay")
     app.command(_demo, name="demo")
     return app
 
@@ -203,7 +219,7 @@ def read_call(arguments: list[str], version: Callable[[], str]) -> Callable[[], 
     try:
         function, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        where = f"qanat {arguments[0]}" if arguments[:1] in (["map"], ["plan"]) else "qanat"
+        where = f"qanat {arguments[0]}" if arguments[:1] in (["map"], ["plan"], ["replay"]) else "qanat"
         raise UsageError(f"{_plain(str(error))} Try: {where} --help") from None
     more = {"command": command} if "command" in ignored else {}
     return lambda: function(*bound.args, **bound.kwargs, **more)

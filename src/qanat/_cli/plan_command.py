@@ -6,7 +6,8 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from qanat._app.advice import Change, advise
 from qanat._app.rules import Rules
@@ -76,12 +77,20 @@ def with_fields(rules: Rules, fields: Fields) -> Rules:
     """Return the rules with the fields of items as functions of them."""
     changes: dict[str, Any] = {}
     if fields.lane is not None:
-        name = fields.lane
-        changes["lane"] = lambda item: item.get(name) if isinstance(item, dict) else None
+        changes["lane"] = partial(_field, fields.lane)
     if fields.priority is not None:
-        field = fields.priority
-        changes["priority"] = lambda item: float(item[field])
+        changes["priority"] = partial(_number, fields.priority)
     return rules.replace(**changes)
+
+
+def _field(name: str, item: Any) -> Any:
+    """Return a field of an item; None if it has no such field."""
+    return cast("dict[str, Any]", item).get(name) if isinstance(item, dict) else None
+
+
+def _number(name: str, item: Any) -> float:
+    """Return a field of an item as a number; one that is none fails its job."""
+    return float(_field(name, item))
 
 
 def as_text(title: str, seen: Simulation, changes: Sequence[Change]) -> str:

@@ -126,6 +126,7 @@ class Engine:
         start_within: float | None = None,
         on_loop: bool = True,
         name: str = "qanat",
+        make_dispatcher: Callable[..., Dispatcher] | None = None,
     ) -> None:
         """Make an engine; `open` begins its work."""
         self.clock = clock
@@ -137,7 +138,7 @@ class Engine:
         self.observe = observe
         self.append = append
         self.checks = Checks(self)
-        self.dispatcher = Dispatcher(
+        self.dispatcher = (make_dispatcher or Dispatcher)(
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
             precision=clock.precision * (1 if on_loop else OFF_LOOP),
             observe=observe, notify=self.poke, on_fault=self._report_fault,

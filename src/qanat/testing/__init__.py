@@ -14,6 +14,7 @@ With pytest the fixture `virtual_time` runs an async test on it; see `qanat.test
 
 from __future__ import annotations
 
+from qanat._app.replaying import Replayed, replay
 from qanat.testing._deadlock import DeadlockError
 from qanat.testing.check_limit import Attempt, check_limit
 from qanat.testing.check_order import check_order
@@ -24,9 +25,11 @@ __all__ = [
     "Attempt",
     "Backend",
     "DeadlockError",
+    "Replayed",
     "SimulatedServer",
     "VirtualTime",
     "check_limit",
     "check_order",
+    "replay",
     "virtual_time",
 ]

@@ -1,0 +1,294 @@
+"""A recording once more: the same Dispatcher told the same, and its answers beside those noted."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+from qanat._core.backoff import Backoff
+from qanat._core.dispatcher.dispatcher import Dispatcher
+from qanat._core.dispatcher.recording import AGAIN
+from qanat._core.flight import CALL, DONE, FAIL, NEXT, NONE, OFFER, OFFER_ALL, Entry
+from qanat._core.job import SCHEDULED, Job, Task
+from qanat._core.orders import ORDERS
+from qanat._core.retry import Retry
+from qanat._core.specs import make_limit
+from qanat.errors import Discard, RetryLater, Throttled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qanat._core.flight import Flight
+    from qanat._core.limit import Limit
+    from qanat._core.order import Order
+    from qanat._core.ports import Random
+
+
+class ReplayedError(Exception):
+    """Stand for an error of the recording: its class is known by name, and what it asked for."""
+
+    def __init__(self, names: list[str], retry_after: float | None) -> None:
+        """Keep the names of its class and of those above it."""
+        super().__init__(names[0])
+        self.names = frozenset(names)
+        self.retry_after = retry_after
+
+
+class OpaqueError(ValueError):
+    """Say what of a recording cannot be made again from the file alone."""
+
+
+class Replay:
+    """Replay one flight.
+
+    Attributes:
+        decisions: How many answers were compared, and were the same.
+        difference: The first that was not, in words; None if there is none.
+    """
+
+    def __init__(
+        self,
+        flight: Flight,
+        rng: Random,
+        *,
+        limits: tuple[Limit, ...] | None = None,
+        make_order: Callable[[], Order] | None = None,
+        lane_limits: Callable[[Any], Any] | None = None,
+    ) -> None:
+        """Make ready.
+
+        Args:
+            flight: The recording.
+            rng: A source with the seed of the recording.
+            limits: All limits of the run, instead of those that the recording names.
+            make_order: The run's own order.
+            lane_limits: The run's own function.
+
+        Raises:
+            OpaqueError: If something is not in the file, and was not given.
+        """
+        self._flight = flight
+        header = flight.header
+        self._make_order = make_order
+        self._lane_limits = lane_limits
+        if limits is None:
+            limits = _made(header.limits, "limits")
+        self._dispatcher = Dispatcher(
+            rng=rng, capacity=math.inf if header.capacity is None else header.capacity,
+            limits=limits, precision=header.precision,
+        )  # fmt: skip
+        self._tasks: list[Task] = []
+        self._jobs: dict[int, Job[Any]] = {}
+        self._held: dict[int, Job[Any]] = {}
+        # What the user's functions said, by task and option, then by key, in order.
+        self._answers: dict[tuple[int, str], dict[Any, list[Any]]] = {}
+        self._noted: tuple[Any, ...] = ()
+        self.decisions = 0
+        self.difference: str | None = None
+
+    def run(self) -> Replay:
+        """Tell the dispatcher all of it, up to the first difference."""
+        for number, entry in enumerate(self._flight):
+            got, wanted = self._tell(entry)
+            if got != wanted:
+                words = _WORDS.get(entry.kind, "the call")
+                self.difference = (
+                    f"entry {number} at {entry.at!r}, {words} {_about(entry)}: recorded {wanted}, now {got}"
+                )
+                break
+            if wanted is not None:
+                self.decisions += 1
+        return self
+
+    def _tell(self, entry: Entry) -> tuple[Any, Any]:
+        """Tell one thing; return what was answered and what should have been, None if nothing is."""
+        kind, index, at, note = entry.kind, entry.job, entry.at, entry.note
+        dispatcher = self._dispatcher
+        if kind in (NEXT, NONE):
+            job = dispatcher.next(at)
+            return ("nothing" if job is None else job.index), (index if kind == NEXT else "nothing")
+        if kind == DONE:
+            job = self._jobs.pop(index)
+            outcome = dispatcher.finish(job, None, None, at)
+            return (AGAIN if outcome is None else outcome.state), "done"
+        if kind == FAIL:
+            return self._fail(index, at, note)
+        if kind == CALL:
+            return self._call(at, *note)
+        if kind == OFFER_ALL:
+            for each in range(index, index + note):
+                self._offer(each, at)
+        elif kind == OFFER:
+            self._offer(index, at)
+        else:
+            task, lane, priority, cost, deadline, delay = note
+            self._offer(index, at, task, delay, lane=lane, priority=priority, cost=cost, deadline=deadline)
+        return None, None
+
+    def _offer(self, index: int, at: float, task: int = 0, delay: float = 0.0, **fields: Any) -> None:
+        job = self._jobs[index] = Job(index, None, index, self._tasks[task], **fields)
+        self._dispatcher.offer(job, at, delay=delay)
+
+    def _fail(self, index: int, at: float, note: Any) -> tuple[Any, Any]:
+        facts, wall, cancelled, holding, _, _, result, due_at = self._noted = tuple(note)
+        job = self._jobs[index]
+        error = None if facts is None else _error(facts)
+        outcome = self._dispatcher.finish(job, None, error, at, wall, cancelled, holding)
+        if outcome is not None:
+            del self._jobs[index]
+            return outcome.state, result
+        due = job._history.due_at if job._status == SCHEDULED and job._history is not None else None
+        return (AGAIN, due), (result, due_at)
+
+    # --- calls -------------------------------------------------------------------------------
+
+    def _call(self, at: float, name: str, *given: Any) -> tuple[Any, Any]:
+        """Make a call; the dispatcher's own are made by their names."""
+        dispatcher = self._dispatcher
+        if name in _PLAIN:
+            getattr(dispatcher, name)(at)
+        elif name == "ended":
+            return self._take_ended(), given[0]
+        elif name == "drop_all":
+            dispatcher.drop_all(at)
+            return self._take_ended(), given[0]
+        elif name == "end":
+            counts = [dispatcher.done, dispatcher.failed, dispatcher.cancelled, dispatcher.retried]
+            return counts, given[0]
+        elif name == "cancel":
+            job = self._jobs.get(given[0])
+            done = job is not None and dispatcher.cancel(job, at)
+            self._take_ended()
+            return done, given[1]
+        elif name == "resize":
+            dispatcher.resize(math.inf if given[0] is None else given[0], at)
+        elif name == "answer":
+            task, option, key, answer = given
+            if option == "lane_limits" and self._lane_limits is None:
+                answer = _made(answer, option)
+            self._answers.setdefault((task, option), {}).setdefault(key, []).append(answer)
+        else:
+            self._call_of_job(at, name, *given)
+        return None, None
+
+    def _call_of_job(self, at: float, name: str, *given: Any) -> None:
+        dispatcher = self._dispatcher
+        if name == "add_task":
+            self._add_task(*given)
+        elif name == "vary_task":
+            base, retry, timeout = given
+            self._tasks.append(self._task(base).varied(retry=self._retry(retry), timeout=timeout))
+        elif name == "drop_task":
+            dispatcher.drop_task(self._task(given[0]))
+        elif name == "refuse":
+            index, task = given
+            dispatcher.refuse(Job(index, None, index, self._task(task)), ReplayedError([""], None), at)
+            self._take_ended()
+        elif name == "hold":
+            self._held[given[1]] = dispatcher.hold(self._jobs[given[0]])
+        else:
+            assert name == "release"  # noqa: S101 - there are no others
+            error = ReplayedError([""], None) if given[1] else None
+            dispatcher.release(self._held.pop(given[0]), None, error, at)
+
+    def _task(self, number: int) -> Task:
+        return self._tasks[number]
+
+    def _take_ended(self) -> list[int]:
+        ended = [job.index for job, _ in self._dispatcher.ended]
+        self._dispatcher.ended.clear()
+        for index in ended:
+            self._jobs.pop(index, None)
+        return ended
+
+    # --- what a recording names ----------------------------------------------------------------
+
+    def _add_task(self, name: str, kept: dict[str, Any]) -> None:
+        options: dict[str, Any] = {}
+        number = len(self._tasks)
+        for option, value in kept.items():
+            if option == "retry":
+                options[option] = self._retry(value)
+            elif option == "make_order":
+                options[option] = self._order(value)
+            elif (told := _told(value, "opaque")) is not None:
+                raise OpaqueError(told)
+            elif option == "limits":
+                options[option] = _made(value, "limits")
+            elif _told(value, "answers") is not None:
+                options[option] = self._answering(number, option)
+            else:
+                options[option] = value
+        self._tasks.append(self._dispatcher.add_task(name, None, **options))
+
+    def _order(self, kept: Any) -> Callable[[], Order]:
+        if isinstance(kept, str):
+            return ORDERS[kept]
+        if self._make_order is None:
+            raise OpaqueError("order")
+        return self._make_order
+
+    def _answering(self, task: int, option: str) -> Callable[[Any], Any]:
+        """Return a function that says what was said in the run."""
+
+        def answering(key: Any) -> Any:
+            answer = self._answers[task, option][key].pop(0)
+            if option != "lane_limits":
+                return answer
+            return answer if self._lane_limits is None else self._lane_limits(key)
+
+        return answering
+
+    def _retry(self, kept: dict[str, Any]) -> Retry:
+        on, never_on = set(kept["on"]), set(kept["never_on"])
+
+        def when(error: BaseException, _attempt: int) -> bool:
+            names = getattr(error, "names", frozenset[str]())
+            if names & never_on or not names & on:
+                return False
+            return not kept["when"] or bool(self._noted[4])
+
+        def backoff(_attempt: int) -> float:
+            _, _, _, _, _, said, _, due_at = self._noted
+            return said if said is not None else (due_at or self._dispatcher.now) - self._dispatcher.now
+
+        drawn = None if kept["backoff"] is None else Backoff(*kept["backoff"])
+        return Retry(
+            kept["times"], on=BaseException, when=when, backoff=drawn or backoff, deadline=kept["deadline"],
+            budget=kept["budget"], max_throttles=kept["max_throttles"],
+        )  # fmt: skip
+
+
+_PLAIN = frozenset({"close", "pause", "resume"})
+_WORDS = {NEXT: "start", NONE: "start", DONE: "end of", FAIL: "failure of"}
+
+
+def _about(entry: Entry) -> str:
+    return (
+        str(entry.note[0]) if entry.kind == CALL else f"job {entry.job}" if entry.kind != NONE else "of a job"
+    )
+
+
+def _told(value: Any, what: str) -> str | None:
+    """Return what stands in place of an option that is no plain value, if this is one."""
+    return cast("dict[str, str]", value).get(what) if isinstance(value, dict) else None
+
+
+def _made(specs: list[str | None], what: str) -> tuple[Limit, ...]:
+    made: list[Limit] = []
+    for spec in specs:
+        if spec is None:
+            raise OpaqueError(what)
+        made.append(make_limit(spec))
+    return tuple(made)
+
+
+def _error(facts: dict[str, Any]) -> BaseException:
+    kind = facts["kind"]
+    if kind == "throttled":
+        return Throttled(facts["retry_after"], limit=facts["limit"])
+    if kind == "later":
+        return RetryLater(facts["delay"])
+    if kind == "discard":
+        return Discard()
+    return ReplayedError(facts["names"], facts["retry_after"])
