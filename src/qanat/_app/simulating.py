@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from qanat._app.failures import FailureLimit
@@ -84,8 +84,9 @@ def simulate(
 
 
 def run_simulation(
-    items: Iterable[Any], latency: Latency, failures: Failures | None, seed: int, rules: Rules
-) -> Simulation:
+    items: Iterable[Any], latency: Latency, failures: Failures | None, seed: int, rules: Rules,
+    arrivals: Sequence[tuple[float, Any]] = (),
+) -> Simulation:  # fmt: skip
     """Simulate with what was checked."""
     # The handler is none, so there is no place where it runs.
     rules = rules.replace(executor=None)
@@ -104,7 +105,7 @@ def run_simulation(
         on_failure=None if rules.max_failures is None else judge,
     )
     intake = make_intake(cast("Engine", engine), _no_handler, items, rules, unread=nothing_unread)
-    engine.run(intake, latency, failures, read_whole=intake.needs_task)
+    engine.run(intake, latency, failures, read_whole=intake.needs_task, arrivals=arrivals)
     dispatcher = engine.dispatcher
     outcomes = {"done": dispatcher.done, "dead": dispatcher.failed, "cancelled": dispatcher.cancelled}
     return Simulation(

@@ -74,6 +74,12 @@ def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, Field
     return rules.replace(retry=replace(retry, never_on=never_on)), Fields(**names)
 
 
+def names_given(flags: Mapping[str, Any], file: str | None) -> set[str]:
+    """Return the names of the rules that were given, by flags or in the file."""
+    given = {name for name, value in flags.items() if value is not None}
+    return given if file is None else given | set(_read(file))
+
+
 def _read(file: str) -> dict[str, Any]:
     try:
         found = tomllib.loads(Path(file).read_text("utf-8-sig"))

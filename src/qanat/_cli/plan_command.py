@@ -10,12 +10,14 @@ from functools import partial
 from typing import Any, cast
 
 from qanat._app.advice import Change, advise
+from qanat._app.past import Past, simulate_past
+from qanat._app.replaying import read_flight
 from qanat._app.rules import Rules
 from qanat._app.simulating import simulate
 from qanat._app.simulation import Percentiles, Simulation
 from qanat._app.why import duration_words
 from qanat._cli.chart import BARS, bars, can_show
-from qanat._cli.map_rules import Fields, make_rules
+from qanat._cli.map_rules import Fields, make_rules, names_given
 from qanat._cli.plan_model import read_failures, read_items, read_latency
 from qanat._cli.reading import Kind
 from qanat._cli.usage import UsageError
@@ -43,6 +45,7 @@ class PlanOptions:
     rules: str | None = None
     format: Kind | None = None
     json: bool = False
+    past: str | None = None
 
 
 def run_plan(options: PlanOptions) -> int:
@@ -52,10 +55,12 @@ def run_plan(options: PlanOptions) -> int:
         UsageError: If it cannot be carried out as it was asked for.
         InputError: If a file cannot be read.
     """
-    rules, fields = make_rules(options.flags, options.rules)
-    latency, failures = read_latency(options.latency), read_failures(options.failures)
     if options.seed < 0:
         raise UsageError(f"--seed must be at least 0, got {options.seed}")
+    if options.past is not None:
+        return _plan_past(options, options.past)
+    rules, fields = make_rules(options.flags, options.rules)
+    latency, failures = read_latency(options.latency), read_failures(options.failures)
     items = read_items(options.items, options.format, fields.named)
     rules = with_fields(rules, fields)
     if len(items) > MANY and not options.json:
@@ -70,6 +75,45 @@ def run_plan(options: PlanOptions) -> int:
         print(json.dumps(as_data(seen, changes)))
     else:
         print(as_text(f"{len(items):,} items, {rules}", seen, changes))
+    return 0
+
+
+def _plan_past(options: PlanOptions, path: str) -> int:
+    """Plan with the items and latencies of a recording, as it was and with the rules that were given."""
+    for what in ("items", "latency", "failures"):
+        if value := getattr(options, what):
+            raise UsageError(f"{what} come from the recording with --from, got {value!r}: leave them out")
+    for name in ("lane", "priority"):
+        if options.flags.get(name) is not None:
+            raise UsageError(f"--{name} cannot be given with --from: a recording holds no fields of items")
+    flight = read_flight(path)
+    try:
+        past = Past(flight)
+        before = past.rules
+        changed, _ = make_rules(options.flags, options.rules)
+        given = {name: getattr(changed, name) for name in names_given(options.flags, options.rules)}
+        rules = before.replace(**given)
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+    def attempt(tried: Rules, size: int) -> Simulation:
+        return simulate_past(past, tried, size, options.seed)
+
+    was = attempt(before, past.items)
+    seen = attempt(rules, past.items) if given else was
+    changes = advise(attempt, rules, seen)
+    if options.json:
+        data = {"seen": past.makespan, "before": as_data(was, ()), "after": as_data(seen, changes)}
+        print(json.dumps(data))
+        return 0
+    print(f"seen    {duration_words(past.makespan)}, {past.items:,} items, {flight.header.words}")
+    if flight.torn:
+        print(f"        the recording was cut off: the last {flight.torn:,} bytes are torn")
+    print(f"before  {duration_words(was.makespan)}, simulated with the latencies that were seen")
+    if given:
+        print(f"after   {duration_words(seen.makespan)}, {rules}")
+    print()
+    print(as_text(f"{past.items:,} items, {rules}", seen, changes))
     return 0
 
 

@@ -98,6 +98,15 @@ def plan(
         Literal["txt", "jsonl", "csv"] | None,
         _flag("format", group=_INPUT, command="PLAN", help="How files are read; by suffix."),
     ] = None,
+    from_: Annotated[
+        str | None,
+        _flag(
+            "from",
+            group=_INPUT,
+            command="PLAN",
+            help="Recording whose items, latencies and rules to begin with; the rules here replace its own.",
+        ),
+    ] = None,
     json: Annotated[
         bool, _flag("json", group=_RUN, command="PLAN", help="Print one JSON object instead of text.")
     ] = False,
@@ -120,5 +129,6 @@ def plan(
             rules=rules or None,
             format=format,
             json=json,
+            past=from_ or None,
         )
     )

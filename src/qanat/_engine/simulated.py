@@ -21,7 +21,7 @@ from qanat._core.events import RunEnded, RunStarted
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from qanat._core.events import Event
     from qanat._core.job import Job
@@ -154,6 +154,7 @@ class SimulatedEngine:
         failures: Failures | None,
         *,
         read_whole: bool,
+        arrivals: Sequence[tuple[float, Any]] = (),
     ) -> None:
         """Run all jobs of an intake.
 
@@ -162,6 +163,8 @@ class SimulatedEngine:
             latency: How long each attempt takes, asked at its start.
             failures: Why an attempt fails, asked at its end; None: none does.
             read_whole: Whether to read the source to its end before the first start.
+            arrivals: Items that come by themselves, and when, in the order of the times; the intake's
+                source is then empty.
 
         Raises:
             BaseException: What the source, `latency`, `failures` or a limit's `give_back` raised.
@@ -171,7 +174,7 @@ class SimulatedEngine:
         while read_whole and not self._source_ended:
             if intake.read_chunk():
                 intake.ended()
-        self._turn(intake, latency, failures)
+        self._turn(intake, latency, failures, arrivals)
         dispatcher = self.dispatcher
         dispatcher.detach()
         if self._observe is not None:
@@ -184,13 +187,21 @@ class SimulatedEngine:
         if problem is not None:
             raise problem
 
-    def _turn(self, intake: Intake, latency: Latency, failures: Failures | None) -> None:
+    def _turn(
+        self,
+        intake: Intake,
+        latency: Latency,
+        failures: Failures | None,
+        arrivals: Sequence[tuple[float, Any]],
+    ) -> None:
         """Jump from one time to the next until there is none."""
         dispatcher, finishes = self.dispatcher, self._finishes
         rng, settle = self._rng, self._settle
+        came = 0
+        comes_at = arrivals[0][0] if arrivals else math.inf
         self._start(intake, latency)
         while True:
-            now = dispatcher.wake_at
+            now = min(dispatcher.wake_at, comes_at)
             if finishes and finishes[0][0] <= now:
                 now = finishes[0][0]
             if now == math.inf:
@@ -207,6 +218,12 @@ class SimulatedEngine:
                     error = None if failures is None else failures(job.item, rng, job.attempt)
                 settle(job, error, now)
                 finishes = self._finishes
+            while comes_at <= now and self.failure is None:
+                intake.take(arrivals[came][1], came, now)
+                came += 1
+                comes_at = arrivals[came][0] if came < len(arrivals) else math.inf
+            if self.failure is not None:
+                comes_at = math.inf
             if not self._start(intake, latency) and now == before and dispatcher.wake_at <= now:
                 raise RuntimeError(f"nothing starts at {now!r}, and yet the dispatcher is to be asked then")
 

@@ -132,7 +132,7 @@ class Replay:
     def _fail(self, index: int, at: float, note: Any) -> tuple[Any, Any]:
         facts, wall, cancelled, holding, _, _, result, due_at = self._noted = tuple(note)
         job = self._jobs[index]
-        error = None if facts is None else _error(facts)
+        error = None if facts is None else rebuilt_error(facts)
         outcome = self._dispatcher.finish(job, None, error, at, wall, cancelled, holding)
         if outcome is not None:
             del self._jobs[index]
@@ -259,6 +259,7 @@ class Replay:
         )  # fmt: skip
 
 
+_classes: dict[str, type[ReplayedError]] = {}
 _PLAIN = frozenset({"close", "pause", "resume"})
 _WORDS = {NEXT: "start", NONE: "start", DONE: "end of", FAIL: "failure of"}
 
@@ -283,7 +284,8 @@ def _made(specs: list[str | None], what: str) -> tuple[Limit, ...]:
     return tuple(made)
 
 
-def _error(facts: dict[str, Any]) -> BaseException:
+def rebuilt_error(facts: dict[str, Any]) -> BaseException:
+    """Return what stands for a recorded error."""
     kind = facts["kind"]
     if kind == "throttled":
         return Throttled(facts["retry_after"], limit=facts["limit"])
@@ -291,4 +293,7 @@ def _error(facts: dict[str, Any]) -> BaseException:
         return RetryLater(facts["delay"])
     if kind == "discard":
         return Discard()
-    return ReplayedError(facts["names"], facts["retry_after"])
+    # Called as it was then, so that counts by type read as they did.
+    name = str(facts["names"][0]).rpartition(".")[2]
+    kind = _classes.get(name) or _classes.setdefault(name, type(name, (ReplayedError,), {}))
+    return kind(facts["names"], facts["retry_after"])
