@@ -350,3 +350,21 @@ async def test_retries_are_counted(virtual_time: VirtualTime):
         Diary(virtual_time).failing(failures(3)), range(2), retry=Retry(2, backoff=EVERY_SECOND)
     )
     assert outcomes.summary().retried == 3
+
+
+async def test_each_retry_starts_when_it_is_due_though_another_one_has_just_started(
+    virtual_time: VirtualTime,
+):
+    """The alarm for the first one was the last that was set, and the idle carriers set none."""
+    begun: list[float] = []
+
+    async def handler(item: int) -> None:
+        if qanat.current_job().attempt == 1:
+            await anyio.sleep(0.25 * item)
+            raise OSError
+        begun.append(virtual_time.now())
+        await anyio.sleep(10.0)
+
+    start = virtual_time.now()
+    await qanat.collect(handler, [1, 2, 3], retry=Retry(1, backoff=constant(1.0)), concurrency=3)
+    assert [at - start for at in begun] == [1.25, 1.5, 1.75]

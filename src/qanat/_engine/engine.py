@@ -350,7 +350,7 @@ class Engine:
             self.called = True
 
     def call_up(self) -> None:
-        """Call another carrier if there may be more to start."""
+        """Call another carrier if there may be more to start; if not, see to it that one is called then."""
         dispatcher = self.dispatcher
         if dispatcher.may_start_more or (
             self.source is not None
@@ -358,6 +358,9 @@ class Engine:
             and (not dispatcher.waiting or self.is_full is not None)
         ):
             self.poke()
+        elif dispatcher.wake_at < self.alarm_at:
+            # The alarm that let this job start was the last one set, and whoever is idle sets none.
+            self.set_alarm(dispatcher.wake_at)
 
     def may_wait(self, carrier: Carrier) -> bool:
         """Whether a carrier that found nothing to do may wait; False sends it away."""
