@@ -481,3 +481,19 @@ async def test_an_id_that_is_neither_a_number_nor_a_text_fails_that_job_only(
     assert [outcome.ok for outcome in outcomes] == [False, True]
     assert isinstance(outcomes[0].error, TypeError)
     assert str(outcomes[0].error).startswith("id must")
+
+
+async def test_a_job_that_is_read_and_comes_first_in_its_lane_starts_when_it_may(virtual_time: VirtualTime):
+    """Reading it took the alarm away that was set for the job that had been first."""
+    begun: dict[int, float] = {}
+
+    async def handler(item: int) -> None:
+        begun[item] = virtual_time.now() - start
+        await anyio.sleep(10.0)
+
+    start = virtual_time.now()
+    await qanat.collect(
+        handler, iter(range(5)), concurrency=5, buffer=2, order="lifo", lane=lambda item: item % 2,
+        lane_limits=lambda lane: qanat.Spacing(1.0 if lane else 1.25),
+    )  # fmt: skip
+    assert begun == {0: 0.0, 1: 0.0, 3: 1.0, 4: 1.25, 2: 2.5}

@@ -391,6 +391,9 @@ class Engine:
         if source is None or not source.pull():
             return False
         self.tell_ended()
+        if self.tops_up:
+            # Another job may be first in its lane now, which is to be asked for, maybe at another time.
+            self.call_up()
         return True
 
     def squeeze(self) -> bool:
