@@ -31,7 +31,7 @@ from qanat._core.dispatcher.explain import why_all, why_job
 from qanat._core.dispatcher.gate import Gate, Gates
 from qanat._core.dispatcher.gathering import Batches, Gathering
 from qanat._core.dispatcher.lone_lane import Unmarked, set_lone
-from qanat._core.dispatcher.parking import change_priority, head_changed, park_if_full
+from qanat._core.dispatcher.parking import change_priority, head_changed, offer_rest, park_if_full
 from qanat._core.dispatcher.starting import next_by_turns, start_noted
 from qanat._core.dispatcher.straight import finish_straight, next_straight
 from qanat._core.dispatcher.throttling import Throttling
@@ -245,8 +245,8 @@ class Dispatcher:
             lone.order.extend(jobs)
             self.waiting += len(jobs)
             return
-        for job in jobs:
-            self.offer(job, now)
+        self.offer(jobs[0], now)
+        offer_rest(self, jobs, now)
 
     def refuse(self, job: Job[Any], error: BaseException, now: float) -> None:
         """End a job that arrived, but cannot be offered, with its error."""

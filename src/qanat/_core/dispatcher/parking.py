@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qanat._core.dispatcher import ledger
 from qanat._core.dispatcher.explain import reason_of
 from qanat._core.events import JobParked
+from qanat._core.orders.fifo import Fifo
 
 if TYPE_CHECKING:
     from qanat._core.dispatcher.dispatcher import Dispatcher
@@ -42,6 +43,25 @@ def after_leaving(dispatcher: Dispatcher, lane: Node, task: Node, now: float) ->
     for node in (lane, task, dispatcher.tree.root):
         if node.woken_by is not None:
             dispatcher.gates.pass_on(node, now)
+
+
+def offer_rest(dispatcher: Dispatcher, jobs: list[Job[Any]], now: float) -> None:
+    """Let all jobs but the first arrive, which has: those behind it in a fifo lane change nothing there."""
+    first = jobs[0]
+    task: Node = first._task.node
+    lane = task.lanes.get(None)
+    if (
+        first._mark is None or lane is None or not isinstance(lane.order, Fifo)
+        or any(job.lane is not None or job._task.node is not task for job in jobs)
+    ):  # fmt: skip
+        for job in jobs[1:]:
+            dispatcher.offer(job, now)
+        return
+    rest, mark = jobs[1:], first._mark
+    for job in rest:
+        job._mark = mark
+    lane.order.extend(rest)
+    dispatcher.waiting += len(rest)
 
 
 def change_priority(dispatcher: Dispatcher, job: Job[Any], priority: float, now: float) -> None:
