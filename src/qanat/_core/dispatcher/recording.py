@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from qanat._core.job import Job, Task
     from qanat._core.outcome import Outcome
 
+_next, _finish = Dispatcher.next, Dispatcher.finish
+_NEXT_SAME = NEXT | SAME_TIME
 BLOCK = 4096
 """Entries that are written together."""
 LAG = 0.25
@@ -59,7 +61,7 @@ class RecordingDispatcher(Dispatcher):
     """Decide like a Dispatcher, and hand blocks of what was decided to `write`."""
 
     __slots__ = (
-        "_at",
+        "_add_code", "_add_time", "_at",
         "_backoff",
         "_codes",
         "_depth",
@@ -75,10 +77,13 @@ class RecordingDispatcher(Dispatcher):
     def __init__(self, *, write: Callable[[bytes], object], **options: Any) -> None:
         """Begin with no task; the other options are the Dispatcher's."""
         self._write = write
-        self._codes = array("q")
-        self._times = array("d")
-        self._notes: list[Any] = []
-        self._at = math.nan
+        self._codes: array[int]
+        self._times: array[float]
+        self._notes: list[Any]
+        self._add_code: Callable[[int], None]
+        self._add_time: Callable[[float], None]
+        self._at: float
+        self._begin_block()
         self._flushed_at = -math.inf
         self._depth = 0
         self._tasks: dict[int, tuple[int, Task]] = {}
@@ -109,6 +114,11 @@ class RecordingDispatcher(Dispatcher):
         if len(self._codes) >= BLOCK:
             self.flush()
 
+    def _begin_block(self) -> None:
+        self._codes, self._times, self._notes = array("q"), array("d"), []
+        self._add_code, self._add_time = self._codes.append, self._times.append
+        self._at = math.nan
+
     def _call(self, now: float, *note: Any) -> None:
         self._notes.append(note)
         self._add(CALL, 0, now)
@@ -117,8 +127,7 @@ class RecordingDispatcher(Dispatcher):
         """Write what was noted since the last time."""
         if self._codes:
             block = (self._codes.tobytes(), self._times.tobytes(), self._notes)
-            self._codes, self._times, self._notes = array("q"), array("d"), []
-            self._at = math.nan
+            self._begin_block()
             self._write(framed(block))
 
     def _note_ended(self, now: float) -> None:
@@ -218,6 +227,9 @@ class RecordingDispatcher(Dispatcher):
 
     def offer(self, job: Job[Any], now: float, *, delay: float = 0.0) -> None:
         """Let a job arrive."""
+        if self._depth:
+            super().offer(job, now)
+            return
         known = self._tasks.get(id(job._task))
         number = self._task_number(job._task) if known is None else known[0]
         plain = job.lane is None and job.deadline is None and not job.priority and job.cost == 1.0
@@ -233,19 +245,16 @@ class RecordingDispatcher(Dispatcher):
             self._note_ended(now)
 
     def offer_all(self, jobs: list[Job[Any]], now: float) -> None:
-        """Let new jobs arrive, which follow one another."""
-        for job in jobs:
-            self._task_number(job._task)
-        first, last = jobs[0], jobs[-1]
-        together = last.index - first.index + 1 == len(jobs) and self._tasks[id(first._task)][0] == 0
-        # The intake offers together only what has neither a lane nor anything else of its own.
-        if not together:
-            for job in jobs:
-                self.offer(job, now)
+        """Let new jobs arrive, which follow one another and have neither a lane nor anything of their own."""
+        first = jobs[0]
+        if self._task_number(first._task):
+            super().offer_all(jobs, now)
             return
-        now_is = self._advance(now)
-        for job in jobs:
-            super().offer(job, now_is)
+        self._depth += 1
+        try:
+            super().offer_all(jobs, now)
+        finally:
+            self._depth -= 1
         self._notes.append(len(jobs))
         self._add(OFFER_ALL, first.index, now)
         if self.ended:
@@ -260,16 +269,22 @@ class RecordingDispatcher(Dispatcher):
 
     def next(self, now: float) -> Job[Any] | None:
         """Return a job to start now, or None."""
-        job = Dispatcher.next(self, now)
+        job = _next(self, now)
         if self.ended:
             self._note_ended(now)
-        if job is not None:
-            self._add(NEXT, job.index, now)
-        else:
+        if job is None:
             self._add(NONE, 0, now)
             if now - self._flushed_at > LAG:
                 self._flushed_at = now
                 self.flush()
+            return None
+        # As in `_add`, without the call.
+        if now == self._at:
+            self._add_code(job.index << 4 | _NEXT_SAME)
+        else:
+            self._at = now
+            self._add_time(now)
+            self._add_code(job.index << 4)
         return job
 
     def finish(
@@ -284,8 +299,12 @@ class RecordingDispatcher(Dispatcher):
     ) -> Outcome[Any, Any] | None:
         """Hear how an attempt ended."""
         if error is None and not cancelled and not holding:
-            outcome = Dispatcher.finish(self, job, value, None, now)
-            self._add(DONE, job.index, now)
+            outcome = _finish(self, job, value, None, now)
+            self._at = now
+            self._add_time(now)
+            self._add_code(job.index << 4 | DONE)
+            if len(self._codes) >= BLOCK:
+                self.flush()
             return outcome
         self._when = self._backoff = None
         outcome = Dispatcher.finish(self, job, value, error, now, wall, cancelled, holding)
