@@ -28,7 +28,7 @@ BENCH_EXTRAS := trio,uvloop,bench
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-long check style types mypy pyright layers dependencies changelog docs \
-  bench format clean
+  bench plots format clean
 
 help: ## show this list
 	@echo "make TARGET [PYTHON=python3.13] [ARGS=...]"
@@ -78,6 +78,9 @@ changelog: $(VENV)/.stamp-lint ## check the changelog's fragments and show what 
 
 docs: $(VENV)/.stamp-docs ## build the documentation into site/
 	$(BIN)/zensical build --clean --strict
+
+plots: $(VENV)/.stamp-test ## draw the pictures of the documentation by the simulator
+	$(BIN)/python -m benchmarks.plots
 
 bench: .venv-bench/.stamp-bench .venv-bench/newer/.stamp-bench ## measure, beside the peers; BENCH=quick for a look
 	$(BENCH_BIN)/python -m benchmarks.run $(ARGS)

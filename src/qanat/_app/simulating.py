@@ -68,7 +68,7 @@ def simulate(
         >>> import qanat
         >>> simulation = qanat.simulate(1000, latency=0.5, concurrency=20, rate="300/15m")
         >>> simulation.makespan
-        2700.5
+        2702.5
     """
     found = Rules.of(rules, options)
     if isinstance(items, int):

@@ -40,7 +40,7 @@ class Step(msgspec.Struct, frozen=True):
     attempt: int
 
 
-class Trace(Sequence[Step]):
+class Trace(Sequence[Step]):  # noqa: PLW1641 - equal by what it holds, and so without a hash
     """Every start and end of an attempt, in order; kept in sixteen bytes each, and made as it is read."""
 
     def __init__(self, log: Log) -> None:
@@ -66,8 +66,6 @@ class Trace(Sequence[Step]):
         if not isinstance(other, Trace):
             return NotImplemented
         return self._log.at == other._log.at and self._log.codes == other._log.codes
-
-    __hash__ = None  # type: ignore[assignment]  # equal by what it holds
 
     def __iter__(self) -> Iterator[Step]:
         """Give the steps in order."""

@@ -48,8 +48,8 @@ class Log:
 
     def __init__(self) -> None:
         """Begin with no entries."""
-        self.at = array("d")
-        self.codes = array("q")
+        self.at: array[float] = array("d")
+        self.codes: array[int] = array("q")
 
     def add(self, at: float, kind: int, index: int, attempt: int) -> None:
         """Add an entry."""
