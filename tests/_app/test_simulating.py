@@ -261,3 +261,39 @@ def test_many_jobs_take_little_time_and_keep_little():
     simulation = qanat.simulate(50_000, latency=0.1, concurrency=20, rate="100/s", timeout=1.0)
     assert simulation.items == 50_000
     assert len(simulation.trace) == 100_000
+
+
+def test_over_time_needs_a_part():
+    with pytest.raises(ValueError, match="parts must be at least 1, got 0"):
+        qanat.simulate(1, latency=1.0).over_time(0)
+
+
+def test_a_slow_rate_is_told_by_the_day():
+    assert "1.50/d" in str(qanat.simulate(3, latency=1.0, limits=Spacing(86_400.0)))
+    assert "/h" in str(qanat.simulate(3, latency=1.0, limits=Spacing(1_800.0)))
+
+
+def test_a_job_whose_retry_comes_back_into_a_broken_lane_ends():
+    asked: list[str] = []
+
+    def lane_limits(lane):
+        asked.append(lane)
+        if len(asked) > 1:
+            raise LookupError(lane)
+        return ()
+
+    simulation = qanat.simulate(
+        1, latency=1.0, failures=1.0, retry=qanat.Retry(1, backoff=qanat.constant(1.0)),
+        lane=lambda _item: "a", lane_limits=lane_limits,
+    )  # fmt: skip
+    assert simulation.errors == {"LookupError": 1}
+    assert simulation.makespan == 2.0
+
+
+def test_an_interrupt_while_the_source_is_read_comes_through():
+    def items():
+        yield 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        qanat.simulate(items(), latency=1.0)

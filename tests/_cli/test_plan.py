@@ -21,6 +21,8 @@ from tests._cli.shell import call
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qanat._app.simulation import Simulation
+
 
 @pytest.mark.real
 def test_it_says_how_long_what_for_and_what_to_change(tmp_path: Path) -> None:
@@ -181,6 +183,17 @@ def test_nothing_is_advised_on_slots_that_a_limit_counts() -> None:
     from qanat import Concurrency
 
     assert advice_for(10, Rules(concurrency=Concurrency(2))) == []
+
+
+def test_what_makes_it_slower_is_told() -> None:
+    rules = Rules(concurrency=4)
+
+    def attempt(changed: Rules, size: int) -> Simulation:
+        return simulate(size, latency=lambda _item, _rng, running: float(running**2), rules=changed)
+
+    slower, faster = advise(attempt, rules, attempt(rules, 64))
+    assert slower.text.startswith("8 at once would make it slower: about ")
+    assert faster.text == "1 at once would be faster: about 1 m 4 s"
 
 
 def test_a_sample_fills_several_windows_of_the_rate() -> None:

@@ -79,10 +79,7 @@ def advise(attempt: Try, rules: Rules, seen: Simulation) -> list[Change]:
             found.append(_change(both, share, seen, "only both together help"))
     found.sort(key=lambda change: change.ratio)
     if isinstance(slots, int) and not any("at once decide" in change.text for change in found):
-        fewer = _fewest(slots, lambda number: ratio(rules.replace(concurrency=number)))
-        if fewer < slots:
-            text = f"{fewer} at once would do: no slower than {slots}"
-            found.append(Change(f"{fewer} at once", seen.makespan, 1.0, text))
+        found += _with_fewer(slots, seen, lambda number: ratio(rules.replace(concurrency=number)))
     return found
 
 
@@ -100,12 +97,18 @@ def _change(what: str, ratio: float, seen: Simulation, decides: str) -> Change:
     return Change(what, takes, ratio, text)
 
 
-def _fewest(slots: int, ratio: Callable[[int], float]) -> int:
-    """Return about the fewest slots that are no slower, by halving."""
-    fewest = slots
-    while fewest > 1 and ratio(fewest // 2) <= 1.0 + SAME:
-        fewest //= 2
-    return fewest
+def _with_fewer(slots: int, seen: Simulation, ratio: Callable[[int], float]) -> list[Change]:
+    """Return about the fewest slots that are no slower, found by halving; nothing if all are needed."""
+    fewest, share = slots, 1.0
+    while fewest > 1 and (halved := ratio(fewest // 2)) <= share * (1.0 + SAME):
+        fewest, share = fewest // 2, min(share, halved)
+    if fewest == slots:
+        return []
+    what = f"{fewest} at once"
+    text = f"{what} would do: no slower than {slots}"
+    if share < 1.0 - SAME:
+        text = f"{what} would be faster: about {duration_words(seen.makespan * share)}"
+    return [Change(what, seen.makespan * share, share, text)]
 
 
 def sample_size(rules: Rules, items: int) -> int:

@@ -183,7 +183,10 @@ class SimulatedEngine:
                 "cancelled": dispatcher.cancelled, "retried": dispatcher.retried,
             }  # fmt: skip
             self._observe(RunEnded(self._now, counts, dispatcher.waits))
-        problem = self._fault if intake.error is None else intake.error
+        problem: BaseException | None = self._fault if intake.error is None else intake.error
+        if problem is None and not isinstance(self.failure, Exception):
+            # An interrupt while the source was read is nobody's result.
+            problem = self.failure
         if problem is not None:
             raise problem
 

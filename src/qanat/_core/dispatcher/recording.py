@@ -67,7 +67,9 @@ class RecordingDispatcher(Dispatcher):
         "_depth",
         "_flushed_at",
         "_holders",
+        "_holds",
         "_notes",
+        "_numbers",
         "_tasks",
         "_times",
         "_when",
@@ -86,7 +88,9 @@ class RecordingDispatcher(Dispatcher):
         self._begin_block()
         self._flushed_at = -math.inf
         self._depth = 0
+        # By node: its task, and the number of that.
         self._tasks: dict[int, tuple[int, Task]] = {}
+        self._numbers = self._holds = 0
         self._holders: dict[int, int] = {}
         # What the user's functions last said.
         self._when: bool | None = None
@@ -138,7 +142,8 @@ class RecordingDispatcher(Dispatcher):
     def add_task(self, name: str, handler: Any, **options: Any) -> Task:
         """Add a task, its functions watched."""
         kept: dict[str, Any] = {}
-        number = len(self._tasks)
+        number = self._numbers
+        self._numbers += 1
         for option, value in options.items():
             if option == "retry":
                 kept[option], options[option] = self._watched(value)
@@ -156,7 +161,7 @@ class RecordingDispatcher(Dispatcher):
             else:
                 kept[option] = value
         task = super().add_task(name, handler, **options)
-        self._tasks[id(task)] = (number, task)
+        self._tasks[id(task.node)] = (number, task)
         self._call(self.now, "add_task", name, kept)
         return task
 
@@ -209,18 +214,18 @@ class RecordingDispatcher(Dispatcher):
         return watched
 
     def _task_number(self, task: Task) -> int:
-        """Return the number of a task; one that varies another is noted at first sight."""
-        known = self._tasks.get(id(task))
-        if known is None:
+        """Return the number of a task; one that varies another, for a single job, is noted here."""
+        number, known = self._tasks[id(task.node)]
+        if known is not task:
             kept, task.retry = self._watched(task.retry)
-            base = next(number for number, each in self._tasks.values() if each.node is task.node)
-            known = self._tasks[id(task)] = (len(self._tasks), task)
-            self._call(self.now, "vary_task", base, kept, task.timeout)
-        return known[0]
+            self._call(self.now, "vary_task", number, kept, task.timeout)
+            number = self._numbers
+            self._numbers += 1
+        return number
 
     def drop_task(self, task: Task) -> None:
         """Forget a task; its number stays its own."""
-        self._call(self.now, "drop_task", self._tasks[id(task)][0])
+        self._call(self.now, "drop_task", self._tasks.pop(id(task.node))[0])
         super().drop_task(task)
 
     # --- arriving ----------------------------------------------------------------------------
@@ -230,8 +235,7 @@ class RecordingDispatcher(Dispatcher):
         if self._depth:
             super().offer(job, now)
             return
-        known = self._tasks.get(id(job._task))
-        number = self._task_number(job._task) if known is None else known[0]
+        number = self._task_number(job._task)
         plain = job.lane is None and job.deadline is None and not job.priority and job.cost == 1.0
         if number or delay or not plain:
             note = (number, plain_key(job.lane), job.priority, job.cost, job.deadline, delay)
@@ -248,7 +252,8 @@ class RecordingDispatcher(Dispatcher):
         """Let new jobs arrive, which follow one another and have neither a lane nor anything of their own."""
         first = jobs[0]
         if self._task_number(first._task):
-            super().offer_all(jobs, now)
+            for job in jobs:
+                self.offer(job, now)
             return
         self._depth += 1
         try:
@@ -313,19 +318,22 @@ class RecordingDispatcher(Dispatcher):
         facts = None if error is None else _facts(error, wall)
         self._notes.append((facts, wall, cancelled, holding, self._when, self._backoff, result, due_at))
         self._add(FAIL, job.index, now)
+        if self.ended:
+            self._note_ended(now)
         return outcome
 
     def hold(self, job: Job[Any]) -> Job[Any]:
         """Return a stand-in that goes on holding what a job took."""
         held = super().hold(job)
-        self._holders[id(held)] = number = len(self._holders)
+        self._holds += 1
+        self._holders[id(held)] = number = self._holds
         self._call(self.now, "hold", job.index, number)
         return held
 
     def release(self, held: Job[Any], value: Any, error: BaseException | None, now: float) -> None:
         """Give back what a stand-in held."""
         super().release(held, value, error, now)
-        self._call(now, "release", self._holders[id(held)], error is not None)
+        self._call(now, "release", self._holders.pop(id(held)), error is not None)
 
     # --- everything else -----------------------------------------------------------------------
 
