@@ -101,8 +101,10 @@ class SimulatedEngine:
         )  # fmt: skip
         self.failure: BaseException | None = None
         self.log = Log()
-        self.waited = array("d")
-        self.ran = array("d")
+        self.waited: array[float] = array("d")
+        self.ran: array[float] = array("d")
+        self._add_at, self._add_code = self.log.at.append, self.log.codes.append
+        self._add_waited, self._add_ran = self.waited.append, self.ran.append
         self.busy = 0.0
         self.most_running = 0
         self.errors: dict[str, int] = {}
@@ -233,13 +235,13 @@ class SimulatedEngine:
     def _start(self, intake: Intake, latency: Latency) -> bool:
         """Start all that may start now; False if there was none, and nothing ended unrun."""
         dispatcher, finishes, rng, now = self.dispatcher, self._finishes, self._rng, self._now
-        add_at, add_code = self.log.at.append, self.log.codes.append
-        next_job = dispatcher.next
+        add_at, add_code = self._add_at, self._add_code
+        next_job, ended, tops_up = dispatcher.next, dispatcher.ended, intake.tops_up
         number = len(self.log)
         moved = False
         while dispatcher.running < dispatcher.capacity:
             job = next_job(now)
-            if dispatcher.ended:
+            if ended:
                 moved = True
                 self._tell_ended()
                 finishes = self._finishes
@@ -248,11 +250,12 @@ class SimulatedEngine:
                     break
                 continue
             moved = True
-            if intake.tops_up and not self._source_ended:
+            if tops_up and not self._source_ended:
                 self._pull(intake)
             number += 1
             add_at(now)
-            add_code((job.index * _ATTEMPTS + min(job.attempt, _ATTEMPTS - 1)) * 4)
+            attempt = job.attempt
+            add_code((job.index * _ATTEMPTS + (attempt if attempt < _ATTEMPTS else _ATTEMPTS - 1)) * 4)
             running = dispatcher.running
             if running > self.most_running:
                 self.most_running = running
@@ -285,26 +288,30 @@ class SimulatedEngine:
         self, job: Job[Any], error: BaseException | None, now: float, *, cancelled: bool = False
     ) -> None:
         """End an attempt."""
-        log, attempt, started = self.log, job.attempt, job.started_at
-        self.busy += now - started
+        attempt = job.attempt
+        self.busy += now - job.started_at
+        dispatcher = self.dispatcher
         # Virtual wall time is the same as virtual time.
-        outcome = self.dispatcher.finish(job, None, error, now, now, cancelled)
-        log.at.append(now)
-        kind = AGAIN if outcome is None else END
-        log.codes.append((job.index * _ATTEMPTS + min(attempt, _ATTEMPTS - 1)) * 4 + kind)
-        if outcome is not None:
+        outcome = dispatcher.finish(job, None, error, now, now, cancelled)
+        self._add_at(now)
+        if attempt >= _ATTEMPTS:
+            attempt = _ATTEMPTS - 1
+        if outcome is None:
+            self._add_code((job.index * _ATTEMPTS + attempt) * 4 + AGAIN)
+        else:
+            self._add_code((job.index * _ATTEMPTS + attempt) * 4 + END)
             self._count(outcome)
-        if self.dispatcher.ended:
+        if dispatcher.ended:
             self._tell_ended()
 
     def _count(self, outcome: Outcome[Any, Any]) -> None:
         """Count a job that ended for good."""
-        ran = outcome.ran
-        waited = outcome.ended_at - outcome.offered_at - ran
-        self.waited.append(max(0.0, waited))
-        self.ran.append(ran)
-        if outcome.ended_at > self.ended_at:
-            self.ended_at = outcome.ended_at
+        ran, ended_at = outcome.ran, outcome.ended_at
+        waited = ended_at - outcome.offered_at - ran
+        self._add_waited(waited if waited > 0.0 else 0.0)
+        self._add_ran(ran)
+        if ended_at > self.ended_at:
+            self.ended_at = ended_at
         if outcome.state == "dead":
             name = type(outcome.error).__name__
             self.errors[name] = self.errors.get(name, 0) + 1

@@ -56,7 +56,9 @@ def add_waits(job: Job[Any], waits: dict[str, float]) -> None:
     if waits:
         history = job._history
         if history is None:
-            history = job._history = History(entered_at=job.offered_at)
+            # What `ledger.waited_for` gave is nobody else's.
+            job._history = History(waits=waits, entered_at=job.offered_at)
+            return
         for cause, seconds in waits.items():
             if seconds > 0.0:
                 history.waits[cause] = history.waits.get(cause, 0.0) + seconds
