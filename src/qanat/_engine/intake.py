@@ -237,6 +237,7 @@ class Intake:
     def is_full(self) -> bool:
         """Whether no more items can be read before some that were read are started."""
         return self.room() <= 0
+
     def read_chunk(self, most: int = CHUNK) -> bool:
         """Read and offer some items, for an engine without an event loop; True if that were all."""
         return self._read(most) < most

@@ -308,7 +308,7 @@ class SimulatedEngine:
         """Count a job that ended for good."""
         ran, ended_at = outcome.ran, outcome.ended_at
         waited = ended_at - outcome.offered_at - ran
-        self._add_waited(waited if waited > 0.0 else 0.0)
+        self._add_waited(max(0.0, waited))
         self._add_ran(ran)
         if ended_at > self.ended_at:
             self.ended_at = ended_at
