@@ -52,9 +52,12 @@ class Past:
         """
         self._lanes: list[Any] = []
         self._priorities: list[float] = []
+        self._costs: list[Any] = []
+        self._deadlines: list[float | None] = []
         self._attempts: list[list[Seen]] = []
         self._numbers: dict[int, int] = {}
         self._answers: dict[Any, Any] = {}
+        self._weights: dict[Any, float] = {}
         self._pool: array[float] = array("d")
         self._came: list[float] = []
         self._ended_at = 0.0
@@ -83,19 +86,27 @@ class Past:
                 self._ended(job, at, started, note[0], is_last=note[6] == "dead")
         elif kind == OFFER_ALL:
             for number in range(job, job + note):
-                self._came_in(number, at, None, 0.0)
+                self._came_in(number, at)
         elif kind == OFFER:
-            self._came_in(job, at, None, 0.0)
+            self._came_in(job, at)
         elif kind == OFFER_WITH:
-            self._came_in(job, at + note[5], note[1], note[2])
-        elif kind == CALL and note[0] == "answer" and note[2] == "lane_limits":
-            self._answers.setdefault(note[3], note[4])
+            _, lane, priority, cost, due_at, delay = note
+            due_in = None if due_at is None else due_at - at - delay
+            self._came_in(job, at + delay, lane, priority, cost, due_in)
+        elif kind == CALL and note[0] == "answer":
+            answers = self._weights if note[2] == "weights" else self._answers
+            answers.setdefault(note[3], note[4])
 
-    def _came_in(self, job: int, at: float, lane: Any, priority: float) -> None:
+    def _came_in(
+        self, job: int, at: float, lane: Any = None, priority: float = 0.0, cost: Any = 1.0,
+        due_in: float | None = None,
+    ) -> None:  # fmt: skip
         self._numbers[job] = len(self._attempts)
         self._came.append(at)
         self._lanes.append(lane)
         self._priorities.append(priority)
+        self._costs.append(cost)
+        self._deadlines.append(due_in)
         self._attempts.append([])
 
     def _ended(self, job: int, at: float, started: dict[int, float], error: Any, *, is_last: bool) -> None:
@@ -123,8 +134,14 @@ class Past:
                 for spec in answer:
                     _limit(spec)
             options["lane_limits"] = self._limits_of
-        if options.get("order") == "priority":
-            options["priority"] = self.priority_of
+        if self._weights:
+            options["weights"] = self._weights
+        if any(self._priorities):
+            options["priority"] = self._priorities.__getitem__
+        if any(cost != 1.0 for cost in self._costs):
+            options["cost"] = self._costs.__getitem__
+        if any(due_in is not None for due_in in self._deadlines):
+            options["deadline"] = self._deadlines.__getitem__
         return Rules(**options)
 
     # --- once more ---------------------------------------------------------------------------
@@ -132,10 +149,6 @@ class Past:
     def lane_of(self, item: int) -> Any:
         """Return the lane that a job was in."""
         return self._lanes[item]
-
-    def priority_of(self, item: int) -> float:
-        """Return the priority that a job had."""
-        return self._priorities[item]
 
     def _limits_of(self, lane: Any) -> list[Limit]:
         return [_limit(spec) for spec in self._answers.get(lane, ())]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qanat._core.dispatcher.recording import RecordingDispatcher
 from qanat._core.flight import FORMAT, Header, opening
 from qanat._core.retry import Retry
-from qanat._core.specs import limit_spec
+from qanat._core.specs import noted_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -81,8 +81,7 @@ def _make(
 ) -> Dispatcher:  # fmt: skip
     """Make a dispatcher that records, its limits looked at before they are bound."""
     bound = tuple(limits)
-    # One that was used before drew from another source of randomness, and may remember starts.
-    specs = [limit_spec(limit, now) if limit._rng is None else None for limit in bound]
+    specs = [noted_limit(limit, now) for limit in bound]
     recorder.begin(
         Header(
             format=FORMAT, version=version("qanat"), name=name, seed=seed, precision=precision,

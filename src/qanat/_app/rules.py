@@ -18,6 +18,7 @@ from qanat._core.order import Order  # noqa: TC001
 from qanat._core.orders import ORDERS, Priority
 from qanat._core.rates import parse_rate
 from qanat._core.retry import Retry
+from qanat._core.specs import unrecordable
 from qanat._engine.callee import Executor, is_coroutine_function
 
 OrderName = Literal["fifo", "lifo", "priority", "deadline", "shuffle"]
@@ -150,6 +151,8 @@ class Rules:
         checked = self._checked_flow() | self._checked_rest()
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if self.record is not None:
+            self._check_record()
 
     def _checked_flow(self) -> dict[str, object]:
         checked: dict[str, object] = {"limits": _limits(self.limits)}
@@ -193,6 +196,18 @@ class Rules:
         if self.record is not None and not isinstance(cast("object", self.record), (str, os.PathLike)):
             raise TypeError(f"record must be the path of a file, got {self.record!r}")
         return checked
+
+    def _check_record(self) -> None:
+        """Refuse to record what could not be replayed."""
+        if self.batch is not None:
+            raise ValueError(
+                f"record must be None with batch, got {self.record!r}: jobs are recorded one by one, so record "
+                "the run without batch"
+            )
+        for limit in self.all_limits:
+            problem = unrecordable(limit)
+            if problem is not None:
+                raise ValueError(f"record must be None with {problem}, got {self.record!r}: use either alone")
 
     @classmethod
     def of(cls, rules: Rules | None, options: Mapping[str, Any]) -> Rules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 from typing import TYPE_CHECKING, Any
 
 from qanat._core import limits
@@ -12,17 +13,71 @@ if TYPE_CHECKING:
 
 
 def limit_spec(limit: Limit, now: float) -> str | None:
-    """Return what makes a limit again, which is its repr; None if it cannot be.
+    """Return what makes a limit again, with all its settings; None if it cannot be made.
 
     A limit of the user's own cannot, nor can one that remembers something from before.
     """
     if limits.__dict__.get(type(limit).__name__) is not type(limit):
         return None
-    text = repr(limit)
     try:
-        return text if repr(make_limit(text)) == text and limit.fresh_at(now) <= now else None
+        text = _text_of(limit)
+        return text if _text_of(make_limit(text)) == text and limit.fresh_at(now) <= now else None
     except Exception:  # noqa: BLE001 - whatever it is that it cannot do
         return None
+
+
+def _text_of(limit: Limit) -> str:
+    """Return a limit as a call: its repr, but for those that say less than all or have a state to tell."""
+    if isinstance(limit, limits.CircuitBreaker) and limit.check is None:
+        settings: dict[str, object] = {
+            "rate": limit._rate, "window": limit._window, "cooldown": limit._cooldown,
+            "probes": limit._probes, "fail_fast": limit._fail_fast,
+        }  # fmt: skip
+        return f"CircuitBreaker({limit._failures}, {_options(settings)})"
+    if isinstance(limit, limits.Adaptive):
+        if limit._on != (ConnectionError, TimeoutError):
+            raise ValueError(limit)  # classes are no plain values
+        settings = {"start": limit._start, "tolerance": limit._tolerance}
+        settings |= {f"max_{signal}": limit._limits.get(signal) for signal in ("lag", "cpu", "memory")}
+        return f"Adaptive({limit.lowest}, {limit.highest}, {_options(settings)})"
+    return repr(limit)
+
+
+def _options(settings: dict[str, object]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in settings.items())
+
+
+def noted_limit(limit: Limit, now: float) -> str | None:
+    """Return the spec of a limit that is about to be used; None if it is in use already, or has none."""
+    # Another node has it, too, or it drew from another source of randomness.
+    return limit_spec(limit, now) if limit._rng is None else None
+
+
+def unrecordable(limit: Limit) -> str | None:
+    """Say what of a limit decides and is not in a recording; None if there is nothing."""
+    if any(True for _ in limit.checked_parts()):
+        return "a CircuitBreaker with a check, whose answers come from outside"
+    if isinstance(limit, limits.Balance):
+        found = (unrecordable(part) for part in limit._inside)
+        return next((each for each in found if each is not None), None)
+    if isinstance(limit, limits.Adaptive):
+        for kind in limit._on:
+            if rebuildable(f"{kind.__module__}.{kind.__qualname__}") is None:
+                return f"Adaptive(on={kind.__qualname__}), as errors are recorded by the names of their classes"
+    return None
+
+
+def rebuildable(name: str) -> type[Exception] | None:
+    """Return the built-in exception class of this name if an error of it can be made again."""
+    module, _, own = name.rpartition(".")
+    found = getattr(builtins, own, None) if module == "builtins" else None
+    if not isinstance(found, type) or not issubclass(found, Exception):
+        return None
+    try:
+        found("again")
+    except TypeError:
+        return None
+    return found
 
 
 def make_limit(spec: str) -> Limit:

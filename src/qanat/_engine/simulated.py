@@ -80,6 +80,7 @@ class SimulatedEngine:
         most_running: How many ran at once at most.
         errors: How many jobs failed with each type of error.
         ended_at: When the last job ended.
+        is_full: With batches, whether no more items can be read before some that wait are started.
     """
 
     outside: Any = None
@@ -116,6 +117,7 @@ class SimulatedEngine:
         # What runs, by the time of its finish, then by the number of its start; and whether time is up then.
         self._finishes: list[tuple[float, int, Job[Any], bool]] = []
         self._source_ended = False
+        self.is_full: Callable[[], bool] | None = None
         self._fault: Exception | None = None
 
     # --- what the intake and the rules ask of an engine --------------------------------------
@@ -217,11 +219,16 @@ class SimulatedEngine:
             self._now = now
             while finishes and finishes[0][0] <= now:
                 _, _, job, timed_out = heappop(finishes)
+                value: list[BaseException | None] | None = None
+                error: BaseException | None = None
                 if timed_out:
-                    error: BaseException | None = JobTimeoutError(job._task.timeout or 0.0)
-                else:
-                    error = None if failures is None else failures(job.item, rng, job.attempt)
-                settle(job, error, now)
+                    error = JobTimeoutError(job._task.timeout or 0.0)
+                elif job.members:
+                    # Each item of a batch has an answer of its own: none, or why it fails.
+                    value = [failures and failures(each.item, rng, each.attempt) for each in job.members]
+                elif failures is not None:
+                    error = failures(job.item, rng, job.attempt)
+                settle(job, error, now, value)
                 finishes = self._finishes
             while comes_at <= now and self.failure is None:
                 intake.take(arrivals[came][1], came, now)
@@ -246,7 +253,10 @@ class SimulatedEngine:
                 self._tell_ended()
                 finishes = self._finishes
             if job is None:
-                if self._source_ended or not self._pull(intake):
+                if not self._source_ended and self._pull(intake):
+                    continue
+                # As a carrier does that finds no more to read.
+                if self.is_full is None or not self.is_full() or not dispatcher.squeeze(now):
                     break
                 continue
             moved = True
@@ -285,14 +295,15 @@ class SimulatedEngine:
     # --- ends --------------------------------------------------------------------------------
 
     def _settle(
-        self, job: Job[Any], error: BaseException | None, now: float, *, cancelled: bool = False
-    ) -> None:
+        self, job: Job[Any], error: BaseException | None, now: float, value: Any = None, *,
+        cancelled: bool = False,
+    ) -> None:  # fmt: skip
         """End an attempt."""
         attempt = job.attempt
         self.busy += now - job.started_at
         dispatcher = self.dispatcher
         # Virtual wall time is the same as virtual time.
-        outcome = dispatcher.finish(job, None, error, now, now, cancelled)
+        outcome = dispatcher.finish(job, value, error, now, now, cancelled)
         self._add_at(now)
         if attempt >= _ATTEMPTS:
             attempt = _ATTEMPTS - 1

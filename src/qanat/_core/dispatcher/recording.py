@@ -32,13 +32,14 @@ from qanat._core.job import SCHEDULED
 from qanat._core.limit import Limit
 from qanat._core.orders import ORDERS
 from qanat._core.retry import Retry, _is_tenacity_wait, retry_after_of
-from qanat._core.specs import limit_spec
+from qanat._core.specs import noted_limit
 from qanat.errors import Discard, RetryLater, Throttled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
     from qanat._core.job import Job, Task
+    from qanat._core.limit import Signal
     from qanat._core.outcome import Outcome
 
 _next, _finish = Dispatcher.next, Dispatcher.finish
@@ -68,6 +69,7 @@ class RecordingDispatcher(Dispatcher):
         "_flushed_at",
         "_holders",
         "_holds",
+        "_known_ended",
         "_notes",
         "_numbers",
         "_tasks",
@@ -92,6 +94,8 @@ class RecordingDispatcher(Dispatcher):
         self._tasks: dict[int, tuple[int, Task]] = {}
         self._numbers = self._holds = 0
         self._holders: dict[int, int] = {}
+        # Those that were noted as ended, and that the driver may not have taken yet.
+        self._known_ended: frozenset[int] = frozenset()
         # What the user's functions last said.
         self._when: bool | None = None
         self._backoff: float | None = None
@@ -123,9 +127,15 @@ class RecordingDispatcher(Dispatcher):
         self._add_code, self._add_time = self._codes.append, self._times.append
         self._at = math.nan
 
-    def _call(self, now: float, *note: Any) -> None:
+    def _note(self, now: float, *note: Any) -> None:
         self._notes.append(note)
         self._add(CALL, 0, now)
+
+    def _call(self, now: float, *note: Any) -> None:
+        """Note a call that was made, and what ended by it without running."""
+        self._note(now, *note)
+        if self.ended:
+            self._note_ended(now)
 
     def flush(self) -> None:
         """Write what was noted since the last time."""
@@ -135,7 +145,15 @@ class RecordingDispatcher(Dispatcher):
             self._write(framed(block))
 
     def _note_ended(self, now: float) -> None:
-        self._call(now, "ended", [job.index for job, _ in self.ended])
+        fresh = self._newly_ended()
+        if fresh:
+            self._note(now, "ended", fresh)
+
+    def _newly_ended(self) -> list[int]:
+        found = [job.index for job, _ in self.ended]
+        fresh = [index for index in found if index not in self._known_ended]
+        self._known_ended = frozenset(found)
+        return fresh
 
     # --- tasks -------------------------------------------------------------------------------
 
@@ -151,7 +169,7 @@ class RecordingDispatcher(Dispatcher):
                 names = (name for name, made in ORDERS.items() if made is value)
                 kept[option] = next(names, {"opaque": "order"})
             elif option == "limits":
-                specs = [limit_spec(limit, self.now) for limit in value]
+                specs = [noted_limit(limit, self.now) for limit in value]
                 kept[option] = {"opaque": "limits"} if None in specs else specs
             elif option == "state":
                 kept[option] = None
@@ -162,7 +180,7 @@ class RecordingDispatcher(Dispatcher):
                 kept[option] = value
         task = super().add_task(name, handler, **options)
         self._tasks[id(task.node)] = (number, task)
-        self._call(self.now, "add_task", name, kept)
+        self._note(self.now, "add_task", name, kept)
         return task
 
     def _answering(self, task: int, option: str, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -173,8 +191,8 @@ class RecordingDispatcher(Dispatcher):
             noted: Any = answer
             if option == "lane_limits":
                 found = (answer,) if isinstance(answer, Limit) else tuple(answer)
-                answer, noted = found, [limit_spec(limit, self.now) for limit in found]
-            self._call(self.now, "answer", task, option, plain_key(key), noted)
+                answer, noted = found, [noted_limit(limit, self.now) for limit in found]
+            self._note(self.now, "answer", task, option, plain_key(key), noted)
             return answer
 
         return answering
@@ -218,7 +236,7 @@ class RecordingDispatcher(Dispatcher):
         number, known = self._tasks[id(task.node)]
         if known is not task:
             kept, task.retry = self._watched(task.retry)
-            self._call(self.now, "vary_task", number, kept, task.timeout)
+            self._note(self.now, "vary_task", number, kept, task.timeout)
             number = self._numbers
             self._numbers += 1
         return number
@@ -275,10 +293,10 @@ class RecordingDispatcher(Dispatcher):
     def next(self, now: float) -> Job[Any] | None:
         """Return a job to start now, or None."""
         job = _next(self, now)
-        if self.ended:
-            self._note_ended(now)
         if job is None:
             self._add(NONE, 0, now)
+            if self.ended:
+                self._note_ended(now)
             if now - self._flushed_at > LAG:
                 self._flushed_at = now
                 self.flush()
@@ -290,6 +308,8 @@ class RecordingDispatcher(Dispatcher):
             self._at = now
             self._add_time(now)
             self._add_code(job.index << 4)
+        if self.ended:
+            self._note_ended(now)
         return job
 
     def finish(
@@ -322,18 +342,24 @@ class RecordingDispatcher(Dispatcher):
             self._note_ended(now)
         return outcome
 
-    def hold(self, job: Job[Any]) -> Job[Any]:
+    def hold(self, job: Job[Any], error: BaseException | None = None) -> Job[Any]:
         """Return a stand-in that goes on holding what a job took."""
-        held = super().hold(job)
+        held = super().hold(job, error)
         self._holds += 1
         self._holders[id(held)] = number = self._holds
-        self._call(self.now, "hold", job.index, number)
+        self._call(self.now, "hold", job.index, number, None if error is None else _facts(error, 0.0))
         return held
 
     def release(self, held: Job[Any], value: Any, error: BaseException | None, now: float) -> None:
         """Give back what a stand-in held."""
         super().release(held, value, error, now)
-        self._call(now, "release", self._holders.pop(id(held)), error is not None)
+        number = self._holders.pop(id(held))
+        self._call(now, "release", number, None if error is None else _facts(error, 0.0))
+
+    def charge(self, job: Job[Any], currency: str, amount: float, now: float) -> None:
+        """Settle the cost of a job that runs, or of a stand-in for one."""
+        super().charge(job, currency, amount, now)
+        self._call(now, "charge", job.index, self._holders.get(id(job)), currency, amount)
 
     # --- everything else -----------------------------------------------------------------------
 
@@ -344,6 +370,17 @@ class RecordingDispatcher(Dispatcher):
             self._call(now, "cancel", job.index, done)
         return done
 
+    def prioritise(self, job: Job[Any], priority: float, now: float) -> bool:
+        """Give a waiting or scheduled job another priority."""
+        done = super().prioritise(job, priority, now)
+        self._call(now, "prioritise", job.index, priority, done)
+        return done
+
+    def sense(self, signal: Signal, value: float, now: float) -> None:
+        """Tell the limits that want to hear it how the machine is."""
+        super().sense(signal, value, now)
+        self._call(now, "sense", signal, value)
+
     def drop_all(self, now: float) -> None:
         """Cancel every job that waits or is scheduled."""
         self._depth += 1
@@ -351,7 +388,7 @@ class RecordingDispatcher(Dispatcher):
             super().drop_all(now)
         finally:
             self._depth -= 1
-        self._call(now, "drop_all", [job.index for job, _ in self.ended])
+        self._note(now, "drop_all", self._newly_ended())
 
     def close(self, now: float) -> None:
         """Say that no more jobs arrive."""

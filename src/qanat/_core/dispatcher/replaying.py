@@ -12,7 +12,7 @@ from qanat._core.flight import CALL, DONE, FAIL, NEXT, NONE, OFFER, OFFER_ALL, E
 from qanat._core.job import SCHEDULED, Job, Task
 from qanat._core.orders import ORDERS
 from qanat._core.retry import Retry
-from qanat._core.specs import make_limit
+from qanat._core.specs import make_limit, rebuildable
 from qanat.errors import Discard, RetryLater, Throttled
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Replay:
     def _fail(self, index: int, at: float, note: Any) -> tuple[Any, Any]:
         facts, wall, cancelled, holding, _, _, result, due_at = self._noted = tuple(note)
         job = self._jobs[index]
-        error = None if facts is None else rebuilt_error(facts)
+        error = rebuilt_error(facts)
         outcome = self._dispatcher.finish(job, None, error, at, wall, cancelled, holding)
         if outcome is not None:
             del self._jobs[index]
@@ -157,9 +157,10 @@ class Replay:
             return counts, given[0]
         elif name == "cancel":
             job = self._jobs.get(given[0])
-            done = job is not None and dispatcher.cancel(job, at)
-            self._take_ended()
-            return done, given[1]
+            return job is not None and dispatcher.cancel(job, at), given[1]
+        elif name == "prioritise":
+            job = self._jobs.get(given[0])
+            return job is not None and dispatcher.prioritise(job, given[1], at), given[2]
         elif name == "resize":
             dispatcher.resize(math.inf if given[0] is None else given[0], at)
         elif name == "answer":
@@ -183,13 +184,18 @@ class Replay:
         elif name == "refuse":
             index, task = given
             dispatcher.refuse(Job(index, None, index, self._task(task)), ReplayedError([""], None), at)
-            self._take_ended()
         elif name == "hold":
-            self._held[given[1]] = dispatcher.hold(self._jobs[given[0]])
+            index, number, facts = given
+            self._held[number] = dispatcher.hold(self._jobs[index], rebuilt_error(facts))
+        elif name == "charge":
+            index, number, currency, amount = given
+            job = self._jobs[index] if number is None else self._held[number]
+            dispatcher.charge(job, currency, amount, at)
+        elif name == "sense":
+            dispatcher.sense(*given, at)
         else:
             assert name == "release"  # noqa: S101 - there are no others
-            error = ReplayedError([""], None) if given[1] else None
-            dispatcher.release(self._held.pop(given[0]), None, error, at)
+            dispatcher.release(self._held.pop(given[0]), None, rebuilt_error(given[1]), at)
 
     def _task(self, number: int) -> Task:
         return self._tasks[number]
@@ -259,7 +265,7 @@ class Replay:
         )  # fmt: skip
 
 
-_classes: dict[str, type[ReplayedError]] = {}
+_classes: dict[tuple[str, ...], type[ReplayedError]] = {}
 _PLAIN = frozenset({"close", "pause", "resume"})
 _WORDS = {NEXT: "start", NONE: "start", DONE: "end of", FAIL: "failure of"}
 
@@ -284,8 +290,10 @@ def _made(specs: list[str | None], what: str) -> tuple[Limit, ...]:
     return tuple(made)
 
 
-def rebuilt_error(facts: dict[str, Any]) -> BaseException:
-    """Return what stands for a recorded error."""
+def rebuilt_error(facts: dict[str, Any] | None) -> BaseException | None:
+    """Return what stands for a recorded error; None if there was none."""
+    if facts is None:
+        return None
     kind = facts["kind"]
     if kind == "throttled":
         return Throttled(facts["retry_after"], limit=facts["limit"])
@@ -293,7 +301,20 @@ def rebuilt_error(facts: dict[str, Any]) -> BaseException:
         return RetryLater(facts["delay"])
     if kind == "discard":
         return Discard()
-    # Called as it was then, so that counts by type read as they did.
-    name = str(facts["names"][0]).rpartition(".")[2]
-    kind = _classes.get(name) or _classes.setdefault(name, type(name, (ReplayedError,), {}))
-    return kind(facts["names"], facts["retry_after"])
+    return _class_of(tuple(facts["names"]))(facts["names"], facts["retry_after"])
+
+
+def _class_of(names: tuple[str, ...]) -> type[ReplayedError]:
+    """Return a class that stands for one of these names: called so, and of the built-in ones above it."""
+    found = _classes.get(names)
+    if found is None:
+        above: list[type] = []
+        for name in names:
+            built_in = rebuildable(name)
+            # Those above it come with it.
+            if built_in is not None and not any(issubclass(each, built_in) for each in above):
+                above.append(built_in)
+        # Called as it was then, so that counts by type read as they did.
+        name = names[0].rpartition(".")[2]
+        found = _classes[names] = type(name, (ReplayedError, *above), {})
+    return found
