@@ -9,9 +9,10 @@ from qanat._app.rules import Rules
 from qanat._app.simulating import run_simulation
 from qanat._core.dispatcher.replaying import rebuilt_error
 from qanat._core.flight import CALL, DONE, FAIL, NEXT, OFFER, OFFER_ALL, OFFER_WITH
-from qanat._core.limits import Concurrency
+from qanat._core.limit import Limit
+from qanat._core.limits import Adaptive, Concurrency
 from qanat._core.retry import Retry
-from qanat._core.specs import make_limit
+from qanat._core.specs import made_anew, make_limit
 from qanat.errors import Discard
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from qanat._app.simulation import Simulation
     from qanat._core.flight import Entry, Flight
-    from qanat._core.limit import Limit
     from qanat._core.ports import Random
 
 
@@ -123,7 +123,7 @@ class Past:
         specs, options = list(header.limits), dict(header.rules)
         if "concurrency" not in options and header.capacity is None and specs:
             slots = _limit(specs.pop(0))
-            options["concurrency"] = slots if isinstance(slots, Concurrency) else 10
+            options["concurrency"] = slots if isinstance(slots, (Adaptive, Concurrency)) else 10
         if "rate" in options:
             specs.pop(0)
         options["limits"] = [_limit(spec) for spec in specs]
@@ -183,9 +183,20 @@ class Past:
 def simulate_past(past: Past, rules: Rules, size: int, seed: int) -> Simulation:
     """Simulate the first jobs of a recording under these rules."""
     latency, failures = past.model(Retry.of(rules.retry).times)
+    rules = with_new_limits(rules)
     if past.arrivals is None:
         return run_simulation(range(size), latency, failures, seed, rules)
     return run_simulation((), latency, failures, seed, rules, past.arrivals[:size])
+
+
+def with_new_limits(rules: Rules) -> Rules:
+    """Return rules with their limits made anew: each simulation begins at 0 with limits that know nothing."""
+    changes: dict[str, Any] = {"limits": [made_anew(limit) for limit in rules.replace(rate=None).all_limits]}
+    if not isinstance(rules.concurrency, int):
+        changes["concurrency"], *changes["limits"] = changes["limits"]
+    if isinstance(rules.rate, Limit):
+        changes["rate"] = made_anew(rules.rate)
+    return rules.replace(**changes)
 
 
 def _limit(spec: str | None) -> Limit:

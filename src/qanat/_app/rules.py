@@ -201,8 +201,8 @@ class Rules:
         """Refuse to record what could not be replayed."""
         if self.batch is not None:
             raise ValueError(
-                f"record must be None with batch, got {self.record!r}: jobs are recorded one by one, so record "
-                "the run without batch"
+                f"record must be None with batch, got {self.record!r}: a recording holds jobs that start "
+                "one by one, so record the run without batch"
             )
         for limit in self.all_limits:
             problem = unrecordable(limit)

@@ -29,8 +29,8 @@ class Step(msgspec.Struct, frozen=True):
     Attributes:
         at: The time, in seconds from the beginning.
         kind: "start": an attempt began. "again": an attempt ended, and the job comes again. "end":
-            the job ended for good, running or not. The call of a batch is told as an attempt of its first job,
-            which ends with "again", and then those of its jobs that ended with it.
+            the job ended for good, running or not. The call of a batch is told as an attempt of its
+            first job, which ends with "again"; then come those of its jobs that ended with it.
         index: The job's position in the input, from 0.
         attempt: The number of the attempt, from 1.
     """

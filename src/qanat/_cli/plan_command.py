@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, cast
 
 from qanat._app.advice import Change, advise
-from qanat._app.past import Past, simulate_past
+from qanat._app.past import Past, simulate_past, with_new_limits
 from qanat._app.replaying import read_flight
 from qanat._app.rules import Rules
 from qanat._app.simulating import simulate
@@ -67,7 +67,13 @@ def run_plan(options: PlanOptions) -> int:
         print(f"qanat: simulating {len(items):,} items, which takes a while", file=sys.stderr, flush=True)
 
     def attempt(changed: Rules, size: int) -> Simulation:
-        return simulate(items[:size], latency=latency, failures=failures, seed=options.seed, rules=changed)
+        return simulate(
+            items[:size],
+            latency=latency,
+            failures=failures,
+            seed=options.seed,
+            rules=with_new_limits(changed),
+        )
 
     seen = attempt(rules, len(items))
     changes = advise(attempt, rules, seen)
@@ -83,7 +89,7 @@ def _plan_past(options: PlanOptions, path: str) -> int:
     for what in ("items", "latency", "failures"):
         if value := getattr(options, what):
             raise UsageError(f"{what} come from the recording with --from, got {value!r}: leave them out")
-    for name in ("lane", "priority"):
+    for name in ("lane", "priority", "deadline"):
         if options.flags.get(name) is not None:
             raise UsageError(f"--{name} cannot be given with --from: a recording holds no fields of items")
     flight = read_flight(path)
@@ -124,6 +130,8 @@ def with_fields(rules: Rules, fields: Fields) -> Rules:
         changes["lane"] = partial(_field, fields.lane)
     if fields.priority is not None:
         changes["priority"] = partial(_number, fields.priority)
+    if fields.deadline is not None:
+        changes["deadline"] = partial(_number, fields.deadline)
     return rules.replace(**changes)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from qanat._cli.app import _INPUT, _RULES, _RUN, _flag, _plain, _whole
+from qanat._cli.app import _INPUT, _RULES, _RUN, _flag, _plain, _whole, _whole_or_range
 from qanat._cli.plan_command import PlanOptions, run_plan
 
 
@@ -30,14 +30,14 @@ def plan(
         _flag("seed", group=_INPUT, command="PLAN", help="What randomness begins with; 0.", converter=_whole),
     ] = 0,
     concurrency: Annotated[
-        int | None,
+        int | str | None,
         _flag(
             "concurrency",
             "-j",
             group=_RULES,
             command="PLAN",
-            help="How many run at once; 10.",
-            converter=_whole,
+            help="How many run at once; 10. 1..200 finds it out between the two.",
+            converter=_whole_or_range,
         ),
     ] = None,
     rate: Annotated[
@@ -63,7 +63,7 @@ def plan(
         str | None, _flag("timeout", group=_RULES, command="PLAN", help="For one attempt, such as 30s, 5m.")
     ] = None,
     order: Annotated[
-        Literal["fifo", "lifo", "priority"] | None,
+        Literal["fifo", "lifo", "priority", "deadline", "shuffle"] | None,
         _flag("order", group=_RULES, command="PLAN", help="Which item is next; fifo."),
     ] = None,
     priority: Annotated[
@@ -73,6 +73,15 @@ def plan(
             group=_RULES,
             command="PLAN",
             help="Field of csv or jsonl items; with --order priority, smaller first.",
+        ),
+    ] = None,
+    deadline: Annotated[
+        str | None,
+        _flag(
+            "deadline",
+            group=_RULES,
+            command="PLAN",
+            help="Field of csv or jsonl items, seconds; with --order deadline, soonest first.",
         ),
     ] = None,
     lane: Annotated[
@@ -117,7 +126,7 @@ def plan(
     """  # fmt: skip
     flags = {
         "concurrency": concurrency, "rate": rate, "retry": retries, "timeout": timeout, "order": order,
-        "lane": lane, "priority": priority, "max_failures": halt,
+        "lane": lane, "priority": priority, "deadline": deadline, "max_failures": halt,
     }  # fmt: skip
     return run_plan(
         PlanOptions(

@@ -26,6 +26,15 @@ def limit_spec(limit: Limit, now: float) -> str | None:
         return None
 
 
+def made_anew(limit: Limit) -> Limit:
+    """Return a limit with the same settings that knows nothing.
+
+    Raises:
+        ValueError: If it is none of ours, or its settings are no plain values.
+    """
+    return make_limit(_text_of(limit))
+
+
 def _text_of(limit: Limit) -> str:
     """Return a limit as a call: its repr, but for those that say less than all or have a state to tell."""
     if isinstance(limit, limits.CircuitBreaker) and limit.check is None:
@@ -63,7 +72,7 @@ def unrecordable(limit: Limit) -> str | None:
     if isinstance(limit, limits.Adaptive):
         for kind in limit._on:
             if rebuildable(f"{kind.__module__}.{kind.__qualname__}") is None:
-                return f"Adaptive(on={kind.__qualname__}), as errors are recorded by the names of their classes"
+                return f"Adaptive(on={kind.__qualname__}), as errors are recorded by name"
     return None
 
 

@@ -192,7 +192,8 @@ class Replay:
             job = self._jobs[index] if number is None else self._held[number]
             dispatcher.charge(job, currency, amount, at)
         elif name == "sense":
-            dispatcher.sense(*given, at)
+            signal, value = given
+            dispatcher.sense(signal, value, at)
         else:
             assert name == "release"  # noqa: S101 - there are no others
             dispatcher.release(self._held.pop(given[0]), None, rebuilt_error(given[1]), at)
