@@ -337,3 +337,40 @@ def test_what_a_lane_lost_before_its_root_parked_is_added_up_once():
     dispatcher.offer(jobs[2], 3.0)
     assert lane.lost == {"rate": 1.0}
     assert jobs[1]._mark == jobs[2]._mark
+
+
+def test_what_a_lane_itself_lost_is_told_apart_exactly():
+    dispatcher = make()
+    lane_limits = {"a": [SlidingWindow(1, 2.0)], "b": [], "c": [Until(7.0, "breaker")]}
+    task = add(
+        dispatcher, limits=(Until(1.0, "budget"),), lane_limits=lane_limits.__getitem__, uses_lanes=True
+    )
+    arrivals = at_zero(*(job(task, each, lane=each[0]) for each in ("a1", "a2", "a3", "b1", "c1")))
+    result = run(dispatcher, [*arrivals, (4.25, job(task, "a4", lane="a")), (6.0, job(task, "c2", lane="c"))])
+    assert waits(result) == {
+        "a1": {"budget": 1.0}, "a2": {"budget": 1.0, "rate": 2.0}, "a3": {"budget": 1.0, "rate": 4.0},
+        "b1": {"budget": 1.0}, "c1": {"budget": 1.0, "breaker": 6.0}, "a4": {"rate": 2.75}, "c2": {"breaker": 1.0},
+    }  # fmt: skip
+    assert dispatcher.lane_waits == {"a": {"rate": 2.0 + 4.0 + 2.75}, "c": {"breaker": 6.0 + 1.0}}
+
+
+def test_time_in_which_something_above_was_parked_is_not_the_lanes():
+    dispatcher = make(capacity=1)
+    task = add(dispatcher, lane_limits=lambda _lane: SlidingWindow(1, 2.0), uses_lanes=True)
+    result = run(
+        dispatcher, at_zero(job(task, "a1", lane="a"), job(task, "a2", lane="a"), job(task, "b1", lane="b"))
+    )
+    # For a second each the only slot is taken; from 2.0 on nobody waits.
+    assert waits(result) == {
+        "a1": {}, "b1": {"concurrency": 1.0}, "a2": {"concurrency": 2.0},
+    }  # fmt: skip
+    assert dispatcher.lane_waits == {}
+
+
+def test_beyond_a_thousand_lanes_their_waits_are_added_up():
+    dispatcher = make()
+    task = add(dispatcher, lane_limits=lambda _lane: SlidingWindow(1, 2.0), uses_lanes=True)
+    run(dispatcher, at_zero(*(job(task, id, lane=id % 1002) for id in range(2004))))
+    assert len(dispatcher.lane_waits) == 1001
+    assert dispatcher.lane_waits[None] == {"rate": 4.0}
+    assert dispatcher.lane_waits[7] == {"rate": 2.0}
