@@ -110,8 +110,8 @@ def test_a_batch_is_one_call_with_an_end_for_each_job():
     assert (found.makespan, found.busy, found.most_running) == (5.0, 5.0, 1)
     assert found.outcomes["done"] == 10
     assert started(found) == [0, 4, 8]
-    assert [slice.ended for slice in found.over_time(2)] == [4, 6]
-    assert [slice.running for slice in found.over_time(2)] == [1.0, 1.0]
+    assert [part.ended for part in found.over_time(2)] == [4, 6]
+    assert [part.running for part in found.over_time(2)] == [1.0, 1.0]
 
 
 def test_each_item_of_a_batch_fails_for_itself():

@@ -11,7 +11,7 @@ from qanat._app.handlers import check_items
 from qanat._app.hosting import make_intake
 from qanat._app.observing import observe_function
 from qanat._app.recording import recorded
-from qanat._app.rules import RuleArgs, Rules
+from qanat._app.rules import AllArgs, Rules
 from qanat._app.simulation import Simulation, Trace
 from qanat._app.why import held_of
 from qanat._core.arguments import number, whole
@@ -31,7 +31,7 @@ def simulate(
     items: Iterable[Any] | int, *,
     latency: float | Callable[[Any, Random, int], float],
     failures: float | Callable[[Any, Random, int], BaseException | None] | None = None,
-    seed: int = 0, rules: Rules | None = None, **options: Unpack[RuleArgs],
+    seed: int = 0, rules: Rules | None = None, **options: Unpack[AllArgs],
 ) -> Simulation:  # fmt: skip
     """Find out what rules would do with items, without running anything.
 

@@ -24,6 +24,7 @@ from tests._core.dispatcher.world import (
 )
 
 if TYPE_CHECKING:
+    from qanat._core.limit import Limit
     from qanat._engine.simulator import Drive
 
 
@@ -339,12 +340,22 @@ def test_what_a_lane_lost_before_its_root_parked_is_added_up_once():
     assert jobs[1]._mark == jobs[2]._mark
 
 
+class Spent(Until):
+    """Refuse until a time, for want of a budget."""
+
+    cause = "budget"
+
+
+class Broken(Until):
+    """Refuse until a time, as something is broken."""
+
+    cause = "breaker"
+
+
 def test_what_a_lane_itself_lost_is_told_apart_exactly():
     dispatcher = make()
-    lane_limits = {"a": [SlidingWindow(1, 2.0)], "b": [], "c": [Until(7.0, "breaker")]}
-    task = add(
-        dispatcher, limits=(Until(1.0, "budget"),), lane_limits=lane_limits.__getitem__, uses_lanes=True
-    )
+    lane_limits: dict[str, list[Limit]] = {"a": [SlidingWindow(1, 2.0)], "b": [], "c": [Broken(7.0)]}
+    task = add(dispatcher, limits=(Spent(1.0),), lane_limits=lane_limits.__getitem__, uses_lanes=True)
     arrivals = at_zero(*(job(task, each, lane=each[0]) for each in ("a1", "a2", "a3", "b1", "c1")))
     result = run(dispatcher, [*arrivals, (4.25, job(task, "a4", lane="a")), (6.0, job(task, "c2", lane="c"))])
     assert waits(result) == {
