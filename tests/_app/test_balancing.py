@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ import anyio
 import pytest
 
 import qanat
-from qanat import Balance, CircuitBreaker, Concurrency, Spacing, current_job
+from qanat import Adaptive, Balance, Budget, CircuitBreaker, Concurrency, Spacing, current_job
+from qanat.testing import SimulatedServer
 from tests._app.diary import Diary
 
 if TYPE_CHECKING:
@@ -129,4 +131,88 @@ async def test_a_cancelled_job_gives_back_to_its_target(virtual_time: VirtualTim
         handles[1].cancel()
         await anyio.sleep(1.0)
         assert handles[2].job.target == "b"
+    assert [limit._running for limit in limits.values()] == [0, 0]
+
+
+# --- limits inside that learn more while a job runs ----------------------------------------------
+
+
+async def test_a_budget_of_a_target_is_charged_for_its_jobs_and_for_no_others(virtual_time: VirtualTime):
+    began: list[tuple[float, str]] = []
+
+    async def handler(_: int) -> None:
+        job = current_job()
+        began.append((virtual_time.now(), job.target))
+        await anyio.sleep(1.0)
+        job.charge("tokens", 1000 if job.target == "a" else 0)
+
+    balance = Balance(
+        {"a": 1, "b": 1}, limits={"a": Budget("a", tokens="100/m"), "b": Budget("b", tokens="100/m")}
+    )
+    await qanat.collect(handler, range(6), concurrency=1, cost=lambda _: {"tokens": 50}, limits=balance)
+    # What the first one really cost keeps `a` closed for ten minutes; `b` gets back each estimate.
+    assert began == [(0.0, "a"), (1.0, "b"), (2.0, "b"), (3.0, "b"), (4.0, "b"), (5.0, "b")]
+
+
+async def test_what_is_charged_less_wakes_those_who_wait_for_a_target(virtual_time: VirtualTime):
+    began: list[float] = []
+
+    async def handler(_: int) -> None:
+        began.append(virtual_time.now())
+        await anyio.sleep(2.0)
+        current_job().charge("tokens", 10)
+
+    balance = Balance({"a": 1}, limits=lambda _: Budget("llm", tokens="100/m"))
+    await qanat.collect(handler, range(3), cost=lambda _: {"tokens": 80}, limits=balance)
+    assert began == [0.0, 2.0, 4.0]
+
+
+async def test_a_currency_that_no_target_counts_is_refused(virtual_time: VirtualTime):
+    async def handler(_: int) -> None:
+        current_job().charge("pages", 10)
+
+    balance = Balance({"a": 1, "b": 1}, limits={"a": Budget("a", tokens="100/m")})
+    (outcome,) = await qanat.collect(handler, [0], limits=balance)
+    assert str(outcome.error).startswith(
+        "currency must be one that the limits of this job count, tokens, got"
+    )
+
+
+async def test_a_call_left_behind_in_a_thread_is_still_charged_to_its_target(virtual_time: VirtualTime):
+    budgets = {name: Budget(name, tokens="1000/m") for name in "ab"}
+    go_on, begun = threading.Event(), threading.Semaphore(0)
+
+    def handler(_: int) -> None:
+        job = current_job()
+        attempt = job.attempt
+        begun.release()
+        if attempt == 1:
+            go_on.wait(10)
+        job.charge("tokens", (700, 30)[attempt - 1])
+
+    retry = qanat.Retry(1, backoff=qanat.constant(1.0))
+    balance = Balance({"a": 1, "b": 1}, limits=budgets)
+    async with qanat.Pool(handler, limits=balance, timeout=2.0, retry=retry) as pool:
+        handle = pool.submit(0, cost=400)
+        await anyio.to_thread.run_sync(begun.acquire)
+        await virtual_time.advance(3.0, wait_outside=False)
+        await handle
+        assert handle.job.target == "b"
+        assert [budget._windows["tokens"].load for budget in budgets.values()] == [400, 30]
+        go_on.set()
+    assert [budget._windows["tokens"].load for budget in budgets.values()] == [700, 30]
+    assert [budget._open for budget in budgets.values()] == [{}, {}]
+
+
+async def test_each_target_finds_its_own_knee(virtual_time: VirtualTime):
+    servers = {"small": SimulatedServer(10), "large": SimulatedServer(40)}
+    limits = {name: Adaptive(1, 200) for name in servers}
+
+    async def handler(item: int) -> Any:
+        return await servers[current_job().target].handle(item)
+
+    balance = Balance({"small": 1, "large": 1}, limits=limits)
+    assert await qanat.map(handler, range(4000), concurrency=400, limits=balance) == list(range(4000))
+    assert 6 <= limits["small"].current <= 16
+    assert 32 <= limits["large"].current <= 48
     assert [limit._running for limit in limits.values()] == [0, 0]

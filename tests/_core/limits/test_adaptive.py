@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qanat._core.dispatcher import Dispatcher
 from qanat._core.job import Job
-from qanat._core.limits import Adaptive
+from qanat._core.limits import Adaptive, Balance
 from qanat._core.outcome import Outcome
 from qanat._engine.simulator import drive
 from qanat.errors import Throttled
@@ -439,3 +440,25 @@ def test_bounds_and_counts_hold_whatever_happens(seed, bounds, count, knee, nois
     assert dispatcher.is_idle
     assert limit.taken == limit.given
     assert not limit.held
+
+
+def test_a_stand_in_is_measured_in_place_of_its_job_which_runs_again():
+    limit = Adaptive(4, 10)
+    job, held = [Job(0, None, 0, cast("Any", None), started_at=0.0) for _ in range(2)]
+    limit.take(job, 0.0)
+    limit.replaced(job, held)
+    limit.replaced(job, held)
+    job.started_at = 5.0
+    limit.take(job, 5.0)
+    assert limit._cohort == {held, job}
+    limit.give_back(held, outcome_of(held, 8.0, 8.0), 8.0)
+    assert limit._cohort == {job}
+
+
+def test_the_machine_is_heard_of_inside_a_balance():
+    inside = Adaptive(1, 100, start=50, max_lag=0.1)
+    dispatcher = Dispatcher(rng=Random(0), limits=(Balance({"a": 1, "b": 1}, limits={"a": inside}),))
+    assert dispatcher.wanted == {"lag", "memory"}
+    for _ in range(2):
+        dispatcher.sense("lag", 0.5, 1.0)
+    assert inside.current < 50

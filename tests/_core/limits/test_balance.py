@@ -20,6 +20,7 @@ from tests._core.limits.properties import Ear
 
 if TYPE_CHECKING:
     from qanat._core.job import Job
+    from qanat._core.limit import Signal
     from qanat._core.outcome import Outcome
 
 
@@ -269,6 +270,80 @@ def test_a_change_inside_is_a_change_for_as_long_as_somebody_listens():
     assert (ear.heard, other.heard) == (2, 1)
     balance.unlisten(ear)
     assert inside._listeners == []
+
+
+class Hearing(Limit):
+    """Writes down what it is told of costs, stand-ins and the machine."""
+
+    def __init__(self, *signals: Signal, currency: str = "tokens", fails: bool = False) -> None:
+        self.signals = signals
+        self.currency = currency
+        self.fails = fails
+        self.heard: list[Any] = []
+
+    @property
+    def currencies(self) -> list[str]:
+        return [self.currency]
+
+    def ready_at(self, job: Job[Any], now: float) -> float:
+        return now
+
+    def adjust(self, job: Job[Any], currency: str, delta: float, now: float) -> None:
+        self.heard.append((currency, delta))
+
+    def replaced(self, job: Job[Any], held: Job[Any]) -> None:
+        self.heard.append((job.id, held.id))
+        self._may_fail()
+
+    def wants(self) -> tuple[Signal, ...]:
+        return self.signals
+
+    def sense(self, signal: Signal, value: float, now: float) -> None:
+        self.heard.append((signal, value))
+        self._may_fail()
+
+    def _may_fail(self) -> None:
+        if self.fails:
+            raise LookupError("told")
+
+
+def test_costs_and_stand_ins_are_told_to_the_chosen_targets_limits():
+    inside = {"a": [Hearing(), Hearing(currency="pages")], "b": [Hearing()]}
+    balance = Balance({"a": 1, "b": 1}, limits=inside)
+    assert list(balance.currencies) == ["tokens", "pages"]
+    job = start(balance, 0.0)
+    balance.adjust(job, "tokens", 7.0, 1.0)
+    held = a_job(9)
+    held.target = job.target
+    balance.replaced(job, held)
+    balance.adjust(held, "pages", -1.0, 1.0)
+    told = [("tokens", 7.0), (0, 9), ("pages", -1.0)]
+    assert [limit.heard for limit in (*inside["a"], *inside["b"])] == [told, told, []]
+
+
+def test_a_stand_in_is_told_to_all_though_one_fails():
+    inside = [Hearing(fails=True), Hearing()]
+    balance = Balance({"a": 1}, limits={"a": inside})
+    job = start(balance, 0.0)
+    with pytest.raises(LookupError):
+        balance.replaced(job, job)
+    assert inside[1].heard == [(0, 0)]
+
+
+def test_those_that_want_a_signal_hear_it_once_whichever_is_chosen():
+    shared, other, none = Hearing("lag", "cpu", fails=True), Hearing("lag"), Hearing()
+    balance = Balance({"a": 1, "b": 1}, limits={"a": [shared, none], "b": [shared, other]})
+    assert set(balance.wants()) == {"lag", "cpu"}
+    with pytest.raises(LookupError):
+        balance.sense("lag", 0.5, 1.0)
+    with pytest.raises(LookupError):
+        balance.sense("cpu", 0.9, 1.0)
+    assert (shared.heard, other.heard, none.heard) == ([("lag", 0.5), ("cpu", 0.9)], [("lag", 0.5)], [])
+
+
+def test_without_limits_inside_it_counts_and_wants_nothing():
+    balance = Balance({"a": 1})
+    assert (list(balance.currencies), set(balance.wants())) == ([], set())
 
 
 def test_it_has_the_checks_of_its_breakers():

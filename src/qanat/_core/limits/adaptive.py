@@ -184,6 +184,12 @@ class Adaptive(Limit):
         if was_full and self._running < self._at_once:
             self.changed()
 
+    def replaced(self, job: Job[Any], held: Job[Any]) -> None:
+        """Measure a stand-in in place of its job, which may be taken again meanwhile."""
+        if job in self._cohort:
+            self._cohort.remove(job)
+            self._cohort.add(held)
+
     def fresh_at(self, now: float) -> float:
         """Return when all that was found out is forgotten; infinity while anything runs."""
         if self._running:

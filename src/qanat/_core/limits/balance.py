@@ -25,7 +25,7 @@ from qanat._core.outcome import Outcome
 if TYPE_CHECKING:
     from qanat._core.checks import Checked
     from qanat._core.job import Job
-    from qanat._core.limit import Listener
+    from qanat._core.limit import Listener, Signal
     from qanat._core.ports import Random
     from qanat._core.reason import Cause
 
@@ -190,21 +190,23 @@ class Balance(Limit):
         elif good is False:
             self._last_failure_at = now
             target.effective = max(target.weight * LEAST, target.effective * FAILED)
-        fault: Exception | None = None
-        for limit in target.limits:
-            try:
-                limit.give_back(job, outcome, now)
-            except Exception as error:  # noqa: BLE001 - a broken limit must not keep the others' places
-                fault = fault or error
-        if fault is not None:
-            raise fault
+        _tell_all(target.limits, lambda limit: limit.give_back(job, outcome, now))
+
+    def adjust(self, job: Job[Any], currency: str, delta: float, now: float) -> None:
+        """Tell the limits of the job's target what it really costs."""
+        for limit in self._targets[job.target].limits:
+            limit.adjust(job, currency, delta, now)
+
+    def replaced(self, job: Job[Any], held: Job[Any]) -> None:
+        """Tell the limits of the job's target which job stands for it from now on."""
+        _tell_all(self._targets[job.target].limits, lambda limit: limit.replaced(job, held))
 
     def fresh_at(self, now: float) -> float:
         """Return when all inside is as good as new and failures are forgotten; infinity while a job runs."""
         if self._running:
             return inf
         targets = self._targets.values()
-        at = max((limit.fresh_at(now) for target in targets for limit in target.limits), default=now)
+        at = max((limit.fresh_at(now) for limit in self._inside), default=now)
         if any(target.effective < target.weight for target in targets):
             at = max(at, self._last_failure_at + MEMORY)
         return at
@@ -213,7 +215,23 @@ class Balance(Limit):
 
     @property
     def _inside(self) -> list[Limit]:
-        return [limit for target in self._targets.values() for limit in target.limits]
+        """Each limit once, though several targets may share one."""
+        found = {id(limit): limit for target in self._targets.values() for limit in target.limits}
+        return list(found.values())
+
+    @property
+    def currencies(self) -> list[str]:
+        """The currencies that the limits inside count: a job may charge each, wherever it goes."""
+        return list(dict.fromkeys(name for limit in self._inside for name in limit.currencies))
+
+    def wants(self) -> set[Signal]:
+        """Return the signals that limits inside want."""
+        return {signal for limit in self._inside for signal in limit.wants()}
+
+    def sense(self, signal: Signal, value: float, now: float) -> None:
+        """Tell the limits inside that want it how the machine is."""
+        wanting = [limit for limit in self._inside if signal in limit.wants()]
+        _tell_all(wanting, lambda limit: limit.sense(signal, value, now))
 
     def bind(self, owner: int, rng: Random, precision: float = 0.0) -> None:
         """Tie this limit and all inside it to the thread that uses them."""
@@ -258,6 +276,18 @@ class Balance(Limit):
             if isinstance(limit, CircuitBreaker)
         )
         return f"<Balance({{{weights}}}): {states}>" if states else f"Balance({{{weights}}})"
+
+
+def _tell_all(limits: Iterable[Limit], tell: Callable[[Limit], object]) -> None:
+    """Tell each limit something, and then raise what the first of them raised."""
+    fault: Exception | None = None
+    for limit in limits:
+        try:
+            tell(limit)
+        except Exception as error:  # noqa: BLE001 - a broken limit must not keep the others from hearing
+            fault = fault or error
+    if fault is not None:
+        raise fault
 
 
 def _weights(given: object) -> dict[Any, float]:
