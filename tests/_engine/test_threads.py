@@ -431,7 +431,9 @@ async def test_close_that_was_cancelled_can_be_taken_up_again(threads: Threads):
     assert not ours()
 
 
-async def test_close_that_is_cancelled_at_the_very_end_can_be_taken_up_again(threads: Threads):
+async def test_close_that_is_cancelled_at_the_very_end_can_be_taken_up_again(
+    threads: Threads, clock: Counting
+):
     """What a thread-local holds is finalised as its thread ends, and may take its time."""
     gate, local = threading.Event(), threading.local()
 
@@ -447,6 +449,7 @@ async def test_close_that_is_cancelled_at_the_very_end_can_be_taken_up_again(thr
         scope.cancel()
         await threads.close()
     assert scope.cancelled_caught
+    assert clock.outside == 1, "a virtual clock would go on before the threads are gone"
     gate.set()
     await threads.close()
     assert not ours()

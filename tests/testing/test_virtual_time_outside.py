@@ -15,6 +15,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+import qanat
 from qanat._engine.clock import clock_in_use
 from qanat._engine.loop import running_loop
 
@@ -46,6 +47,22 @@ async def test_time_stands_until_the_last_of_many_threads_is_done(virtual_time: 
             for i in range(20):
                 threads.start_soon(anyio.to_thread.run_sync, real.sleep, i / 1000)
         assert virtual_time.now() == 0.0
+
+
+async def test_time_stands_while_the_threads_of_a_run_end(virtual_time: VirtualTime):
+    """What a thread-local holds is finalised as its thread ends, and may take its time."""
+    local = threading.local()
+
+    class Slow:
+        def __del__(self) -> None:
+            real.sleep(SHORT)
+
+    def handler(_: int) -> None:
+        local.kept = Slow()
+
+    with anyio.fail_after(10):
+        await qanat.map(handler, range(2))
+    assert virtual_time.now() == 0.0
 
 
 async def test_time_goes_on_when_the_threads_are_idle(virtual_time: VirtualTime):

@@ -195,6 +195,8 @@ class Threads:
         await self.wait_idle()
         if self._threads and not self._leaving:
             self._leaving = True
+            # Until they are gone a virtual clock stands still, or timers around us would run out.
+            self._clock.work_outside_began()
             # Not joined here: as a thread ends, what its thread-locals hold is finalised, which
             # may take long, a connection being closed for one.
             last = Thread(target=self._see_off, name=f"{self._name}-last", daemon=True)
@@ -293,3 +295,4 @@ class Threads:
             self._last.join()  # what brought us here was the last thing that it does
         self._threads.clear()
         self._bell.ring()
+        self._clock.work_outside_ended()
