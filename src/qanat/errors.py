@@ -283,6 +283,7 @@ class RetryLater(Signal):
     def __init__(self, delay: float = 0.0) -> None:
         """Keep the delay."""
         _check_seconds("delay", delay, "seconds")
+        delay = float(delay)
         super().__init__(f"retry after {delay:g} s")
         self.delay = delay
 

@@ -78,7 +78,7 @@ def test_whole_number_comes_back_as_an_int(value: object):
     assert whole("n", value, 3) == 3
 
 
-@pytest.mark.parametrize("value", [*NOT_NUMBERS, 2.0, nan], ids=repr)
+@pytest.mark.parametrize("value", [*NOT_NUMBERS, 2.0, nan, int], ids=repr)
 def test_what_is_no_whole_number_is_a_type_error(value: object):
     with pytest.raises(TypeError) as caught:
         whole("n", value, 1)

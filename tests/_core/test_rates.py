@@ -48,6 +48,7 @@ def test_rate_names_a_limit(text: str, limit: str):
         "100/sevenly",
         "100/S",
         "a/s",
+        "9" * 5000 + "/s",
     ],
 )
 def test_other_texts_are_no_rates(text: str):

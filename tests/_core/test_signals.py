@@ -72,5 +72,10 @@ def test_retry_later_refuses_delays_of_another_kind(delay: Any):
         RetryLater(delay)
 
 
+def test_retry_later_takes_any_real_number():
+    delay: Any = Fraction(5, 2)
+    assert RetryLater(delay).delay == 2.5
+
+
 def test_retry_later_crosses_processes():
     assert pickle.loads(pickle.dumps(RetryLater(2.5))).delay == 2.5  # noqa: S301 - our own

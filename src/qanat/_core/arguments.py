@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 Text = TypeVar("Text", bound=str)
 
-NUMBER: Final = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
-"""How a number is written in rates and durations: digits with or without a point."""
+NUMBER: Final = r"[0-9]{1,1000}(?:\.[0-9]{0,1000})?|\.[0-9]{1,1000}"
+"""How a number is written in rates and durations: digits with or without a point, and not without end."""
 
 UNITS: Final = {
     "ms": Fraction(1, 1000),
@@ -89,7 +89,8 @@ def whole(name: str, value: object, least: int) -> int:
     if type(value) is int:
         # A limit may be made for each of a hundred thousand lanes, and asking a protocol is slow.
         result = value
-    elif isinstance(value, bool) or not isinstance(value, SupportsIndex):
+    elif isinstance(value, (bool, type)) or not isinstance(value, SupportsIndex):
+        # A class has the method, too, but for its instances.
         raise TypeError(f"{name} must be a whole number, got {value!r}")
     else:
         result = index(value)

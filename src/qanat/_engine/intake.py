@@ -8,7 +8,8 @@ from asyncio import CancelledError
 from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Mapping
 from itertools import islice
 from math import isnan
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from sys import float_info
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 
 import anyio
 
@@ -125,7 +126,7 @@ class Callbacks:
             job.lane = checked_lane(self.lane(job.item))
         if priority and self.priority is not None:
             found = cast("object", self.priority(job.item))
-            if isinstance(found, bool) or not isinstance(found, (int, float)) or isnan(found):
+            if not _is_number(found):
                 raise TypeError(f"priority must give a number, got {found!r}")
             job.priority = found
         if cost and self.cost is not None:
@@ -135,9 +136,16 @@ class Callbacks:
         if self.deadline is not None:
             within = cast("object", self.deadline(job.item))
             if within is not None:
-                if isinstance(within, bool) or not isinstance(within, (int, float)) or isnan(within):
+                if not _is_number(within):
                     raise TypeError(f"deadline must give seconds or None, got {within!r}")
                 job.deadline = now + within
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a number that a float can hold, infinity too."""
+    if isinstance(value, float):
+        return not isnan(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= float_info.max
 
 
 class Intake:

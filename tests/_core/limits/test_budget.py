@@ -186,6 +186,7 @@ WRONG: dict[str, tuple[type[Exception], str, Any, dict[str, Any]]] = {
     ),
     "no rate": (TypeError, 'tokens must be a text such as "100/s", .* got 100', "a", {"tokens": 100}),
     "odd rate": (ValueError, "tokens must be a text such as .* got 'many'", "a", {"tokens": "many"}),
+    "too much": (ValueError, "tokens must be a finite number, got 9999.*", "a", {"tokens": "9" * 400 + "/s"}),
     "zero": (ValueError, "tokens must be greater than 0, got '0/s'", "a", {"tokens": "0/s"}),
     "evenly": (
         ValueError, "tokens must be a rate without evenly, got '1/s evenly': put a Spacing beside the budget", "a",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from qanat._core.arguments import plain, positive_seconds, rate_in_words, whole
+from qanat._core.arguments import number, plain, positive_seconds, rate_in_words, whole
 from qanat._core.costs import REQUESTS, amount_in
 from qanat._core.limit import Limit, Refused
 from qanat._core.limits.cost_window import CostWindow, Entry, Share
@@ -234,7 +234,7 @@ def _read(name: str, rate: str) -> tuple[float, float]:
         raise ValueError(
             f"{name} must be a rate without evenly, got {rate!r}: put a Spacing beside the budget"
         )
-    return float(n.numerator), positive_seconds(name, rate, per * n.denominator)
+    return number(name, n.numerator), positive_seconds(name, rate, per * n.denominator)
 
 
 def _listed(names: tuple[str, ...]) -> str:
