@@ -256,6 +256,21 @@ async def test_a_cancelled_schedule_hands_in_nothing_more(virtual_time: VirtualT
     assert diary.began == [("a", 10.0)]
 
 
+async def test_what_was_cancelled_long_before_its_time_is_not_kept(virtual_time: VirtualTime):
+    diary = Diary(virtual_time)
+    async with qanat.Pool(diary.taking(1.0)) as pool:
+        early = pool.schedule(Every(10), "early")
+        late = [pool.schedule(At(WALL + 25.0 + place), f"late {place}") for place in (0, 1)]
+        for place in range(1000):
+            pool.schedule(At(WALL + 1e6), place).cancel()
+        assert pool._schedules is not None
+        assert len(pool._schedules._heap) < 30
+        late[0].cancel()
+        await anyio.sleep(30.5)
+        early.cancel()
+    assert diary.began == [("early", 10.0), ("early", 20.0), ("late 1", 26.0), ("early", 30.0)]
+
+
 async def test_cancelled_before_its_first_time_it_is_done(virtual_time: VirtualTime):
     async with qanat.Pool(Diary(virtual_time).taking(5.0)) as pool:
         first, second = pool.schedule(Every(10), "a"), pool.schedule(Every(10), "b")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 LOOK: Final = 30.0
 """Seconds after which the wall clock is looked at again: well below the lateness that is forgiven."""
+
+FEW: Final = 16
+"""How many entries that count no more are kept, besides one for each schedule."""
 
 _TICK: Final = 1e-6
 """Seconds: the finest step of UTC seconds as a float, about."""
@@ -232,7 +235,12 @@ class Schedules:
         if at != handle._listed_at and not self.stopped:
             handle._listed_at = at
             if at < inf:
-                heappush(self._heap, (at, handle._number, handle))
+                heap = self._heap
+                if len(heap) > 2 * len(self._handles) + FEW:
+                    # Far-off times of schedules that were cancelled would stay until they come.
+                    heap[:] = [entry for entry in heap if entry[0] == entry[2]._listed_at]
+                    heapify(heap)
+                heappush(heap, (at, handle._number, handle))
 
     def _arm(self) -> None:
         """Set the alarm for what is due next."""
