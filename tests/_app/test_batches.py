@@ -368,3 +368,22 @@ def test_a_batch_is_a_batch():
 def test_batches_run_in_processes():
     outcomes = qanat.run(doubled_plainly, range(5), batch=Batch(2), executor="process", concurrency=2)
     assert outcomes.values() == [0, 2, 4, 6, 8]
+
+
+async def test_what_a_batch_cost_is_charged_to_the_batch_and_not_to_one_of_it(virtual_time: VirtualTime):
+    budget = qanat.Budget("llm", tokens="100/m")
+    refused: list[str] = []
+
+    async def handler(items: list[int]) -> list[int]:
+        batch = qanat.current_job()
+        with pytest.raises(RuntimeError) as caught:
+            batch.members[0].charge("tokens", 5)
+        refused.append(str(caught.value))
+        batch.charge("tokens", 8)
+        return items
+
+    await qanat.map(handler, range(4), batch=Batch(2), cost=lambda _: {"tokens": 20}, limits=budget)
+    assert budget._windows["tokens"].load == 16
+    assert [text.partition(":")[0] for text in refused] == [
+        "charge() works for a batch as a whole, and this job is one of a batch"
+    ] * 2

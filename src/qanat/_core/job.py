@@ -155,7 +155,8 @@ class Job(msgspec.Struct, Generic[T], eq=False):
             TypeError: If an argument is of the wrong kind.
             ValueError: If the amount is less than 0 or not finite, or limits of this job count other
                 currencies and not this one.
-            RuntimeError: If the job does not run.
+            RuntimeError: If the job does not run, or is one of a batch: charge the batch, which is
+                `current_job()`, with what all of them cost.
         """
         checked_currency("currency", currency)
         settle = self._task.charge

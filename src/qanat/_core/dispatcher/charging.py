@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.costs import amount_in
+from qanat._core.dispatcher.gathering import Gathering
 from qanat._core.job import RUNNING, History
 
 if TYPE_CHECKING:
@@ -31,11 +32,16 @@ def charge(job: Job[Any], currency: str, amount: float, now: float) -> None:
 
     Raises:
         ValueError: If its limits count currencies, and not this one.
-        RuntimeError: If it does not run.
+        RuntimeError: If it does not run, or is one of a batch.
     """
     if job._status != RUNNING:
         raise RuntimeError("charge() works while the job runs, and it does not: call it from the handler")
     took = job._took
+    if took is None and type(job._task.node.lanes[job.lane].order) is Gathering:
+        raise RuntimeError(
+            "charge() works for a batch as a whole, and this job is one of a batch: "
+            "call current_job().charge with what all of them cost"
+        )
     if not took:
         return
     check(job, currency)
