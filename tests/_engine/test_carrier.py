@@ -14,6 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import qanat
@@ -658,6 +659,82 @@ async def test_a_job_that_was_tried_again_at_once_may_end_in_any_way(
     assert outcome.ran == outcome.ended_at == (2.5 if last == "timeout" else 0.75)
     assert outcome.waits == {}
     assert outcome.ok == (last == "value")
+
+
+async def test_a_handler_that_changes_its_context_is_tried_again_at_once_in_a_fresh_one(
+    virtual_time: VirtualTime,
+):
+    variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
+    seen: list[int] = []
+
+    async def handler(item: int) -> int:
+        seen.append(variable.get())
+        variable.set(1)
+        if qanat.current_job().attempt < 3:
+            raise ValueError
+        return item
+
+    retry = qanat.Retry(2, backoff=qanat.constant(0))
+    outcomes = await qanat.collect(handler, range(3), concurrency=1, retry=retry)
+    assert [(each.value, each.attempts, each.waits) for each in outcomes] == [
+        (item, 3, {}) for item in range(3)
+    ]
+    assert outcomes.summary().retried == 6
+    assert seen == [0] * 9
+
+
+@pytest.fixture
+def no_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let carriers breathe as often as they can."""
+    monkeypatch.setattr("qanat._engine.carrier.SLICE", 0.0)
+    monkeypatch.setattr("qanat._engine.engine.SLICE", 0.0)
+
+
+@pytest.mark.virtual_time("asyncio")
+@pytest.mark.usefixtures("no_slices")
+async def test_nothing_is_tried_again_at_once_after_the_run_was_stopped(virtual_time: VirtualTime):
+    attempts, stopped_after = 0, 0
+
+    async def handler(item: int) -> None:
+        nonlocal attempts, stopped_after
+        if item == 0:
+            attempts += 1
+            if stopped_after:
+                await anyio.sleep(1000)
+            raise ValueError
+        await anyio.lowlevel.checkpoint()
+        stopped_after = attempts
+        raise qanat.Discard
+
+    retry = qanat.Retry(10_000, backoff=qanat.constant(0))
+    with pytest.raises(qanat.JobDiscardedError) as caught:
+        await qanat.map(handler, range(2), concurrency=2, retry=retry)
+    assert (attempts, virtual_time.now()) == (stopped_after, 0.0)
+    (outcome,) = [each for each in qanat.errors.outcomes_of(caught.value) if each.index == 0]
+    assert (outcome.state, outcome.attempts) == ("cancelled", attempts)
+
+
+@pytest.mark.virtual_time("asyncio")
+@pytest.mark.usefixtures("no_slices")
+async def test_a_job_in_hand_is_not_lost_with_a_carrier_that_is_cancelled_before_the_retry(
+    virtual_time: VirtualTime,
+):
+    tasks: set[Any] = set()
+
+    async def handler(item: int) -> int:
+        if item == 1:
+            await anyio.lowlevel.checkpoint()
+            tasks.pop().cancel()
+            return item
+        tasks.add(asyncio.current_task())
+        if qanat.current_job().attempt < 50:
+            raise ValueError
+        return item
+
+    retry = qanat.Retry(50, backoff=qanat.constant(0))
+    outcomes = await qanat.collect(handler, range(2), concurrency=2, retry=retry)
+    assert [(each.value, each.attempts) for each in outcomes] == [(0, 50), (1, 1)]
+    assert outcomes.summary().retried == 49
 
 
 async def test_while_nobody_reads_no_job_is_tried_again_at_once(virtual_time: VirtualTime):

@@ -163,6 +163,9 @@ class Carrier:
                     while True:
                         if again:
                             again = False
+                            if engine.stopped:
+                                self._hand_back(job, first, ran, now)
+                                continue
                         elif engine.held:
                             drawn = False
                             job = None
@@ -314,7 +317,20 @@ class Carrier:
                 raise
             # Somebody cancelled the bare task between two jobs: the engine replaces this carrier.
         finally:
+            if again:
+                self._hand_back(job, first, ran, clock())
             engine.left(self)
+
+    def _hand_back(self, job: Job[Any] | None, first: float, ran: float, now: float) -> None:
+        """Let a job wait for its retry after all, as this carrier does not go on with it."""
+        assert job is not None  # noqa: S101 - it was to be tried again
+        engine = self.engine
+        # The attempt that failed is over, and counted as tried again: it is told once more, and took no time.
+        engine.dispatcher.retried -= 1
+        job.attempt -= 1
+        job.started_at = now
+        job._history = History(first_started_at=first, ran=ran)
+        engine.fail(job, RuntimeError("the attempt failed"), now)
 
     def _goes_on(self, now: float) -> bool:
         """Whether a job whose retry is due at once would be the next in the very slot that it holds."""
