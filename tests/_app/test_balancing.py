@@ -84,6 +84,24 @@ async def test_a_retry_goes_elsewhere(virtual_time: VirtualTime):
     assert tried == ["a", "b"]
 
 
+async def test_a_batch_of_retries_goes_elsewhere(virtual_time: VirtualTime):
+    tried: list[tuple[str, list[int]]] = []
+
+    async def handler(items: list[int]) -> list[int]:
+        tried.append((current_job().target, items))
+        if tried[-1][0] == "a":
+            raise ConnectionError
+        return items
+
+    balance = Balance({"a": 100, "b": 1})
+    async with qanat.Pool(handler, batch=qanat.Batch(3), limits=balance, retry=qanat.Retry(1)) as pool:
+        handles = [pool.submit(item) for item in range(3)]
+        await pool.drain()
+        assert [handle.job.target for handle in handles] == ["b"] * 3
+    assert [target for target, _ in tried] == ["a"] + ["b"] * (len(tried) - 1)
+    assert sorted(item for _, items in tried[1:] for item in items) == [0, 1, 2]
+
+
 async def test_a_dead_target_is_passed_over_until_its_check_is_good(virtual_time: VirtualTime):
     calls: list[tuple[float, str]] = []
 

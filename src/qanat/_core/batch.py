@@ -134,13 +134,15 @@ def task_of(members: Sequence[Job[Any]]) -> Task:
 def make_batch(members: Sequence[Job[Any]], number: int) -> BatchJob:
     """Return a batch of jobs, of which there is at least one."""
     first = members[0]
+    # Where all of them were before is where a retry does not go, if it can.
+    target = first.target if all(member.target == first.target for member in members) else None
     deadlines = [member.deadline for member in members if member.deadline is not None]
     return BatchJob(
         f"batch-{number}", [member.item for member in members], first.index, task_of(members),
         offered_at=min(member.offered_at for member in members),
         priority=min(member.priority for member in members), lane=first.lane,
         attempt=max(member.attempt for member in members), cost=sum_of(member.cost for member in members),
-        deadline=min(deadlines, default=None), _members=tuple(members),
+        deadline=min(deadlines, default=None), target=target, _members=tuple(members),
     )  # fmt: skip
 
 

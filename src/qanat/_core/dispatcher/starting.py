@@ -194,6 +194,7 @@ def _start_members(
     for member in batch.members:
         member._status = RUNNING
         member.started_at = now
+        member.target = batch.target
         _note_start(dispatcher, member, lane, now)
         if task.budget is not None:
             task.budget.started(now, member.attempt > 1)
