@@ -209,6 +209,60 @@ async def test_a_job_that_is_cancelled_while_it_cleans_up_after_its_timeout_is_n
     assert (outcome.state, outcome.attempts) == ("cancelled", 1)
 
 
+class HalfAnOrder:
+    def add(self, job: Any) -> None: ...
+
+
+@pytest.mark.parametrize("batch", [None, qanat.Batch(2)], ids=["one", "batch"])
+@pytest.mark.parametrize("lane", [None, str], ids=["no lanes", "lanes"])
+@pytest.mark.parametrize(
+    "made", [None, 3, [], HalfAnOrder(), qanat.Rules], ids=["None", "3", "list", "half", "other"]
+)
+async def test_what_is_no_order_is_told_so(virtual_time: VirtualTime, made: Any, lane: Any, batch: Any):
+    rules: dict[str, Any] = {"lane": lane, "batch": batch, "order": lambda: made}
+    try:
+        (error,) = [outcome.error for outcome in await qanat.collect(same, [0], **rules)]
+    except TypeError as raised:
+        error = raised
+    assert type(error) is TypeError
+    assert str(error).startswith("order must make orders, with the methods add, put_back, head, take")
+
+
+async def test_a_coroutine_function_makes_no_order(virtual_time: VirtualTime):
+    async def order() -> None: ...
+
+    made: Any = order
+    with pytest.raises(
+        TypeError, match="^order must make orders, with the methods .*, got <coroutine object"
+    ):
+        await qanat.collect(same, [0], order=made)
+
+
+TWICE = qanat.SlidingWindow(2, 1.0)
+
+
+@pytest.mark.parametrize(
+    "rules", [{"limits": [TWICE, TWICE]}, {"limits": TWICE, "rate": TWICE}], ids=["limits", "rate"]
+)
+def test_a_limit_that_is_given_twice_is_refused(rules: Any):
+    expected = r"^limits must be different ones, got SlidingWindow\(2, 1\.0\) twice: it would count"
+    with pytest.raises(ValueError, match=expected):
+        qanat.Rules(**rules)
+
+
+@pytest.mark.parametrize(
+    ("above", "of_lane"), [([TWICE], TWICE), ([], [TWICE, TWICE])], ids=["above", "lane"]
+)
+async def test_a_lane_that_has_a_limit_twice_fails_its_jobs(
+    virtual_time: VirtualTime, above: Any, of_lane: Any
+):
+    outcomes = await qanat.collect(
+        same, range(4), limits=above, lane=lambda _: "x", lane_limits=lambda _: of_lane
+    )
+    says = "lane_limits must not give lane 'x' a limit that its jobs have already, got SlidingWindow(2, 1.0)"
+    assert all(str(outcome.error).startswith(says) for outcome in outcomes)
+
+
 @pytest.mark.parametrize("rule", ["lane", "lane_limits", "priority", "id"])
 def test_a_coroutine_function_is_no_rule_of_an_item(rule: str):
     with pytest.raises(TypeError, match=f"^{rule} must be a plain function"):

@@ -12,7 +12,7 @@ from qanat._core.arguments import number, one_of, positive, whole
 from qanat._core.batch import Batch
 from qanat._core.dispatcher.turns import checked_weight
 from qanat._core.events import Observer  # noqa: TC001 - part of the types that users look up
-from qanat._core.limit import Limit
+from qanat._core.limit import Limit, given_twice
 from qanat._core.limits import Adaptive, Balance, Budget, CircuitBreaker, Concurrency
 from qanat._core.order import Order  # noqa: TC001
 from qanat._core.orders import ORDERS, Priority
@@ -151,6 +151,10 @@ class Rules:
         checked = self._checked_flow() | self._checked_rest()
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        if (twice := given_twice(self.all_limits)) is not None:
+            raise ValueError(
+                f"limits must be different ones, got {twice!r} twice: it would count each job twice"
+            )
         if self.record is not None:
             self._check_record()
 

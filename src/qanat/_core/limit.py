@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from qanat._core.checks import Checked
     from qanat._core.job import Job
@@ -30,6 +30,16 @@ class Refused(Exception):  # noqa: N818 - a limit's answer, and never seen by ca
         """Keep the error that becomes the job's outcome."""
         super().__init__(str(error))
         self.error = error
+
+
+def given_twice(limits: Sequence[Limit]) -> Limit | None:
+    """Return a limit that is among these twice, as the same object; it would count each job twice."""
+    seen = set[int]()
+    for limit in limits:
+        if id(limit) in seen:
+            return limit
+        seen.add(id(limit))
+    return None
 
 
 class Listener(Protocol):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 if TYPE_CHECKING:
     from qanat._core.job import Job
@@ -50,3 +51,23 @@ class Order(Protocol):
     def __len__(self) -> int:
         """Return how many jobs wait."""
         ...
+
+
+METHODS: Final = ("add", "put_back", "head", "take", "discard", "__len__")
+"""What every order has."""
+
+
+def checked_order(order: Any) -> Order:
+    """Return an order that was made.
+
+    Raises:
+        TypeError: If it lacks a method.
+    """
+    if isinstance(order, type) or not all(callable(getattr(order, name, None)) for name in METHODS):
+        if iscoroutine(order):
+            order.close()
+        raise TypeError(
+            f"order must make orders, with the methods {', '.join(METHODS)}, got {order!r}: "
+            "pass a class, or a plain function that returns an instance"
+        )
+    return cast("Order", order)

@@ -38,6 +38,7 @@ from qanat._core.dispatcher.throttling import Throttling
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
 from qanat._core.job import NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
+from qanat._core.order import checked_order
 from qanat._core.orders.fifo import Fifo
 from qanat._core.outcome import Outcome
 from qanat._core.verdict import judge
@@ -190,7 +191,7 @@ class Dispatcher:
     def _gathering_in(self, batch: Batch, make_order: Callable[[], Order]) -> Callable[[], Order]:
         batches = self.batches = self.batches or Batches()
         batches.is_closed = self.closed
-        return lambda: Gathering(batch, make_order(), batches)
+        return lambda: Gathering(batch, checked_order(make_order()), batches)
 
     def drop_task(self, task: Task) -> None:
         """Forget a task that has no jobs left."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 from qanat._core.dispatcher.gathering import Gathering
 from qanat._core.dispatcher.node import Node
 from qanat._core.dispatcher.turns import checked_weight, stride_of
-from qanat._core.limit import Limit
+from qanat._core.limit import Limit, given_twice
 from qanat._core.limits.balance import Balance
+from qanat._core.order import checked_order
 from qanat._core.retry import RetryBudget
 
 if TYPE_CHECKING:
@@ -113,13 +114,15 @@ class Tree:
 
         Raises:
             Exception: What the user's functions for its weight and its limits raise.
-            TypeError: If its weight is not a number, or its limits are not limits.
-            ValueError: If its weight is not greater than 0, or not finite, or it has a second `Balance`.
+            TypeError: If its weight is not a number, or its limits or its order are none.
+            ValueError: If its weight is not greater than 0, or not finite, or it has a second `Balance`,
+                or a limit twice.
         """
         lane = task.lanes.get(key)
         if lane is None:
             weights = task.weights
             weight = 1.0 if weights is None else checked_weight(key, weights(key))
+            order = checked_order(task.make_order())
             limits: tuple[Limit, ...] = ()
             if task.lane_limits is not None:
                 limits = _limits_of(key, task.lane_limits(key))
@@ -129,11 +132,17 @@ class Tree:
                         f"lane_limits must not give lane {key!r} a second Balance, as a job has one target, "
                         f"got {limits!r}"
                     )
+                twice = given_twice(limits + task.limits + self.root.limits)
+                if twice is not None:
+                    raise ValueError(
+                        f"lane_limits must not give lane {key!r} a limit that its jobs have already, "
+                        f"got {twice!r}: it would count them twice"
+                    )
                 limits = self.bound(limits)
             lane = Node(task, key, limits)
             if weight != 1.0:
                 lane.stride = stride_of(weight)
-            lane.order = task.make_order()
+            lane.order = order
             if isinstance(lane.order, Gathering):
                 lane.limits = (lane.order.filling, *lane.limits)
             bind = getattr(lane.order, "bind", None)
