@@ -9,7 +9,7 @@ VENV   ?= .venv
 ARGS   ?=
 
 # The gate: the branches of these files are run by the tests, the tests of these rooms included. All of
-# them is the aim; a few of the simulator are still without a test.
+# them is the aim; a few are still without a test.
 GATED        := src/qanat/_core/*,src/qanat/_engine/*,tests/_core/*,tests/_engine/*
 GATE_PERCENT := 99
 
@@ -19,8 +19,8 @@ PIP       := -m pip --disable-pip-version-check --quiet install
 
 # What each set of targets installs.
 DEMO_EXTRAS  := cli
-TEST_EXTRAS  := cli,trio,uvloop,test
-LINT_EXTRAS  := cli,trio,uvloop,test,lint
+TEST_EXTRAS  := cli,system,trio,uvloop,test
+LINT_EXTRAS  := cli,system,trio,uvloop,test,lint
 DOCS_EXTRAS  := docs
 BENCH_EXTRAS := trio,uvloop,bench
 
