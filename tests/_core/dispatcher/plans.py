@@ -19,9 +19,9 @@ from qanat._core.limit import Limit
 from qanat._core.limits import Concurrency, FixedWindow, SlidingWindow, Spacing, TokenBucket
 from qanat._core.orders import ORDERS
 from qanat._core.retry import Retry
-from qanat._engine.simulator import Drive, drive
 from qanat.errors import Discard, RetryLater, Throttled
 from tests._core.dispatcher.world import add, job, make
+from tests._core.driver import Drive, drive
 from tests._core.limits.promises import at_once, bucket, fixed, sliding, spaced, spaced_after_finish
 from tests._core.limits.properties import History, MayStart
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from qanat._core.backoff import constant
 from qanat._core.limits import Balance, CircuitBreaker, Concurrency
 from qanat._core.retry import Retry
-from qanat._engine.simulator import drive
 from qanat.errors import CircuitOpenError, Discard, Throttled
 from tests._core.dispatcher.world import add, job, make, outcomes_by_id
+from tests._core.driver import drive
 
 if TYPE_CHECKING:
     from qanat._core.job import Job

@@ -25,7 +25,7 @@ from tests._core.dispatcher.world import (
 
 if TYPE_CHECKING:
     from qanat._core.limit import Limit
-    from qanat._engine.simulator import Drive
+    from tests._core.driver import Drive
 
 
 def waits(result: Drive) -> dict[Any, dict[str, float]]:

@@ -11,7 +11,7 @@ from qanat._core.job import Job, Task
 from qanat._core.limit import Limit
 from qanat._core.orders import Fifo
 from qanat._core.retry import Retry
-from qanat._engine.simulator import Drive, drive
+from tests._core.driver import Drive, drive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

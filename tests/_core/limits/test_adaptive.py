@@ -14,9 +14,9 @@ from qanat._core.dispatcher import Dispatcher
 from qanat._core.job import Job
 from qanat._core.limits import Adaptive, Balance
 from qanat._core.outcome import Outcome
-from qanat._engine.simulator import drive
 from qanat.errors import Throttled
 from tests._core.dispatcher import world
+from tests._core.driver import drive
 from tests._core.limits.properties import Ear
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from qanat._core.job import Job
 from qanat._core.limit import Limit, Refused
 from qanat._core.limits import Budget
 from qanat._core.limits import budget as budget_module
-from qanat._engine.simulator import drive
 from tests._core.dispatcher import world
+from tests._core.driver import drive
 from tests._core.limits.properties import OUTCOME, Ear
 
 

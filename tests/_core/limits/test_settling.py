@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 from qanat._core.limits import Adaptive
-from qanat._engine.simulator import drive
 from qanat.errors import Throttled
 from qanat.testing import SimulatedServer
 from tests._core.dispatcher import world
+from tests._core.driver import drive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qanat._engine.simulator import Failures
+    from tests._core.driver import Failures
 
 SEEDS = [pytest.param(seed, marks=pytest.mark.long) if seed >= 2 else seed for seed in range(20)]
 WARM_UP = 20.0

@@ -13,9 +13,9 @@ from qanat._core.dispatcher import Dispatcher
 from qanat._core.limit import Limit
 from qanat._core.limits import SlidingWindow
 from qanat._core.retry import Retry
-from qanat._engine.simulator import Step, drive
 from qanat.errors import JobCancelledError
 from tests._core.dispatcher.world import add, at_zero, failing, job, make, run, starts
+from tests._core.driver import Step, drive
 
 
 def test_the_trace_tells_starts_finishes_and_ends():
