@@ -8,10 +8,11 @@ acquisition, nobody polls, and nobody spins.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
     from qanat._core.checks import Checked
     from qanat._core.job import Job
@@ -30,6 +31,21 @@ class Refused(Exception):  # noqa: N818 - a limit's answer, and never seen by ca
         """Keep the error that becomes the job's outcome."""
         super().__init__(str(error))
         self.error = error
+
+
+def limits_given(given: object, expected: str) -> tuple[Limit, ...]:
+    """Return what a user's function gave, one limit or several.
+
+    Raises:
+        TypeError: If something else is among them; it says what was expected.
+    """
+    if isinstance(given, Limit):
+        return (given,)
+    found = tuple(cast("Iterable[object]", given)) if isinstance(given, Iterable) else (given,)
+    for each in found:
+        if not isinstance(each, Limit):
+            raise TypeError(f"{expected}, got {given!r}")
+    return cast("tuple[Limit, ...]", found)
 
 
 def given_twice(limits: Sequence[Limit]) -> Limit | None:

@@ -253,11 +253,7 @@ class Engine:
         dispatcher = self.dispatcher
         dispatcher.detach()
         if self.observe is not None:
-            counts = {
-                "done": dispatcher.done, "failed": dispatcher.failed,
-                "cancelled": dispatcher.cancelled, "retried": dispatcher.retried,
-            }  # fmt: skip
-            self.observe(RunEnded(self.now(), counts, dispatcher.waits))
+            self.observe(RunEnded(self.now(), dispatcher.counts, dispatcher.waits))
         if interruption is not None:
             raise interruption
 

@@ -182,11 +182,7 @@ class SimulatedEngine:
         dispatcher = self.dispatcher
         dispatcher.detach()
         if self._observe is not None:
-            counts = {
-                "done": dispatcher.done, "failed": dispatcher.failed,
-                "cancelled": dispatcher.cancelled, "retried": dispatcher.retried,
-            }  # fmt: skip
-            self._observe(RunEnded(self._now, counts, dispatcher.waits))
+            self._observe(RunEnded(self._now, dispatcher.counts, dispatcher.waits))
         problem: BaseException | None = self._fault if intake.error is None else intake.error
         if problem is None and not isinstance(self.failure, Exception):
             # An interrupt while the source was read is nobody's result.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qanat._core.arguments import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 S = TypeVar("S")
 
@@ -16,15 +18,34 @@ class BrokenPromiseError(AssertionError):
 
 
 def try_plans(
-    draw: Callable[[Random], Sequence[S]], run: Callable[[Sequence[S]], None], *, plans: int, seed: int
+    run: Callable[[Sequence[S]], None],
+    draw_step: Callable[[Random, Sequence[Any]], S],
+    *,
+    items: Iterable[Any],
+    most_steps: int,
+    plans: int,
+    seed: int,
 ) -> None:
     """Run so many random plans; raise for the shortest form of the first that breaks a promise.
 
+    Args:
+        run: Runs one plan.
+        draw_step: Draws a step, with an item out of all if it takes one.
+        items: What items are drawn from.
+        most_steps: Steps of the longest plan.
+        plans: How many plans are run.
+        seed: Where the randomness begins.
+
     Raises:
         AssertionError: What was broken, and the steps that break it.
+        ValueError: If there are no items or no plans.
     """
-    for number in range(plans):
-        plan = list(draw(Random(f"{seed} {number}")))
+    drawn = list(items)
+    if not drawn:
+        raise ValueError("items must have at least one item, got none")
+    for number in range(whole("plans", plans, 1)):
+        rng = Random(f"{seed} {number}")
+        plan = [draw_step(rng, drawn) for _ in range(rng.randint(1, most_steps))]
         problem = _problem(run, plan)
         if problem is not None:
             plan, problem = _shortest(run, plan, problem)

@@ -7,7 +7,6 @@ from math import inf, isclose, isnan
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from qanat._core.arguments import whole
 from qanat._core.dispatcher.account import make_outcome
 from qanat._core.job import Job
 from qanat._core.limit import Limit, Refused
@@ -96,17 +95,11 @@ def check_limit(
     """
     if not callable(make):
         raise TypeError(f"make must be a function without arguments that makes a new limit, got {make!r}")
-    drawn = list(items)
-    if not drawn:
-        raise ValueError("items must have at least one item, got none")
-
-    def draw(rng: Random) -> list[_Step]:
-        return [_drawn_step(rng, drawn) for _ in range(rng.randint(1, MOST_STEPS))]
 
     def run(plan: Sequence[_Step]) -> None:
         _Trial(make, may_start).run(plan)
 
-    try_plans(draw, run, plans=whole("plans", plans, 1), seed=seed)
+    try_plans(run, _drawn_step, items=items, most_steps=MOST_STEPS, plans=plans, seed=seed)
 
 
 def _drawn_step(rng: Random, items: Sequence[Any]) -> _Step:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
-from qanat._core.arguments import whole
 from qanat._core.job import Job
 from qanat.testing._plans import BrokenPromiseError, try_plans
 
@@ -79,14 +78,11 @@ def check_order(
     """
     if not callable(make):
         raise TypeError(f"make must be a function without arguments that makes a new order, got {make!r}")
-    drawn = list(items)
-    if not drawn:
-        raise ValueError("items must have at least one item, got none")
 
-    def draw(rng: Random) -> list[_Step]:
-        return [_drawn_step(rng, drawn) for _ in range(rng.randint(1, MOST_STEPS))]
+    def run(plan: Sequence[_Step]) -> None:
+        _run(make, plan)
 
-    try_plans(draw, lambda plan: _run(make, plan), plans=whole("plans", plans, 1), seed=seed)
+    try_plans(run, _drawn_step, items=items, most_steps=MOST_STEPS, plans=plans, seed=seed)
 
 
 def _drawn_step(rng: Random, items: Sequence[Any]) -> _Step:

@@ -56,7 +56,7 @@ def add_waits(job: Job[Any], waits: dict[str, float]) -> None:
     if waits:
         history = job._history
         if history is None:
-            # What `ledger.waited_for` gave is nobody else's.
+            # What `ledger.waited_between` gave is nobody else's.
             job._history = History(waits=waits, entered_at=job.offered_at)
             return
         for cause, seconds in waits.items():

@@ -559,6 +559,13 @@ class Dispatcher:
         return self.batches.squeeze()
 
     @property
+    def counts(self) -> dict[str, int]:
+        """How many jobs ended how, and how many attempts were followed by another."""
+        return {
+            "done": self.done, "failed": self.failed, "cancelled": self.cancelled, "retried": self.retried,
+        }  # fmt: skip
+
+    @property
     def counts_full(self) -> bool:
         """Whether `waits` tells how long all slots were taken: the lone lane reads items as they free up."""
         return self._lone is None

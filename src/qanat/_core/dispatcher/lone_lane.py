@@ -79,28 +79,32 @@ def set_lone(dispatcher: Dispatcher) -> None:
 
 
 def _find(dispatcher: Dispatcher) -> Node | None:
-    tree = dispatcher.tree
-    if len(tree.tasks) != 1 or dispatcher.is_paused or dispatcher._observe is not None or tree.root.limits:
-        return None
-    if dispatcher.batches is not None:
-        return None
-    task = tree.tasks[0]
-    if task.uses_lanes or task.limits or task.budget is not None:
+    tree, task = dispatcher.tree, _only_task(dispatcher)
+    if task is None or task.limits or tree.root.limits:
         return None
     return tree.lane(task, None)
 
 
 def _find_straight(dispatcher: Dispatcher) -> Node | None:
     """Return the one lane there is if nothing but limits decides in it; see `straight`."""
-    tree = dispatcher.tree
-    if len(tree.tasks) != 1 or dispatcher.is_paused or dispatcher._observe is not None:
-        return None
-    if dispatcher.batches is not None:
-        return None
-    task = tree.tasks[0]
-    if task.uses_lanes or task.budget is not None or task.valve is not None or tree.root.valve is not None:
+    tree, task = dispatcher.tree, _only_task(dispatcher)
+    if task is None or task.valve is not None or tree.root.valve is not None:
         return None
     return tree.lane(task, None)
+
+
+def _only_task(dispatcher: Dispatcher) -> Node | None:
+    """Return the one task there is, if it has one lane and nobody has to be told of anything."""
+    tasks = dispatcher.tree.tasks
+    if (
+        len(tasks) != 1
+        or dispatcher.is_paused
+        or dispatcher._observe is not None
+        or dispatcher.batches is not None
+    ):
+        return None
+    task = tasks[0]
+    return None if task.uses_lanes or task.budget is not None else task
 
 
 def _enter(dispatcher: Dispatcher, lone: Node) -> None:

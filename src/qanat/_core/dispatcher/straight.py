@@ -1,6 +1,6 @@
 """One lane under limits: no turns are to be taken, but limits to be asked.
 
-With one task, no lanes and nobody who observes, `next_by_turns` and `settle` do much that comes to
+With one task, no lanes and nobody who observes, `next_by_turns` and `ending.end` do much that comes to
 nothing: turns of one, wakes of nobody, an empty lane that stays. What is left is done here, in the
 same order and with the same accounts, for the plain case: a job that was not tried before starts, or
 ends with a value. Everything else goes the long way, which may be taken at any time.

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher.gathering import Gathering
 from qanat._core.dispatcher.node import Node
 from qanat._core.dispatcher.turns import checked_weight, stride_of
-from qanat._core.limit import Limit, given_twice
+from qanat._core.limit import Limit, given_twice, limits_given
 from qanat._core.limits.balance import Balance
 from qanat._core.order import checked_order
 from qanat._core.retry import RetryBudget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterable
 
     from qanat._core.checks import Keeper
     from qanat._core.dispatcher.gate import Gates
@@ -125,7 +124,9 @@ class Tree:
             order = checked_order(task.make_order())
             limits: tuple[Limit, ...] = ()
             if task.lane_limits is not None:
-                limits = _limits_of(key, task.lane_limits(key))
+                limits = limits_given(
+                    task.lane_limits(key), f"lane_limits must give a limit or limits for lane {key!r}"
+                )
                 own = _balances(limits)
                 if own and own + _balances(task.limits + self.root.limits) > 1:
                     raise ValueError(
@@ -224,17 +225,6 @@ class Tree:
             found, uses = self.sensing.pop(id(limit), (None, 0))
             if found is not None and uses > 1:
                 self.sensing[id(limit)] = found, uses - 1
-
-
-def _limits_of(lane: Hashable, given: object) -> tuple[Limit, ...]:
-    """Return what `lane_limits` gave for a lane, checked."""
-    if isinstance(given, Limit):
-        return (given,)
-    found = tuple(cast("Iterable[object]", given)) if isinstance(given, Iterable) else (given,)
-    for each in found:
-        if not isinstance(each, Limit):
-            raise TypeError(f"lane_limits must give a limit or limits for lane {lane!r}, got {given!r}")
-    return cast("tuple[Limit, ...]", found)
 
 
 def _balances(limits: tuple[Limit, ...]) -> int:

@@ -17,7 +17,7 @@ from math import inf, isnan
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat._core.arguments import plain, positive
-from qanat._core.limit import Limit, Refused
+from qanat._core.limit import Limit, Refused, limits_given
 from qanat._core.limits.breaker import CircuitBreaker
 from qanat._core.limits.health import is_good
 from qanat._core.outcome import Outcome
@@ -325,13 +325,7 @@ def _limits_function(given: object, targets: Mapping[Any, float]) -> Callable[[A
 
 
 def _as_limits(target: object, given: object) -> tuple[Limit, ...]:
-    if isinstance(given, Limit):
-        return (given,)
-    found = tuple(cast("Iterable[object]", given)) if isinstance(given, Iterable) else (given,)
-    for each in found:
-        if not isinstance(each, Limit):
-            raise TypeError(f"limits must give a limit or limits for {target!r}, got {given!r}")
-    return cast("tuple[Limit, ...]", found)
+    return limits_given(given, f"limits must give a limit or limits for {target!r}")
 
 
 def _breaker_function(given: object) -> Callable[[Any], tuple[CircuitBreaker, ...]]:
