@@ -33,9 +33,9 @@ WAYS = (
 )
 
 
-async def collect_alone(handler: Handler, items: Iterable[int], concurrency: int) -> int:
-    """Gather every outcome, and do nothing with them that would keep the loop."""
-    return len(await qanat.collect(handler, items, concurrency=concurrency))
+async def collect_alone(handler: Handler, items: Iterable[int], concurrency: int) -> object:
+    """Gather every outcome, and do nothing with them that would keep the loop, not even free them."""
+    return await qanat.collect(handler, items, concurrency=concurrency)
 
 
 def lateness(way: str | None, items: int, backend: str) -> dict[str, float]:
@@ -43,6 +43,7 @@ def lateness(way: str | None, items: int, backend: str) -> dict[str, float]:
     import anyio
 
     late: list[float] = []
+    kept: list[object] = []
 
     async def tick() -> None:
         while True:
@@ -59,7 +60,7 @@ def lateness(way: str | None, items: int, backend: str) -> dict[str, float]:
                 await anyio.sleep(0.3)
             else:
                 run: Any = named(way)
-                await run(no_op, range(number_), 10)
+                kept.append(await run(no_op, range(number_), 10))
             # What rings after the end was due before it.
             await anyio.sleep(2 * TICK)
             group.cancel_scope.cancel()

@@ -110,15 +110,21 @@ def test_errors_without_outcomes_carry_none():
     assert list(qanat.errors.outcomes_of(KeyError())) == []
 
 
-@pytest.mark.parametrize("missing", [0, 3], ids=["all", "some never ended"])
-@pytest.mark.parametrize(("number", "turns"), [(0, 0), (5, 0), (PART, 0), (PART + 1, 1), (3 * PART, 2)])
-async def test_they_are_put_in_order_while_the_loop_runs(number: int, turns: int, missing: int):
+@pytest.mark.parametrize(
+    ("number", "missing", "turns"),
+    [
+        (0, 0, 0), (5, 0, 0), (PART, 0, 0), (PART + 1, 0, 1), (3 * PART, 0, 2),
+        (0, 3, 0), (5, 3, 0), (PART, 3, 1), (3 * PART, 3, 5),
+    ],
+)  # fmt: skip
+async def test_they_are_put_in_order_while_the_loop_runs(number: int, missing: int, turns: int):
     outcomes = Outcomes(outcome(index) for index in reversed(range(number)))
     checkpoints: list[None] = []
 
     async def checkpoint() -> None:
         checkpoints.append(None)
 
-    await put_in_order(outcomes, number + missing, checkpoint)
-    assert [each.index for each in outcomes] == list(range(number))
+    placed = await put_in_order(outcomes, number + missing, checkpoint)
+    assert [each.index for each in placed] == list(range(number))
+    assert [each.index for each in outcomes] == list(reversed(range(number)))
     assert len(checkpoints) == turns

@@ -77,7 +77,7 @@ async def gather(
         async with host, nullcontext() if around is None else around(engine):
             engine.read(intake)
             await engine.wait_over()
-        await put_in_order(outcomes, intake.count, engine.loop.checkpoint)
+        outcomes = await put_in_order(outcomes, intake.count, engine.loop.checkpoint)
     except BaseException as error:
         outcomes._held = held_of(engine.dispatcher)
         outcomes.sort(key=attrgetter("index"))
