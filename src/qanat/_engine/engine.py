@@ -252,7 +252,7 @@ class Engine:
         self.tell_ended()
         dispatcher = self.dispatcher
         dispatcher.detach()
-        # What they reach, the outcomes above all, is freed when its user drops it, not when garbage is looked for.
+        # They reach the outcomes, which would be freed in one piece whenever garbage is looked for.
         self.append = self._on_outcome = self._on_failure = self._on_release = None
         if self.observe is not None:
             self.observe(RunEnded(self.now(), dispatcher.counts, dispatcher.waits))
