@@ -162,61 +162,64 @@ class Carrier:
                     now = clock()
                     while True:
                         if again:
+                            # It goes on in its slot: there is nothing to draw, and nobody to call up for it.
                             again = False
+                            assert job is not None  # noqa: S101 - the one that failed
                             if engine.stopped:
                                 self._hand_back(job, first, ran, now)
                                 continue
-                        elif engine.held:
-                            drawn = False
-                            job = None
-                        elif (
-                            (source := engine.drawn) is None
-                            or dispatcher.waiting
-                            or not dispatcher.is_plain
-                            or dispatcher.running >= dispatcher.capacity
-                            or now >= timeline.at
-                            or (source.counts_unread and source.room() <= 0)
-                        ):
-                            drawn = False
-                            job = next_job(now)
                         else:
-                            try:
-                                for item in source.iterator:  # noqa: B007 - a third of calling __next__
-                                    break
-                                else:
-                                    source.ended()
+                            if engine.held:
+                                drawn = False
+                                job = None
+                            elif (
+                                (source := engine.drawn) is None
+                                or dispatcher.waiting
+                                or not dispatcher.is_plain
+                                or dispatcher.running >= dispatcher.capacity
+                                or now >= timeline.at
+                                or (source.counts_unread and source.room() <= 0)
+                            ):
+                                drawn = False
+                                job = next_job(now)
+                            else:
+                                try:
+                                    for item in source.iterator:  # noqa: B007 - a third of calling __next__
+                                        break
+                                    else:
+                                        source.ended()
+                                        continue
+                                except BaseException as caught:  # noqa: BLE001 - the source's, or raised again
+                                    source.failed(caught)
                                     continue
-                            except BaseException as caught:  # noqa: BLE001 - the source's, or raised again
-                                source.failed(caught)
-                                continue
-                            number = source.count
-                            source.count = number + 1
-                            if source.may_block:
-                                now = clock()
-                            drawn = True
-                            # One by one: more than three at once make a tuple.
-                            attempts = 1
-                            ran = 0.0
-                            first = started = now
-                            dispatcher.running += 1
-                            job = Job(number, item, number, source.task, now, RUNNING, now)
-                        if ended:
-                            engine.tell_ended()
-                        if job is None:
-                            if engine.refill() or engine.squeeze():
-                                now = clock()
-                                continue
-                            # No local holds on to the last job while this one waits.
-                            cell.job = item = value = outcome = task = function = None
-                            if await self._idle():
-                                now = clock()
-                                continue
-                            staying = False
-                            break
-                        if not engine.called and dispatcher.running < dispatcher.capacity:
-                            engine.call_up()
-                        if engine.tops_up:
-                            engine.refill()
+                                number = source.count
+                                source.count = number + 1
+                                if source.may_block:
+                                    now = clock()
+                                drawn = True
+                                # One by one: more than three at once make a tuple.
+                                attempts = 1
+                                ran = 0.0
+                                first = started = now
+                                dispatcher.running += 1
+                                job = Job(number, item, number, source.task, now, RUNNING, now)
+                            if ended:
+                                engine.tell_ended()
+                            if job is None:
+                                if engine.refill() or engine.squeeze():
+                                    now = clock()
+                                    continue
+                                # No local holds on to the last job while this one waits.
+                                cell.job = item = value = outcome = task = function = None
+                                if await self._idle():
+                                    now = clock()
+                                    continue
+                                staying = False
+                                break
+                            if not engine.called and dispatcher.running < dispatcher.capacity:
+                                engine.call_up()
+                            if engine.tops_up:
+                                engine.refill()
                         self.job = job
                         task = job._task
                         timeout = task.timeout
@@ -272,9 +275,16 @@ class Carrier:
                                 and attempts <= task.retries_at_once
                                 and type(error) in BUILT_IN
                                 and not error.__dict__
-                                and self._goes_on(now)
+                                # Its retry, due at once, is the next to start in the very slot that it holds.
+                                and not engine.held
+                                and not engine.stopped
+                                and not dispatcher.waiting
+                                and dispatcher.is_plain
+                                and dispatcher.running <= dispatcher.capacity
+                                and now < timeline.at
                             ):
                                 again = True
+                                dispatcher.retried += 1
                                 attempts += 1
                                 ran += now - started
                                 job.attempt = attempts
@@ -331,22 +341,6 @@ class Carrier:
         job.started_at = now
         job._history = History(first_started_at=first, ran=ran)
         engine.fail(job, RuntimeError("the attempt failed"), now)
-
-    def _goes_on(self, now: float) -> bool:
-        """Whether a job whose retry is due at once would be the next in the very slot that it holds."""
-        engine = self.engine
-        dispatcher = engine.dispatcher
-        if (
-            engine.held
-            or engine.stopped
-            or dispatcher.waiting
-            or not dispatcher.is_plain
-            or dispatcher.running > dispatcher.capacity
-            or now >= dispatcher.timeline.at
-        ):
-            return False
-        dispatcher.retried += 1
-        return True
 
     def _renew_cell(self) -> Cell:
         """Go on with a new cell, as others see the one before."""
