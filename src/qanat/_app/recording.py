@@ -7,7 +7,6 @@ import math
 import random
 import sys
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +79,8 @@ def _make(
     capacity: float, limits: Iterable[Limit], precision: float = 0.0, **options: Any,
 ) -> Dispatcher:  # fmt: skip
     """Make a dispatcher that records, its limits looked at before they are bound."""
+    from importlib.metadata import version  # which takes long, and most runs record nothing
+
     bound = tuple(limits)
     specs = [noted_limit(limit, now) for limit in bound]
     recorder.begin(
