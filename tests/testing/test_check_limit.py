@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import qanat
-from qanat import Concurrency, FixedWindow, Limit, SlidingWindow, Spacing, TokenBucket
+from qanat import (
+    Adaptive,
+    Balance,
+    Budget,
+    CircuitBreaker,
+    Concurrency,
+    FixedWindow,
+    Limit,
+    SlidingWindow,
+    Spacing,
+    TokenBucket,
+)
 from qanat.testing import Attempt, check_limit
 
 if TYPE_CHECKING:
@@ -26,8 +37,31 @@ if TYPE_CHECKING:
         lambda: Spacing(0.5),
         lambda: Spacing(0.5, after="finish"),
         lambda: Spacing(0.1, jitter=0.1),
+        lambda: CircuitBreaker(2, cooldown=3),
+        lambda: CircuitBreaker(1, cooldown=3, window=1, probes=2),
+        lambda: CircuitBreaker(2, rate=0.4, window=4, cooldown=1),
+        lambda: CircuitBreaker(1, cooldown=3, fail_fast=True),
+        lambda: Balance({"a": 1, "b": 2}, breaker=CircuitBreaker(2, cooldown=3)),
+        lambda: Budget("service", concurrency=2, requests="3/s"),
+        lambda: Adaptive(1, 5),
     ],
-    ids=["one", "three", "sliding", "fixed", "bucket", "spacing", "after finish", "jitter"],
+    ids=[
+        "one",
+        "three",
+        "sliding",
+        "fixed",
+        "bucket",
+        "spacing",
+        "after finish",
+        "jitter",
+        "breaker",
+        "probes",
+        "by share",
+        "fail fast",
+        "balance",
+        "budget",
+        "adaptive",
+    ],
 )
 @pytest.mark.parametrize("seed", [0, 1])
 def test_our_own_limits_keep_the_promises(make: Callable[[], Limit], seed: int):

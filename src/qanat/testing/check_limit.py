@@ -280,7 +280,10 @@ def _starts_from(limit: Limit, item: Any, now: float) -> list[float]:
     for number in range(5):
         job: Job[Any] = Job(number, item, number, cast("Any", None), offered_at=now)
         for _ in range(MOST_ASKS):
-            at = limit.ready_at(job, now)
+            try:
+                at = limit.ready_at(job, now)
+            except Refused:
+                at = inf
             if at <= now or at == inf:
                 break
             now = at

@@ -352,6 +352,41 @@ def test_an_open_one_is_remembered_for_a_window_after_its_cooldown():
     assert breaker.fresh_at(110.0) == 270.0
 
 
+def test_left_alone_until_it_is_fresh_it_starts_as_many_as_a_new_one():
+    breaker = opened(cooldown=10, window=60)
+    for _ in range(3):
+        start(breaker, 70.0)
+    assert (state(breaker), asked(breaker, 70.0)) == ("closed", 70.0)
+
+
+def test_left_alone_it_counts_its_failures_anew():
+    breaker = CircuitBreaker(2, window=60)
+    attempt(breaker, 0.0, FAULT)
+    attempt(breaker, 60.0, FAULT)
+    assert state(breaker) == "closed"
+    attempt(breaker, 119.0, FAULT)
+    assert state(breaker) == "open"
+
+
+def test_it_remembers_while_a_job_runs():
+    breaker = CircuitBreaker(1, cooldown=10, window=60)
+    hung, failing = start(breaker, 0.0), start(breaker, 0.0)
+    end(breaker, failing, 1.0, FAULT)
+    start(breaker, 500.0)
+    assert (state(breaker), asked(breaker, 500.0)) == ("half-open", inf)
+    end(breaker, hung, 500.0)
+
+
+def test_after_bad_checks_it_remembers_from_the_last_one_on():
+    breaker = opened(cooldown=10, window=60, check=well)
+    breaker.add_checker(Asked())
+    for at in range(10, 200, 10):
+        breaker.check_ended(False, float(at))
+    breaker.check_ended(True, 200.0)
+    start(breaker, 200.0)
+    assert (state(breaker), asked(breaker, 200.0)) == ("half-open", inf)
+
+
 # --- the check -----------------------------------------------------------------------------------
 
 

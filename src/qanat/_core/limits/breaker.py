@@ -11,6 +11,8 @@ The three states are those of M. Nygard, "Release It!", 2007. What must stay tru
   began: the next job is the probe.
 - **It closes in steps.** Once all probes were good, twice as many jobs may run at once; each one that
   ends well makes room for one more, so the room doubles, until as many run as when it opened.
+- **It forgets by itself.** A window after its last answer or its cooldown, with nothing running, the next
+  job finds it as good as new, whether or not its lane was forgotten meanwhile.
 """
 
 from __future__ import annotations
@@ -57,8 +59,8 @@ class CircuitBreaker(Limit):
             With it: in the window, and fewer open nothing, whatever their share.
         rate: The share of failed attempts that opens it: greater than 0, at most 1. None is by
             failures in a row.
-        window: Seconds in which the share is counted, in ten slices; greater than 0. Also how long a lane's
-            breaker that nobody uses is remembered after its last failure or its cooldown.
+        window: Seconds in which the share is counted, in ten slices; greater than 0. Also how long a breaker
+            that nobody uses remembers, after its last answer or its cooldown: then it is as good as new.
         cooldown: Seconds for which nothing starts; greater than 0.
         probes: How many jobs may try after that; a whole number, at least 1.
         fail_fast: True ends jobs at once with `CircuitOpenError` while nothing may start and no probe
@@ -158,6 +160,8 @@ class CircuitBreaker(Limit):
 
     def take(self, job: Job[Any], now: float) -> None:
         """Count a job that runs; the first one after the cooldown makes it half-open."""
+        if not self._taken and now >= self._remembers_until:
+            self._forget()
         if self._state is OPEN:
             self._state = HALF_OPEN
         self._taken += 1
@@ -184,13 +188,20 @@ class CircuitBreaker(Limit):
             self.changed()
 
     def fresh_at(self, now: float) -> float:
-        """Return a window after its last failure or its cooldown; infinity while a job runs."""
+        """Return a window after its last answer or its cooldown; infinity while a job runs."""
         if self._taken:
             return inf
         if self._state is CLOSED and self._room == inf and not self._streak and not self._share.bad:
             return now
-        # Bad checks do not count, or a dead host that nobody asks for would be checked for ever.
-        return max(self._last_at, self._opened_at + self._cooldown) + self._window
+        if self._state is OPEN and self._is_checked:
+            # Bad checks do not count, or a dead host that nobody asks for would be checked for ever.
+            return max(self._last_at, self._opened_at + self._cooldown) + self._window
+        return self._remembers_until
+
+    @property
+    def _remembers_until(self) -> float:
+        """When it is as good as new if nothing is taken before; past the last check, if there was one."""
+        return max(self._last_at, self._open_until) + self._window
 
     # --- states ----------------------------------------------------------------------------------
 
@@ -232,6 +243,13 @@ class CircuitBreaker(Limit):
         if self._room > self._goal:
             self._room = inf
             self._goal = 0
+
+    def _forget(self) -> None:
+        """Be as good as new. Nothing is taken, so nobody has to be told."""
+        self._state = CLOSED
+        self._room = inf
+        self._goal = self._good = 0
+        self._forget_failures()
 
     def _forget_failures(self) -> None:
         self._streak = 0
