@@ -13,6 +13,7 @@ from qanat._core.limit import Limit
 from qanat._core.limits import Adaptive, Concurrency
 from qanat._core.retry import Retry
 from qanat._core.specs import made_anew, make_limit
+from qanat._engine.comings import Arrivals
 from qanat.errors import Discard
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def simulate_past(past: Past, rules: Rules, size: int, seed: int) -> Simulation:
     rules = with_new_limits(rules)
     if past.arrivals is None:
         return run_simulation(range(size), latency, failures, seed, rules)
-    return run_simulation((), latency, failures, seed, rules, past.arrivals[:size])
+    return run_simulation((), latency, failures, seed, rules, Arrivals(past.arrivals[:size]))
 
 
 def with_new_limits(rules: Rules) -> Rules:

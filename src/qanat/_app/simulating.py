@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from qanat._app.failures import FailureLimit
@@ -14,24 +14,35 @@ from qanat._app.recording import recorded
 from qanat._app.rules import AllArgs, Rules
 from qanat._app.simulation import Simulation, Trace
 from qanat._app.why import held_of
-from qanat._core.arguments import number, whole
+from qanat._core.arguments import number, positive, whole
 from qanat._core.dispatcher import Dispatcher
+from qanat._core.schedules.schedule import checked_schedule, instant
 from qanat._engine.callee import is_coroutine_function
+from qanat._engine.comings import Recurring
 from qanat._engine.intake import nothing_unread
 from qanat._engine.simulated import SimulatedEngine
 from qanat.errors import SimulatedError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from qanat._core.ports import Random
+    from qanat._core.schedules import At, Cron, Every, Schedule
+    from qanat._engine.comings import Comings
     from qanat._engine.engine import Engine
     from qanat._engine.simulated import Failures, Latency
+
+NEW_YEAR = 1_767_225_600.0
+"""UTC seconds at which simulated time begins, as virtual time does: the first instant of 2026."""
 
 
 def simulate(
     items: Iterable[Any] | int, *,
     latency: float | Callable[[Any, Random, int], float],
     failures: float | Callable[[Any, Random, int], BaseException | None] | None = None,
-    seed: int = 0, rules: Rules | None = None, **options: Unpack[AllArgs],
+    seed: int = 0, schedules: Iterable[tuple[At | Every | Cron, Any]] | None = None,
+    until: float | None = None, wall: float | datetime = NEW_YEAR,
+    rules: Rules | None = None, **options: Unpack[AllArgs],
 ) -> Simulation:  # fmt: skip
     """Find out what rules would do with items, without running anything.
 
@@ -53,6 +64,12 @@ def simulate(
             randomness and the number of the attempt from 1, that returns the error or None. Any
             error a handler could raise will do: `Throttled`, `Discard`, one that `retry` looks at.
         seed: What all randomness begins with.
+        schedules: Work that comes again and again besides the items: pairs of an `At`, `Every` or
+            `Cron` and the item that it brings, as `Pool.schedule` takes them.
+        until: Seconds from the beginning, from which on schedules bring nothing more, as if the Pool were
+            left then; what they brought is done. Needed with `schedules`, and only then.
+        wall: What the clocks on the wall show at the beginning, for schedules that go by them: UTC
+            seconds since 1970, or a datetime with a zone. The beginning of 2026 unless given.
         rules: The rules as one value.
         **options: Single rules, see `Rules`; they win over `rules`.
 
@@ -78,14 +95,46 @@ def simulate(
         raise TypeError(
             f"items must be a plain iterable or a number of items, as nothing is awaited here, got {items!r}"
         )
+    seed = whole("seed", seed, 0)
     return run_simulation(
-        items, latency_of(latency, found.timeout), failures_of(failures), whole("seed", seed, 0), found
+        items, latency_of(latency, found.timeout), failures_of(failures), seed, found,
+        recurring(schedules, until, instant("wall", wall), seed),
+    )  # fmt: skip
+
+
+def recurring(schedules: object, until: float | None, wall: float, seed: int) -> Recurring | None:
+    """Return what schedules bring; None if there are none.
+
+    Raises:
+        TypeError: If they are no pairs of a schedule and an item.
+        ValueError: If `until` is missing, or given without schedules.
+    """
+    if schedules is None:
+        if until is not None:
+            raise ValueError(
+                f"until must be None without schedules, got {until!r}: a run ends with its items"
+            )
+        return None
+    wrong = (
+        "schedules must be pairs of a schedule and its item, such as [(Every(60), 'poll')], "
+        f"got {schedules!r}"
     )
+    if not isinstance(schedules, Iterable) or isinstance(schedules, (str, bytes)):
+        raise TypeError(wrong)
+    pairs: list[tuple[Schedule, Any]] = []
+    for pair in cast("Iterable[object]", schedules):
+        if not isinstance(pair, tuple) or len(cast("tuple[object, ...]", pair)) != 2:
+            raise TypeError(wrong)
+        schedule, item = cast("tuple[object, Any]", pair)
+        pairs.append((checked_schedule("schedules", schedule), item))
+    if until is None:
+        raise ValueError("until must say when schedules end, got None: give seconds from the beginning")
+    return Recurring(pairs, until=positive("until", until), wall=wall, seed=seed) if pairs else None
 
 
 def run_simulation(
     items: Iterable[Any], latency: Latency, failures: Failures | None, seed: int, rules: Rules,
-    arrivals: Sequence[tuple[float, Any]] = (),
+    comings: Comings | None = None,
 ) -> Simulation:  # fmt: skip
     """Simulate with what was checked."""
     # The handler is none, so there is no place where it runs.
@@ -105,7 +154,7 @@ def run_simulation(
         on_failure=None if rules.max_failures is None else judge,
     )
     intake = make_intake(cast("Engine", engine), _no_handler, items, rules, unread=nothing_unread)
-    engine.run(intake, latency, failures, read_whole=intake.needs_task, arrivals=arrivals)
+    engine.run(intake, latency, failures, read_whole=intake.needs_task, comings=comings)
     dispatcher = engine.dispatcher
     outcomes = {"done": dispatcher.done, "dead": dispatcher.failed, "cancelled": dispatcher.cancelled}
     return Simulation(

@@ -250,9 +250,10 @@ class Intake:
         """Read and offer some items, for an engine without an event loop; True if that were all."""
         return self._read(most) < most
 
-    def take(self, item: Any, number: int, now: float) -> None:
+    def take(self, item: Any, now: float) -> None:
         """Offer an item that came by itself, for an engine without an event loop."""
-        self._offer(item, number, now)
+        self.count += 1
+        self._offer(item, self.count - 1, now)
 
     def ended(self) -> None:
         """Note that the source has no more items."""

@@ -21,13 +21,14 @@ from qanat._core.events import RunEnded, RunStarted
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from qanat._core.events import Event
     from qanat._core.job import Job
     from qanat._core.limit import Limit
     from qanat._core.outcome import Outcome
     from qanat._core.ports import Random
+    from qanat._engine.comings import Comings
     from qanat._engine.intake import Intake
 
     Latency = Callable[[Any, Random, int], float]
@@ -117,6 +118,7 @@ class SimulatedEngine:
         # What runs, by the time of its finish, then by the number of its start; and whether time is up then.
         self._finishes: list[tuple[float, int, Job[Any], bool]] = []
         self._source_ended = False
+        self._comings: Comings | None = None
         self.is_full: Callable[[], bool] | None = None
         self._fault: Exception | None = None
 
@@ -129,7 +131,8 @@ class SimulatedEngine:
     def source_ended(self) -> None:
         """Hear that the source has no more items."""
         self._source_ended = True
-        self.dispatcher.close(self._now)
+        if self._comings is None or self._comings.next_at == math.inf:
+            self.dispatcher.close(self._now)
 
     def cancel(self, failure: BaseException | None = None) -> None:
         """End what waits and what runs, at once."""
@@ -158,7 +161,7 @@ class SimulatedEngine:
         failures: Failures | None,
         *,
         read_whole: bool,
-        arrivals: Sequence[tuple[float, Any]] = (),
+        comings: Comings | None = None,
     ) -> None:
         """Run all jobs of an intake.
 
@@ -167,18 +170,18 @@ class SimulatedEngine:
             latency: How long each attempt takes, asked at its start.
             failures: Why an attempt fails, asked at its end; None: none does.
             read_whole: Whether to read the source to its end before the first start.
-            arrivals: Items that come by themselves, and when, in the order of the times; the intake's
-                source is then empty.
+            comings: Items that come by themselves, besides those of the intake's source.
 
         Raises:
             BaseException: What the source, `latency`, `failures` or a limit's `give_back` raised.
         """
         if self._observe is not None:
             self._observe(RunStarted(self._now, "simulation"))
+        self._comings = comings
         while read_whole and not self._source_ended:
             if intake.read_chunk():
                 intake.ended()
-        self._turn(intake, latency, failures, arrivals)
+        self._turn(intake, latency, failures, comings)
         dispatcher = self.dispatcher
         dispatcher.detach()
         if self._observe is not None:
@@ -195,13 +198,12 @@ class SimulatedEngine:
         intake: Intake,
         latency: Latency,
         failures: Failures | None,
-        arrivals: Sequence[tuple[float, Any]],
+        comings: Comings | None,
     ) -> None:
         """Jump from one time to the next until there is none."""
         dispatcher, finishes = self.dispatcher, self._finishes
         rng, settle = self._rng, self._settle
-        came = 0
-        comes_at = arrivals[0][0] if arrivals else math.inf
+        comes_at = math.inf if comings is None else comings.next_at
         self._start(intake, latency)
         while True:
             now = min(dispatcher.wake_at, comes_at)
@@ -226,14 +228,19 @@ class SimulatedEngine:
                     error = failures(job.item, rng, job.attempt)
                 settle(job, error, now, value)
                 finishes = self._finishes
-            while comes_at <= now and self.failure is None:
-                intake.take(arrivals[came][1], came, now)
-                came += 1
-                comes_at = arrivals[came][0] if came < len(arrivals) else math.inf
-            if self.failure is not None:
-                comes_at = math.inf
+            if comings is not None:
+                comes_at = self._hear(comings, intake, now)
             if not self._start(intake, latency) and now == before and dispatcher.wake_at <= now:
                 raise RuntimeError(f"nothing starts at {now!r}, and yet the dispatcher is to be asked then")
+
+    def _hear(self, comings: Comings, intake: Intake, now: float) -> float:
+        """Offer what comes by itself now, and return when more does."""
+        if self.failure is not None:
+            return math.inf
+        comings.come(intake, now)
+        if comings.next_at == math.inf and self._source_ended and not self.dispatcher.closed:
+            self.dispatcher.close(now)
+        return comings.next_at
 
     def _start(self, intake: Intake, latency: Latency) -> bool:
         """Start all that may start now; False if there was none, and nothing ended unrun."""
@@ -313,6 +320,8 @@ class SimulatedEngine:
 
     def _count(self, outcome: Outcome[Any, Any]) -> None:
         """Count a job that ended for good."""
+        if self._comings is not None:
+            self._comings.ended(outcome.index, outcome.ended_at)
         ran, ended_at = outcome.ran, outcome.ended_at
         waited = ended_at - outcome.offered_at - ran
         self._add_waited(max(0.0, waited))
