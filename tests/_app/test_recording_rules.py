@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import qanat
-from qanat import Adaptive, Balance, Batch, Budget, CircuitBreaker, Concurrency, Priority, SlidingWindow
+from qanat import Adaptive, Balance, Budget, CircuitBreaker, Concurrency, Priority, SlidingWindow
 from qanat._app.past import Past, simulate_past
 from qanat._app.replaying import read_flight
 from qanat.testing import replay, virtual_time
@@ -91,12 +91,6 @@ class OwnError(Exception):
 @pytest.mark.parametrize(
     ("rules", "message"),
     [
-        ({"batch": Batch(3)}, "record must be None with batch, got 'run.trace'"),
-        ({"limits": CircuitBreaker(check=bool)}, "record must be None with a CircuitBreaker with a check"),
-        (
-            {"limits": Balance({"a": 1}, breaker=CircuitBreaker(check=bool))},
-            "record must be None with a CircuitBreaker with a check",
-        ),
         ({"concurrency": Adaptive(1, 5, on=OwnError)}, r"record must be None with Adaptive\(on=OwnError\)"),
         (
             {"limits": Balance({"a": 1}, limits={"a": Adaptive(1, 5, on=UnicodeDecodeError)})},

@@ -94,6 +94,11 @@ class Past:
             _, lane, priority, cost, due_at, delay = note
             due_in = None if due_at is None else due_at - at - delay
             self._came_in(job, at + delay, lane, priority, cost, due_in)
+        elif kind == CALL and note[0] == "batch":
+            raise ValueError(
+                "the run was in batches, and how long one took says nothing of other batches, "
+                "so there is no latency to plan with"
+            )
         elif kind == CALL and note[0] == "answer":
             answers = self._weights if note[2] == "weights" else self._answers
             answers.setdefault(note[3], note[4])

@@ -203,11 +203,6 @@ class Rules:
 
     def _check_record(self) -> None:
         """Refuse to record what could not be replayed."""
-        if self.batch is not None:
-            raise ValueError(
-                f"record must be None with batch, got {self.record!r}: a recording holds jobs that start "
-                "one by one, so record the run without batch"
-            )
         for limit in self.all_limits:
             problem = unrecordable(limit)
             if problem is not None:

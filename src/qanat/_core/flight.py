@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAGIC: Final = b"qanat flight recorder\n"
-FORMAT: Final = 1
+FORMAT: Final = 2
 """What a reader has to know to understand the frames."""
 MOST_PAYLOAD: Final = 2**28
 """Bytes: what claims to be more is no frame of ours."""

@@ -11,11 +11,21 @@ from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from qanat._core.backoff import Backoff
+from qanat._core.batch import BatchJob
 from qanat._core.dispatcher.dispatcher import Dispatcher
+from qanat._core.dispatcher.noting import (
+    AGAIN,
+    NotedChecks,
+    Unreadable,
+    UnreadableError,
+    left_of,
+    read_answers,
+    results_of,
+)
 from qanat._core.flight import (
     CALL,
     DONE,
@@ -48,7 +58,6 @@ BLOCK = 4096
 """Entries that are written together."""
 LAG = 0.25
 """Seconds that entries may stay unwritten while nothing can start."""
-DEAD, ENDED, CANCELLED, AGAIN = "dead", "done", "cancelled", "again"
 
 
 def plain_key(key: Hashable) -> Any:
@@ -63,7 +72,7 @@ class RecordingDispatcher(Dispatcher):
 
     __slots__ = (
         "_add_code", "_add_time", "_at",
-        "_backoff",
+        "_backoffs",
         "_codes",
         "_depth",
         "_flushed_at",
@@ -74,7 +83,7 @@ class RecordingDispatcher(Dispatcher):
         "_numbers",
         "_tasks",
         "_times",
-        "_when",
+        "_whens",
         "_write",
     )  # fmt: skip
 
@@ -96,9 +105,11 @@ class RecordingDispatcher(Dispatcher):
         self._holders: dict[int, int] = {}
         # Those that were noted as ended, and that the driver may not have taken yet.
         self._known_ended: frozenset[int] = frozenset()
-        # What the user's functions last said.
-        self._when: bool | None = None
-        self._backoff: float | None = None
+        # What the user's functions said at the end of an attempt; None: that function raised.
+        self._whens: list[bool] = []
+        self._backoffs: list[float | None] = []
+        if options.get("keeper") is not None:
+            options["keeper"] = NotedChecks(options["keeper"], self._note, lambda: self.now)
         super().__init__(**options)
 
     @property
@@ -173,6 +184,8 @@ class RecordingDispatcher(Dispatcher):
                 kept[option] = {"opaque": "limits"} if None in specs else specs
             elif option == "state":
                 kept[option] = None
+            elif option == "batch":
+                kept[option] = None if value is None else asdict(value)
             elif callable(value):
                 kept[option] = {"answers": option}
                 options[option] = self._answering(number, option, value)
@@ -218,16 +231,26 @@ class RecordingDispatcher(Dispatcher):
         self, when: Callable[[BaseException, int], bool]
     ) -> Callable[[BaseException, int], bool]:
         def watched(error: BaseException, attempt: int) -> bool:
-            self._when = False
-            self._when = bool(when(error, attempt))
-            return self._when
+            # A task that varies another has that one's functions, which are watched already.
+            said, answer = self._whens, False
+            number = len(said)
+            try:
+                answer = bool(when(error, attempt))
+            finally:
+                said[number:] = [answer]
+            return answer
 
         return watched
 
     def _watched_backoff(self, backoff: Callable[[int], float]) -> Callable[[int], float]:
         def watched(attempt: int) -> float:
-            self._backoff = backoff(attempt)
-            return self._backoff
+            said, answer = self._backoffs, None
+            number = len(said)
+            try:
+                answer = found = backoff(attempt)
+            finally:
+                said[number:] = [answer]
+            return found
 
         return watched
 
@@ -308,6 +331,8 @@ class RecordingDispatcher(Dispatcher):
             self._at = now
             self._add_time(now)
             self._add_code(job.index << 4)
+        if self.batches is not None and job.members:
+            self._note(now, "batch", job.index, [member.index for member in job.members])
         if self.ended:
             self._note_ended(now)
         return job
@@ -323,6 +348,9 @@ class RecordingDispatcher(Dispatcher):
         holding: bool = False,
     ) -> Outcome[Any, Any] | None:
         """Hear how an attempt ended."""
+        if self.batches is not None and isinstance(job, BatchJob):
+            self._finish_batch(job, value, error, now, wall, cancelled, holding)
+            return None
         if error is None and not cancelled and not holding:
             outcome = _finish(self, job, value, None, now)
             self._at = now
@@ -331,16 +359,39 @@ class RecordingDispatcher(Dispatcher):
             if len(self._codes) >= BLOCK:
                 self.flush()
             return outcome
-        self._when = self._backoff = None
+        self._whens, self._backoffs = [], []
         outcome = Dispatcher.finish(self, job, value, error, now, wall, cancelled, holding)
         due_at = job._history.due_at if job._status == SCHEDULED and job._history is not None else None
         result = AGAIN if outcome is None else outcome.state
         facts = None if error is None else _facts(error, wall)
-        self._notes.append((facts, wall, cancelled, holding, self._when, self._backoff, result, due_at))
+        self._notes.append((facts, wall, cancelled, holding, self._whens, self._backoffs, result, due_at))
         self._add(FAIL, job.index, now)
         if self.ended:
             self._note_ended(now)
         return outcome
+
+    def _finish_batch(
+        self, batch: BatchJob, value: Any, error: BaseException | None, now: float, wall: float,
+        cancelled: bool, holding: bool,
+    ) -> None:  # fmt: skip
+        """Hear how the call of a batch ended, and note what it means for each member."""
+        self._whens, self._backoffs = [], []
+        answers: list[dict[str, Any] | None] | None = None
+        facts = None if error is None else _facts(error, wall)
+        if error is None:
+            try:
+                value = read_answers(value, len(batch.members))
+            except UnreadableError as no_answer:
+                value = Unreadable(no_answer.problem)
+                facts = _facts(no_answer.problem, wall)
+            else:
+                answers = [_facts(each, wall) if isinstance(each, BaseException) else None for each in value]
+        ran = left_of(batch)
+        Dispatcher.finish(self, batch, value, error, now, wall, cancelled, holding)
+        self._call(
+            now, "finish_batch", batch.index, answers, facts, error is None, wall, cancelled, holding,
+            self._whens, self._backoffs, results_of(batch, ran, self.ended),
+        )  # fmt: skip
 
     def hold(self, job: Job[Any], error: BaseException | None = None) -> Job[Any]:
         """Return a stand-in that goes on holding what a job took."""
@@ -366,7 +417,8 @@ class RecordingDispatcher(Dispatcher):
     def cancel(self, job: Job[Any], now: float) -> bool:
         """Take a waiting or scheduled job out."""
         done = super().cancel(job, now)
-        if not self._depth:
+        # Of a batch each member was told by itself.
+        if not self._depth and not job.members:
             self._call(now, "cancel", job.index, done)
         return done
 
@@ -394,6 +446,18 @@ class RecordingDispatcher(Dispatcher):
         """Say that no more jobs arrive."""
         super().close(now)
         self._call(now, "close")
+
+    def hurry(self, now: float, *, wanted: bool = True) -> None:
+        """Let batches start that are not full, while somebody wants it."""
+        super().hurry(now, wanted=wanted)
+        if self.batches is not None:
+            self._call(now, "hurry", wanted)
+
+    def squeeze(self, now: float) -> bool:
+        """Let the batch that has waited longest start as it is."""
+        done = super().squeeze(now)
+        self._call(now, "squeeze", done)
+        return done
 
     def pause(self, now: float) -> None:
         """Start nothing until `resume`."""

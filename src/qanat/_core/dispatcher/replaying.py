@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING, Any, cast
 
 from qanat._core.backoff import Backoff
+from qanat._core.batch import Batch, BatchJob
 from qanat._core.dispatcher.dispatcher import Dispatcher
-from qanat._core.dispatcher.recording import AGAIN
+from qanat._core.dispatcher.noting import AGAIN, ReplayedChecks, Unreadable, left_of, results_of
 from qanat._core.flight import CALL, DONE, FAIL, NEXT, NONE, OFFER, OFFER_ALL, Entry
 from qanat._core.job import SCHEDULED, Job, Task
 from qanat._core.orders import ORDERS
@@ -73,16 +74,21 @@ class Replay:
         self._lane_limits = lane_limits
         if limits is None:
             limits = _made(header.limits, "limits")
+        self._checks = ReplayedChecks()
         self._dispatcher = Dispatcher(
             rng=rng, capacity=math.inf if header.capacity is None else header.capacity,
-            limits=limits, precision=header.precision,
+            limits=limits, precision=header.precision, keeper=self._checks,
         )  # fmt: skip
         self._tasks: list[Task] = []
         self._jobs: dict[int, Job[Any]] = {}
+        self._batches: dict[int, BatchJob] = {}
         self._held: dict[int, Job[Any]] = {}
         # What the user's functions said, by task and option, then by key, in order.
         self._answers: dict[tuple[int, str], dict[Any, list[Any]]] = {}
-        self._noted: tuple[Any, ...] = ()
+        # What they said at the end of an attempt, and when jobs came again, in order.
+        self._whens: list[bool] = []
+        self._backoffs: list[float | None] = []
+        self._dues: list[float] = []
         self.decisions = 0
         self.difference: str | None = None
 
@@ -106,6 +112,8 @@ class Replay:
         dispatcher = self._dispatcher
         if kind in (NEXT, NONE):
             job = dispatcher.next(at)
+            if isinstance(job, BatchJob):
+                self._batches[job.index] = job
             return ("nothing" if job is None else job.index), (index if kind == NEXT else "nothing")
         if kind == DONE:
             job = self._jobs.pop(index)
@@ -130,7 +138,8 @@ class Replay:
         self._dispatcher.offer(job, at, delay=delay)
 
     def _fail(self, index: int, at: float, note: Any) -> tuple[Any, Any]:
-        facts, wall, cancelled, holding, _, _, result, due_at = self._noted = tuple(note)
+        facts, wall, cancelled, holding, self._whens, self._backoffs, result, due_at = note
+        self._dues = [] if due_at is None else [due_at]
         job = self._jobs[index]
         error = rebuilt_error(facts)
         outcome = self._dispatcher.finish(job, None, error, at, wall, cancelled, holding)
@@ -161,6 +170,8 @@ class Replay:
         elif name == "prioritise":
             job = self._jobs.get(given[0])
             return job is not None and dispatcher.prioritise(job, given[1], at), given[2]
+        elif name in _OF_BATCHES:
+            return self._call_of_batches(at, name, *given)
         elif name == "resize":
             dispatcher.resize(math.inf if given[0] is None else given[0], at)
         elif name == "answer":
@@ -172,9 +183,51 @@ class Replay:
             self._call_of_job(at, name, *given)
         return None, None
 
+    def _call_of_batches(self, at: float, name: str, *given: Any) -> tuple[Any, Any]:
+        if name == "batch":
+            batch = self._batches.get(given[0])
+            return [member.index for member in batch.members] if batch else None, given[1]
+        if name == "finish_batch":
+            return self._finish_batch(at, *given)
+        if name == "squeeze":
+            return self._dispatcher.squeeze(at), given[0]
+        self._dispatcher.hurry(at, wanted=given[0])
+        return None, None
+
+    def _finish_batch(
+        self, at: float, index: int, answers: list[Any] | None, facts: Any, returned: bool, wall: float,
+        cancelled: bool, holding: bool, whens: list[bool], backoffs: list[float | None],
+        results: list[list[Any]],
+    ) -> tuple[Any, Any]:  # fmt: skip
+        """End the call of a batch; return what became of its members, and what did then."""
+        batch = self._batches.pop(index)
+        said = answers or [facts] * len(results)
+        self._whens, self._backoffs = whens, backoffs
+        self._dues = [
+            due_at for (_, due_at), each in zip(results, said, strict=True)
+            if due_at is not None and each is not None and each["kind"] == "error"
+        ]  # fmt: skip
+        error = rebuilt_error(facts)
+        value: Any = None if answers is None else [rebuilt_error(each) for each in answers]
+        if returned and error is not None:
+            value, error = Unreadable(error), None
+        ran = left_of(batch)
+        self._dispatcher.finish(batch, value, error, at, wall, cancelled, holding)
+        return results_of(batch, ran, self._dispatcher.ended), results
+
+    def _running(self, index: int) -> Job[Any]:
+        """Return what runs by the index: a batch has that of its first member."""
+        return self._batches.get(index) or self._jobs[index]
+
     def _call_of_job(self, at: float, name: str, *given: Any) -> None:
         dispatcher = self._dispatcher
-        if name == "add_task":
+        if name == "checks":
+            self._checks.open()
+        elif name == "unchecked":
+            self._checks.remove(given[0])
+        elif name == "checked":
+            self._checks.answer(given[0], given[1], at)
+        elif name == "add_task":
             self._add_task(*given)
         elif name == "vary_task":
             base, retry, timeout = given
@@ -186,10 +239,10 @@ class Replay:
             dispatcher.refuse(Job(index, None, index, self._task(task)), ReplayedError([""], None), at)
         elif name == "hold":
             index, number, facts = given
-            self._held[number] = dispatcher.hold(self._jobs[index], rebuilt_error(facts))
+            self._held[number] = dispatcher.hold(self._running(index), rebuilt_error(facts))
         elif name == "charge":
             index, number, currency, amount = given
-            job = self._jobs[index] if number is None else self._held[number]
+            job = self._running(index) if number is None else self._held[number]
             dispatcher.charge(job, currency, amount, at)
         elif name == "sense":
             signal, value = given
@@ -222,6 +275,8 @@ class Replay:
                 raise OpaqueError(told)
             elif option == "limits":
                 options[option] = _made(value, "limits")
+            elif option == "batch":
+                options[option] = None if value is None else Batch(**value)
             elif _told(value, "answers") is not None:
                 options[option] = self._answering(number, option)
             else:
@@ -253,11 +308,15 @@ class Replay:
             names = getattr(error, "names", frozenset[str]())
             if names & never_on or not names & on:
                 return False
-            return not kept["when"] or bool(self._noted[4])
+            return not kept["when"] or self._whens.pop(0)
 
         def backoff(_attempt: int) -> float:
-            _, _, _, _, _, said, _, due_at = self._noted
-            return said if said is not None else (due_at or self._dispatcher.now) - self._dispatcher.now
+            if not self._backoffs:
+                return self._dues.pop(0) - self._dispatcher.now
+            said = self._backoffs.pop(0)
+            if said is None:
+                raise ReplayedError(["the backoff"], None)
+            return said
 
         drawn = None if kept["backoff"] is None else Backoff(*kept["backoff"])
         return Retry(
@@ -268,6 +327,7 @@ class Replay:
 
 _classes: dict[tuple[str, ...], type[ReplayedError]] = {}
 _PLAIN = frozenset({"close", "pause", "resume"})
+_OF_BATCHES = frozenset({"batch", "finish_batch", "squeeze", "hurry"})
 _WORDS = {NEXT: "start", NONE: "start", DONE: "end of", FAIL: "failure of"}
 
 
