@@ -588,7 +588,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 - a limit of the user's may raise anything
             _log.warning("charge(%r, %r) from a thread counts for nothing: %s", currency, amount, error)
 
-    def _report_fault(self, fault: Exception) -> None:
+    def _report_fault(self, fault: BaseException) -> None:
         self._faults_logged += 1
         if self._faults_logged <= MOST_FAULTS:
             _log.error("a limit raised in give_back; the job's outcome stands", exc_info=fault)

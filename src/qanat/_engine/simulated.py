@@ -120,7 +120,7 @@ class SimulatedEngine:
         self._source_ended = False
         self._comings: Comings | None = None
         self.is_full: Callable[[], bool] | None = None
-        self._fault: Exception | None = None
+        self._fault: BaseException | None = None
 
     # --- what the intake and the rules ask of an engine --------------------------------------
 
@@ -148,7 +148,7 @@ class SimulatedEngine:
             self._settle(job, error, now, cancelled=True)
         self._tell_ended()
 
-    def _report_fault(self, fault: Exception) -> None:
+    def _report_fault(self, fault: BaseException) -> None:
         if self._fault is None:
             self._fault = fault
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qanat._core.costs import amount_in
 from qanat._core.dispatcher.gathering import Gathering
 from qanat._core.job import RUNNING, History
+from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ def charge(job: Job[Any], currency: str, amount: float, now: float) -> None:
             limit.adjust(job, currency, delta, now)
 
 
-def move(job: Job[Any], held: Job[Any], on_fault: Callable[[Exception], object]) -> None:
+def move(job: Job[Any], held: Job[Any], on_fault: Callable[[BaseException], object]) -> None:
     """Let a stand-in have what was noted of a job's present attempt, here and in its limits."""
     if job._history is not None and job._history.charged is not None:
         if held._history is None:
@@ -67,5 +68,5 @@ def move(job: Job[Any], held: Job[Any], on_fault: Callable[[Exception], object])
     for limit in job._took or ():
         try:
             limit.replaced(job, held)
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-            on_fault(error)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            on_fault(blamed_on_job(error))

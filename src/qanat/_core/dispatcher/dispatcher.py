@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from qanat._core.retry import Retry
 
 
-def _ignore(_error: Exception) -> None:
+def _ignore(_error: BaseException) -> None:
     """Let a fault pass."""
 
 
@@ -110,7 +110,7 @@ class Dispatcher:
         precision: float = 0.0,
         observe: Callable[[Event], None] | None = None,
         notify: Callable[[], None] | None = None,
-        on_fault: Callable[[Exception], object] | None = None,
+        on_fault: Callable[[BaseException], object] | None = None,
         keeper: Keeper | None = None,
         charge: Callable[[Job[Any], str, float], None] | None = None,
         on_wanted: Callable[[], object] | None = None,
@@ -525,8 +525,9 @@ class Dispatcher:
         """Cancel every job that waits or is scheduled."""
         for task in list(self.tree.tasks):
             for lane in list(task.lanes.values()):
-                while len(lane.order):
-                    self.cancel(lane.order.head(), now)
+                # An order of the user's that failed in `take` still names a job that does not wait any more.
+                while len(lane.order) and self.cancel(lane.order.head(), now):
+                    pass
         for job in self.timeline.jobs():
             self.cancel(job, now)
 
@@ -612,8 +613,8 @@ class Dispatcher:
             try:
                 if signal in limit.wants():
                     limit.sense(signal, value, now)
-            except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-                self._on_fault(error)
+            except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+                self._on_fault(blamed_on_job(error))
 
     @property
     def wanted(self) -> set[Signal]:

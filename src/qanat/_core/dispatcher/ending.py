@@ -11,6 +11,7 @@ from qanat._core.dispatcher.parking import after_leaving, head_changed, park_if_
 from qanat._core.dispatcher.valve import Valve
 from qanat._core.events import JobEnded, JobRetried
 from qanat._core.job import ENDED, NEW, RUNNING, WAITING, History, Job
+from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
     from qanat._core.dispatcher.dispatcher import Dispatcher
@@ -204,9 +205,9 @@ def give_back(
     for limit in took:
         try:
             limit.give_back(job, outcome, now)
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             # The job's outcome stands; the driver reports what is broken.
-            dispatcher._on_fault(error)
+            dispatcher._on_fault(blamed_on_job(error))
         if isinstance(limit, Valve) and limit.is_open:
             dispatcher._throttling.open(job, limit, now)
             set_lone(dispatcher)

@@ -100,8 +100,8 @@ def finish_straight(
     for limit in took or ():
         try:
             limit.give_back(job, outcome, now)
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-            dispatcher._on_fault(error)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            dispatcher._on_fault(blamed_on_job(error))
     job._status = ENDED
     dispatcher.done += 1
     waited = now - offered - outcome.ran

@@ -13,6 +13,7 @@ from qanat._core.limit import Limit, given_twice, limits_given
 from qanat._core.limits.balance import Balance
 from qanat._core.order import checked_order
 from qanat._core.retry import RetryBudget
+from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
@@ -46,7 +47,7 @@ class Tree:
         owner: int,
         rng: Random,
         precision: float,
-        on_fault: Callable[[Exception], object],
+        on_fault: Callable[[BaseException], object],
         keeper: Keeper | None = None,
         on_wanted: Callable[[], object] | None = None,
     ) -> None:
@@ -206,9 +207,9 @@ class Tree:
                 at = limit.fresh_at(now)
                 if not at <= latest:
                     latest = at
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             # The user's limit does not know: the driver reports it, and the lane is done with.
-            self._on_fault(error)
+            self._on_fault(blamed_on_job(error))
             return now
         return latest
 
