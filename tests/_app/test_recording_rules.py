@@ -9,7 +9,16 @@ import anyio
 import pytest
 
 import qanat
-from qanat import Adaptive, Balance, Budget, CircuitBreaker, Concurrency, Priority, SlidingWindow
+from qanat import (
+    Adaptive,
+    Balance,
+    Budget,
+    CircuitBreaker,
+    Concurrency,
+    Priority,
+    SlidingWindow,
+    Spacing,
+)
 from qanat._app.past import Past, simulate_past
 from qanat._app.replaying import read_flight
 from qanat.testing import replay, virtual_time
@@ -38,6 +47,12 @@ FROM_FILE: dict[str, Any] = {
     "breaker": lambda: {"limits": CircuitBreaker(2, rate=0.3, window=5, cooldown=3, probes=2), "retry": 1},
     "failing fast": lambda: {"limits": CircuitBreaker(2, cooldown=3, fail_fast=True)},
     "adaptive": lambda: {"concurrency": Adaptive(2, 50, start=5, tolerance=0.25)},
+    "balance": lambda: {
+        "limits": Balance({"a": 3, "b": 1}, breaker=CircuitBreaker(2, cooldown=2)), "retry": 2,
+    },
+    "balance with limits": lambda: {
+        "limits": Balance({"a": 3, "b": 1}, limits=lambda _: [Concurrency(2), Spacing(0.1, jitter=0.1)]),
+    },
     "weights": lambda: {"lane": lambda item: "abc"[item % 3], "weights": {"a": 3, "b": 0.5}, "rate": "10/s"},
     "lanes": lambda: {"lane": lambda item: item % 3, "lane_limits": lambda _lane: CircuitBreaker(3, cooldown=1)},
     "shuffle": lambda: {"order": "shuffle", "lane": lambda item: item % 2, "retry": 1},
@@ -45,10 +60,6 @@ FROM_FILE: dict[str, Any] = {
 }  # fmt: skip
 
 WITH_RULES: dict[str, Any] = {
-    "balance": lambda: {
-        "limits": Balance({"a": 3, "b": 1}, breaker=CircuitBreaker(2, cooldown=2)),
-        "retry": 2,
-    },
     "adaptive on": lambda: {"concurrency": Adaptive(2, 50, on=OSError)},
     "ageing": lambda: {"order": Priority(ageing=0.25), "priority": lambda item: -item},
 }

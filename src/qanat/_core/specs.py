@@ -51,7 +51,22 @@ def _text_of(limit: Limit) -> str:
         settings = {"start": limit._start, "tolerance": limit._tolerance}
         settings |= {f"max_{signal}": limit._limits.get(signal) for signal in ("lag", "cpu", "memory")}
         return f"Adaptive({limit.lowest}, {limit.highest}, {_options(settings)})"
+    if isinstance(limit, limits.Balance):
+        return _balance_text(limit)
     return repr(limit)
+
+
+def _balance_text(balance: limits.Balance) -> str:
+    targets = balance._targets.values()
+    if sum(len(target.limits) for target in targets) > len(balance._inside):
+        raise ValueError(balance)  # made again, targets would share a limit no more
+    weights = {target.key: target.weight for target in targets}
+    inside = ", ".join(
+        f"{target.key!r}: ({''.join(f'{_text_of(limit)}, ' for limit in target.limits)})"
+        for target in targets
+        if target.limits
+    )
+    return f"Balance({weights!r}, limits={{{inside}}})" if inside else f"Balance({weights!r})"
 
 
 def _options(settings: dict[str, object]) -> str:
@@ -61,7 +76,9 @@ def _options(settings: dict[str, object]) -> str:
 def noted_limit(limit: Limit, now: float) -> str | None:
     """Return the spec of a limit that is about to be used; None if it is in use already, or has none."""
     # Another node has it, too, or it drew from another source of randomness.
-    return limit_spec(limit, now) if limit._rng is None else None
+    inside = limit._inside if isinstance(limit, limits.Balance) else []
+    is_new = all(each._rng is None for each in (limit, *inside))
+    return limit_spec(limit, now) if is_new else None
 
 
 def _recorded_check() -> None:
@@ -101,15 +118,35 @@ def make_limit(spec: str) -> Limit:
     """
     try:
         call = ast.parse(spec, mode="eval").body
-        if not isinstance(call, ast.Call):
-            raise ValueError(spec)  # noqa: TRY004 - told below, as what is wrong with the text
-        name = ast.unparse(call.func)
-        if name not in limits.__all__:
-            raise ValueError(spec)
-        args = [ast.literal_eval(argument) for argument in call.args]
-        options = {option.arg or "": ast.literal_eval(option.value) for option in call.keywords}
+        name, args, options = _read(call)
     except (ValueError, SyntaxError):
         raise ValueError(f"{spec!r} is none of our limits with plain values") from None
+    return _made(name, args, options)
+
+
+def _read(call: ast.AST) -> tuple[str, list[Any], dict[str, Any]]:
+    """Return what is called, and with what."""
+    if not isinstance(call, ast.Call) or (name := ast.unparse(call.func)) not in limits.__all__:
+        raise ValueError(call)
+    args = [ast.literal_eval(argument) for argument in call.args]
+    return name, args, {option.arg or "": _value(option.value) for option in call.keywords}
+
+
+def _value(node: ast.expr) -> Any:
+    """Return a plain value, or one that holds limits: those of the targets of a `Balance`."""
+    if isinstance(node, ast.Call):
+        return _made(*_read(node))
+    if isinstance(node, ast.Tuple):
+        return tuple(_value(each) for each in node.elts)
+    if isinstance(node, ast.Dict):
+        return {
+            ast.literal_eval(key or node): _value(value)
+            for key, value in zip(node.keys, node.values, strict=True)
+        }
+    return ast.literal_eval(node)
+
+
+def _made(name: str, args: list[Any], options: dict[str, Any]) -> Limit:
     if options.get("check") is True:
         options["check"] = _recorded_check
     made: Any = getattr(limits, name)
