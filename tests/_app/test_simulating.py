@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 
 import pytest
 
@@ -246,8 +246,8 @@ class Never(qanat.Limit):
 
 def test_jobs_that_never_start_are_told():
     simulation = qanat.simulate(3, latency=1.0, limits=Never())
-    assert (simulation.items, simulation.left) == (0, 1)
-    assert "1 never ended: what they wait for never comes" in str(simulation)
+    assert (simulation.items, simulation.left) == (0, 3)
+    assert "3 never ended: what they wait for never comes" in str(simulation)
 
 
 def test_a_dispatcher_that_wants_to_be_asked_for_ever_is_an_error(monkeypatch):
@@ -261,6 +261,12 @@ def test_many_jobs_take_little_time_and_keep_little():
     simulation = qanat.simulate(50_000, latency=0.1, concurrency=20, rate="100/s", timeout=1.0)
     assert simulation.items == 50_000
     assert len(simulation.trace) == 100_000
+
+
+@pytest.mark.parametrize("parts", [nan, 1.5, None, True], ids=repr)
+def test_over_time_has_a_whole_number_of_parts(parts: Any):
+    with pytest.raises(TypeError, match="^parts must be a whole number, got"):
+        qanat.simulate(1, latency=1.0).over_time(parts)
 
 
 def test_over_time_needs_a_part():

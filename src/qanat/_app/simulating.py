@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from qanat._app.failures import FailureLimit
-from qanat._app.handlers import check_items
+from qanat._app.handlers import check_items, size_of
 from qanat._app.hosting import make_intake
 from qanat._app.observing import observe_function
 from qanat._app.recording import recorded
@@ -156,11 +156,13 @@ def run_simulation(
     intake = make_intake(cast("Engine", engine), _no_handler, items, rules, unread=nothing_unread)
     engine.run(intake, latency, failures, read_whole=intake.needs_task, comings=comings)
     dispatcher = engine.dispatcher
+    # What was not read is known of a sized source only.
+    unread = max(0, (size_of(items) or 0) - intake.count) if engine.failure is None else 0
     outcomes = {"done": dispatcher.done, "dead": dispatcher.failed, "cancelled": dispatcher.cancelled}
     return Simulation(
         items=sum(outcomes.values()),
         outcomes=outcomes,
-        left=dispatcher.waiting + dispatcher.scheduled,
+        left=dispatcher.waiting + dispatcher.scheduled + unread,
         retried=dispatcher.retried,
         errors=engine.errors,
         makespan=engine.ended_at,

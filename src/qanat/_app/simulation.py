@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, overload
 import msgspec
 
 from qanat._app.why import Held, duration_words, why_waited
+from qanat._core.arguments import whole
 from qanat._engine.simulated import END, START, UNRUN
 
 if TYPE_CHECKING:
@@ -142,7 +143,8 @@ class Simulation:
     Attributes:
         items: How many jobs ended.
         outcomes: How many ended as "done", "dead" and "cancelled".
-        left: How many never ended, as what they wait for never comes.
+        left: How many never ended, as what they wait for never comes; of a source without a size,
+            those that were read.
         retried: How many attempts were followed by another.
         errors: How many jobs failed with each type of error.
         makespan: Seconds from the beginning to the last end.
@@ -195,10 +197,10 @@ class Simulation:
         """Return how it went over time, in so many equal parts of the makespan.
 
         Raises:
+            TypeError: If `parts` is not a whole number.
             ValueError: If there is to be no part.
         """
-        if parts < 1:
-            raise ValueError(f"parts must be at least 1, got {parts!r}")
+        whole("parts", parts, 1)
         span = self.makespan / parts
         if not span > 0.0:
             return []
