@@ -205,6 +205,10 @@ class Carrier:
                                 job = Job(number, item, number, source.task, now, RUNNING, now)
                             if ended:
                                 engine.tell_ended()
+                                if engine.stopped and job is not None:
+                                    # One of those that ended was the failure that stops the run.
+                                    engine.drop(job, now)
+                                    continue
                             if job is None:
                                 if engine.refill() or engine.squeeze():
                                     now = clock()
@@ -220,6 +224,9 @@ class Carrier:
                                 engine.call_up()
                             if engine.tops_up:
                                 engine.refill()
+                                if engine.stopped:
+                                    engine.drop(job, now)
+                                    continue
                         self.job = job
                         task = job._task
                         timeout = task.timeout

@@ -32,7 +32,7 @@ from qanat._engine.loop import running_loop
 from qanat._engine.outside import Outside
 from qanat._engine.sampler import Sampler
 from qanat._engine.threads import running_call
-from qanat.errors import StartTimeoutError
+from qanat.errors import JobCancelledError, StartTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -512,6 +512,11 @@ class Engine:
             self.settle(job, outcome)
         else:
             self._came_again(job, now)
+
+    def drop(self, job: Job[Any], now: float) -> None:
+        """End a job that was given out just as the run stopped: its handler is not called."""
+        error = JobCancelledError("the job was cancelled before it ended")
+        self.conclude(job, None, error, now, cancelled=True, left_behind=None)
 
     def fail(self, job: Job[Any], error: Exception, now: float) -> None:
         """Settle an attempt that simply raised."""

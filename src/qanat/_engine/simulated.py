@@ -201,11 +201,13 @@ class SimulatedEngine:
         comings: Comings | None,
     ) -> None:
         """Jump from one time to the next until there is none."""
-        dispatcher, finishes = self.dispatcher, self._finishes
+        dispatcher = self.dispatcher
         rng, settle = self._rng, self._settle
         comes_at = math.inf if comings is None else comings.next_at
         self._start(intake, latency)
         while True:
+            # What ended unrun may have stopped the run.
+            finishes = self._finishes
             now = min(dispatcher.wake_at, comes_at)
             if finishes and finishes[0][0] <= now:
                 now = finishes[0][0]
@@ -265,10 +267,16 @@ class SimulatedEngine:
             moved = True
             if tops_up and not self._source_ended:
                 self._pull(intake)
+                finishes = self._finishes
             number += 1
             add_at(now)
             attempt = job.attempt
             add_code((job.index * _ATTEMPTS + (attempt if attempt < _ATTEMPTS else _ATTEMPTS - 1)) * 4)
+            if self.failure is not None:
+                # It was given out just as the run stopped.
+                error = JobCancelledError("the job was cancelled before it ended")
+                self._settle(job, error, now, cancelled=True)
+                continue
             running = dispatcher.running
             if running > self.most_running:
                 self.most_running = running
