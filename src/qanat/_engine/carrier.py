@@ -205,10 +205,10 @@ class Carrier:
                                 job = Job(number, item, number, source.task, now, RUNNING, now)
                             if ended:
                                 engine.tell_ended()
-                                if engine.stopped and job is not None:
+                                if engine.stopped:
                                     # One of those that ended was the failure that stops the run.
                                     engine.drop(job, now)
-                                    continue
+                                    job = None
                             if job is None:
                                 if engine.refill() or engine.squeeze():
                                     now = clock()

@@ -513,10 +513,11 @@ class Engine:
         else:
             self._came_again(job, now)
 
-    def drop(self, job: Job[Any], now: float) -> None:
-        """End a job that was given out just as the run stopped: its handler is not called."""
-        error = JobCancelledError("the job was cancelled before it ended")
-        self.conclude(job, None, error, now, cancelled=True, left_behind=None)
+    def drop(self, job: Job[Any] | None, now: float) -> None:
+        """End a job that was given out just as the run stopped, if one was: its handler is not called."""
+        if job is not None:
+            error = JobCancelledError("the job was cancelled before it ended")
+            self.conclude(job, None, error, now, cancelled=True, left_behind=None)
 
     def fail(self, job: Job[Any], error: Exception, now: float) -> None:
         """Settle an attempt that simply raised."""
