@@ -91,7 +91,7 @@ def test_progress_is_drawn_and_gone_at_the_end(tmp_path: Path) -> None:
     written = terminal.read()
     assert terminal.end() == 0
     assert b"\xe2\x94\x81" in written  # the bar
-    assert b"2 running, " in written
+    assert b"2 running  " in written
     assert b"printed 1" in written
     assert b"\x1b[?25l" not in written  # the cursor stays
     assert written.rstrip().splitlines()[-1].startswith((b"40 of 40 done", b"jobs waited"))
@@ -140,7 +140,7 @@ def test_ctrl_c_reaches_us_and_not_the_commands(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path, "map", "-j", "1", "-o", "out", "in.txt", "--", "sh", "-c", script)
     wait_for(tmp_path, "begun")
     os.killpg(terminal.process.pid, signal.SIGINT)  # as a terminal does it: to the whole group
-    terminal.read(b"1 running job may finish")
+    terminal.read(b"waits for 1 running job")
     written = terminal.read()
     assert terminal.end() == 130
     assert b"stopped by SIGINT" in written

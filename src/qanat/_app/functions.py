@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
@@ -18,11 +17,10 @@ from qanat._engine.intake import nothing_unread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
-    from contextlib import AbstractAsyncContextManager
 
+    from qanat._app.stopping import Stopping
     from qanat._core.batch import Batch
     from qanat._core.outcome import Outcome
-    from qanat._engine.engine import Engine
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,7 +32,7 @@ async def gather(
     rules: Rules,
     *,
     first_failure: Callable[[Outcome[Any, Any]], BaseException] | None = None,
-    around: Callable[[Engine], AbstractAsyncContextManager[object]] | None = None,
+    stopping: Stopping | None = None,
     progress: bool | None = False,
 ) -> Outcomes[Any, Any]:
     """Run a handler over items and return all outcomes in input order.
@@ -44,7 +42,7 @@ async def gather(
         items: The items, checked.
         rules: The rules.
         first_failure: Given, the first job that fails ends the run with the error that this makes.
-        around: Given, entered with the engine before the first item is read, and left at the end.
+        stopping: Given, its signals stop the run.
         progress: Whether to show progress where the rules do not say; None is on a terminal.
 
     Raises:
@@ -72,9 +70,10 @@ async def gather(
         progress=progress if rules.progress is None else rules.progress,
         title=name_of(handler),
         total=size_of(items),
+        stopping=stopping,
     )
     try:
-        async with host, nullcontext() if around is None else around(engine):
+        async with host:
             engine.read(intake)
             await engine.wait_over()
         outcomes = await put_in_order(outcomes, intake.count, engine.loop.checkpoint)

@@ -20,7 +20,10 @@ from qanat._engine.intake import Callbacks, Intake
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 
+    from rich.console import Console
+
     from qanat._app.rules import Rules
+    from qanat._app.stopping import Stopping
     from qanat._core.job import Job, Task
     from qanat._core.limit import Limit
     from qanat._core.outcome import Outcome
@@ -102,32 +105,58 @@ def make_intake(
 
 
 def hosted(
-    engine: Engine, *, progress: bool | None = False, title: str = "", total: int | None = None
+    engine: Engine,
+    *,
+    progress: bool | Console | None = False,
+    title: str = "",
+    total: int | None = None,
+    stopping: Stopping | None = None,
 ) -> AbstractAsyncContextManager[None]:
     """Host an engine, and show how it goes if that is wanted.
 
     Args:
         engine: The engine.
-        progress: Whether to show it; None is on a terminal.
+        progress: Whether to show it, or a rich console to show it on; None is on a terminal.
         title: What the run is called.
         total: How many jobs there will be, if that is known.
+        stopping: Given, its signals stop the run.
     """
     if progress is False:
-        return _hosted(engine)
-    return _watched(engine, progress, title, total)
+        return _hosted(engine) if stopping is None else _stoppable(engine, stopping)
+    return _watched(engine, progress, title, total, stopping)
 
 
 @asynccontextmanager
 async def _watched(
-    engine: Engine, progress: bool | None, title: str, total: int | None
+    engine: Engine, progress: bool | Console | None, title: str, total: int | None, stopping: Stopping | None
 ) -> AsyncGenerator[None]:
     # Imported here: most runs show nothing.
     from qanat._app.progress.view import Progress
 
     view = Progress(title, shown=progress, total=total)
     engine.when_failed(view.failed)
-    async with view.shown(engine), _hosted(engine):
+    view.stopping = stopping
+    if stopping is not None:
+        stopping.last_words = view.last_words
+    host = _hosted(engine) if stopping is None else _stoppable(engine, stopping, view.say_stopping)
+    async with view.shown(engine), host:
         yield
+
+
+@asynccontextmanager
+async def _stoppable(
+    engine: Engine, stopping: Stopping, say: Callable[[], object] | None = None
+) -> AsyncGenerator[None]:
+    """Host an engine that signals stop."""
+
+    def stop() -> None:
+        if say is not None and not engine.over:
+            say()
+        engine.stop()
+
+    async with _hosted(engine):
+        with stopping.reach(engine.loop.call_soon_threadsafe, stop=stop, cancel=engine.cancel):
+            yield
 
 
 @asynccontextmanager

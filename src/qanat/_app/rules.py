@@ -6,8 +6,9 @@ import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
+from qanat._app.consoles import is_console
 from qanat._core.arguments import number, one_of, positive, whole
 from qanat._core.batch import Batch
 from qanat._core.dispatcher.turns import checked_weight
@@ -20,6 +21,9 @@ from qanat._core.rates import parse_rate
 from qanat._core.retry import Retry
 from qanat._core.specs import unrecordable
 from qanat._engine.callee import Executor, is_coroutine_function
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 OrderName = Literal["fifo", "lifo", "priority", "deadline", "shuffle"]
 _COUNTING = (Concurrency, Adaptive)
@@ -67,7 +71,7 @@ class Watch(TypedDict, total=False):
     """Who looks on."""
 
     state: Any
-    progress: bool | None
+    progress: bool | Console | None
     observers: Observer | Iterable[Observer]
     record: str | os.PathLike[str] | None
 
@@ -118,7 +122,8 @@ class Rules:
         max_failures: How many jobs may fail, or below 1 which share of the finished (judged after
             20); one more stops the run. None is any number.
         state: Any object, found at `current_job().state`.
-        progress: Whether to show progress; None is by place: on for `run` on a terminal.
+        progress: Whether to show progress; None is by place: on for `run` on a terminal. A `rich.console.Console`
+            shows it there.
         observers: Who is told of every event.
         record: A file, made anew, for every decision of the run, for `qanat replay`.
     """
@@ -142,7 +147,7 @@ class Rules:
     start_within: float | None = None
     max_failures: float | None = None
     state: Any = None
-    progress: bool | None = None
+    progress: bool | Console | None = None
     observers: Observer | Iterable[Observer] = ()
     record: str | os.PathLike[str] | None = None
 
@@ -195,8 +200,10 @@ class Rules:
         checked["buffer"] = whole("buffer", self.buffer, 1)
         if self.max_failures is not None:
             checked["max_failures"] = _max_failures(self.max_failures)
-        if self.progress is not None and not isinstance(cast("object", self.progress), bool):
-            raise TypeError(f"progress must be True, False or None, got {self.progress!r}")
+        if not (self.progress is None or isinstance(self.progress, bool) or is_console(self.progress)):
+            raise TypeError(
+                f"progress must be True, False, None or a rich.console.Console, got {self.progress!r}"
+            )
         if self.record is not None and not isinstance(cast("object", self.record), (str, os.PathLike)):
             raise TypeError(f"record must be the path of a file, got {self.record!r}")
         return checked

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import asynccontextmanager
 from functools import partial
 from signal import SIGINT
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 import anyio
 
@@ -17,12 +16,11 @@ from qanat._app.stopping import Stopping
 from qanat._core.arguments import one_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 
     from qanat._app.outcomes import Outcomes
     from qanat._app.rules import AllArgs, RuleArgs, Rules
     from qanat._core.batch import Batch
-    from qanat._engine.engine import Engine
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,38 +32,40 @@ BACKENDS: tuple[Backend, ...] = ("asyncio", "uvloop", "trio")
 @overload
 def run(
     handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
-    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio",
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio", graceful: bool = True,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[list[T]], Sequence[R | BaseException]],
-    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio",
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio", graceful: bool = True,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
-    backend: Backend = "asyncio", rules: Rules | None = None, **options: Unpack[RuleArgs],
+    backend: Backend = "asyncio", graceful: bool = True, rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *,
-    backend: Backend = "asyncio", rules: Rules | None = None, **options: Unpack[RuleArgs],
+    backend: Backend = "asyncio", graceful: bool = True, rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 def run(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *,
-    backend: Backend = "asyncio", rules: Rules | None = None, **options: Unpack[AllArgs],
+    backend: Backend = "asyncio", graceful: bool = True, rules: Rules | None = None, **options: Unpack[AllArgs],
 ) -> Outcomes[Any, Any]:  # fmt: skip
     """Run a handler over items from synchronous code, and return every outcome in input order.
 
     Shows its progress on a terminal. The first Ctrl-C (or SIGTERM) starts nothing more and lets
-    what runs end, a second one cancels, a third ends the process at once.
+    what runs end, a second one cancels, a third ends the process at once; the view says for what it
+    waits. With `graceful=False` the first one cancels, and the second ends the process.
 
     Args:
         handler: A coroutine function or a plain function of one item; called once an attempt.
         items: Any iterable or async iterable.
         backend: The event loop: "asyncio", "uvloop" or "trio".
+        graceful: Whether the first Ctrl-C lets what runs end; False cancels it at once.
         rules: The rules as one value.
         **options: Single rules, see `Rules`; they win over `rules`.
 
@@ -84,27 +84,22 @@ def run(
     """
     found = checked(handler, items, rules, options)
     name, loop_options = backend_of(backend)
+    if not isinstance(cast("object", graceful), bool):
+        raise TypeError(f"graceful must be True or False, got {graceful!r}")
     if in_event_loop():
         raise RuntimeError(
             "qanat.run starts an event loop of its own, and one runs in this thread: "
             "write `await qanat.collect(...)` instead"
         )
-    with Stopping() as stopping:
+    with Stopping(graceful=graceful) as stopping:
         outcomes = anyio.run(
-            partial(gather, handler, items, found, around=partial(_in_front, stopping), progress=None),
+            partial(gather, handler, items, found, stopping=stopping, progress=None),
             backend=name, backend_options=loop_options,
         )  # fmt: skip
     if stopping.signal is not None:
         problem = KeyboardInterrupt() if stopping.signal == SIGINT else SystemExit(stopping.status)
         raise with_outcomes(problem, outcomes)
     return outcomes
-
-
-@asynccontextmanager
-async def _in_front(stopping: Stopping, engine: Engine) -> AsyncGenerator[None]:
-    """Let signals stop a run."""
-    with stopping.reach(engine.loop.call_soon_threadsafe, stop=engine.stop, cancel=engine.cancel):
-        yield
 
 
 def backend_of(backend: Backend) -> tuple[str, dict[str, Any]]:

@@ -1,5 +1,7 @@
 """Signals that ask a run to stop: the first gently, the second at once, the third ends the process.
 
+With `graceful=False` the first one cancels at once, and the second ends the process.
+
 `run` and the command line handle signals, nobody else. The handlers are plain ones, set with
 `signal.signal`, and not the event loop's own: they are heard while a handler blocks the loop, and
 the third signal then still ends the process. All that they do is count, and ask the loop to call
@@ -38,17 +40,19 @@ class Stopping:
 
     Args:
         last_words: Called before the third signal ends the process, to set the terminal right.
+        graceful: Whether the first signal lets what runs finish; else it counts twice.
 
     Attributes:
         signal: The first signal that came; None if none did.
-        times: How many came.
+        times: How many came; one that counts twice is two.
     """
 
-    def __init__(self, last_words: Callable[[], object] | None = None) -> None:
+    def __init__(self, last_words: Callable[[], object] | None = None, *, graceful: bool = True) -> None:
         """Handle nothing yet."""
+        self._graceful = graceful
         self.signal: signal.Signals | None = None
         self.times = 0
-        self._last_words = last_words
+        self.last_words = last_words
         self._before: dict[signal.Signals, signal._HANDLER] = {}
         self._call: Callable[[Callable[[], object]], object] | None = None
         self._steps: tuple[Callable[[], object], ...] = ()
@@ -58,6 +62,11 @@ class Stopping:
     def status(self) -> int | None:
         """The exit status by custom, 130 for SIGINT and 143 for SIGTERM; None if none came."""
         return None if self.signal is None else 128 + self.signal
+
+    @property
+    def again(self) -> str:
+        """How whoever stopped the run may ask once more."""
+        return "Ctrl-C" if self.signal in (None, signal.SIGINT) else self.signal.name
 
     def __enter__(self) -> Self:
         """Begin to handle the signals."""
@@ -109,11 +118,11 @@ class Stopping:
         self.times += 1
         if self.times > 2:
             try:
-                if self._last_words is not None:
-                    self._last_words()
+                if self.last_words is not None:
+                    self.last_words()
             finally:
                 os._exit(128 + number)
-        if came.name == "SIGHUP":
+        if came.name == "SIGHUP" or not self._graceful:
             self.times = 2
         self._ask()
 

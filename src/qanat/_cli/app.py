@@ -135,6 +135,15 @@ def _map(
         bool | None,
         _flag("progress", group=_RUN, help="Show progress; on a terminal.", negative="--no-progress"),
     ] = None,
+    graceful: Annotated[
+        bool,
+        _flag(
+            "graceful",
+            group=_RUN,
+            help="Let running jobs finish at the first Ctrl-C; else it cancels them.",
+            negative="--no-graceful",
+        ),
+    ] = True,
     command: Annotated[tuple[str, ...] | None, Parameter(parse=False)] = None,
 ) -> int:
     """Run a function or a command over the items of files.
@@ -165,6 +174,7 @@ def _map(
             overwrite=overwrite,
             dry_run=dry_run,
             json=json,
+            graceful=graceful,
         )
     )
 

@@ -62,6 +62,7 @@ class MapOptions:
     overwrite: bool = False
     dry_run: bool = False
     json: bool = False
+    graceful: bool = True
 
 
 def run_map(options: MapOptions) -> int:
@@ -92,7 +93,9 @@ def run_map(options: MapOptions) -> int:
             raise UsageError(f"{which} {named.named[0]!r} needs items with fields: csv or jsonl")
         plan = Plan(handler, sources, rules, named, options.keep_order)
         total = _Total(sources)
-        progress = Progress(title, shown=rules.progress, total=total.get, machine=options.json)
+        progress = Progress(
+            title, shown=rules.progress, total=total.get, machine=options.json, item_of=_value_of
+        )
         if options.dry_run:
             return _dry_run(plan, path, progress)
         if path is not None:
@@ -102,11 +105,18 @@ def run_map(options: MapOptions) -> int:
             output.show = progress.say
         if progress.is_shown or options.json:
             total.find()
-        stopping = Stopping(lambda: _say_at_once(run.last_words(), as_json=options.json))
+        stopping = Stopping(
+            lambda: (progress.last_words(), _say_at_once(run.last_words(), as_json=options.json)),
+            graceful=options.graceful,
+        )
         run = MapRun(plan, output, progress, stopping)
         stack.enter_context(stopping)
         anyio.run(run.run, backend=backend, backend_options=backend_options)
         return _concluded(run.result, output, progress, stopping, plan, total)
+
+
+def _value_of(record: Record) -> Any:
+    return record.value
 
 
 def _say_at_once(text: str, *, as_json: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -128,7 +127,7 @@ class MapRun:
         )  # fmt: skip
         result = self.result
         stopping = self._stopping
-        progress.note = self._note
+        progress.stopping = stopping
         try:
             with (
                 progress.watch(engine),
@@ -259,29 +258,9 @@ class MapRun:
             self._engine.cancel(problem)
 
     def _stop(self) -> None:
-        running = self._engine.dispatcher.running
         self._stop_reading()
-        if running and self._stopping.times < 2:
-            jobs = "1 running job" if running == 1 else f"{running} running jobs"
-            self._progress.say(
-                f"stopping: nothing more starts, {jobs} may finish; "
-                f"a second {self._again_words()} cancels them, a third ends at once"
-            )
+        self._progress.say_stopping(always=True)
         self._engine.stop()
-
-    def _note(self) -> str | None:
-        """Say that it stops, even while the loop is blocked; called in the view's thread."""
-        times = self._stopping.times
-        return (
-            None
-            if times == 0
-            else "cancelling"
-            if times > 1
-            else f"stopping; a second {self._again_words()} cancels"
-        )
-
-    def _again_words(self) -> str:
-        return "Ctrl-C" if self._stopping.signal in (None, signal.SIGINT) else "signal"
 
     def last_words(self) -> str:
         """Say, between any two instructions, how it stands where the process ends at once."""
@@ -290,7 +269,7 @@ class MapRun:
         return f"ended at once; {what}"
 
     def _cancel(self) -> None:
-        self._progress.say("cancelling what runs")
+        self._progress.say_stopping(always=True)
         self._engine.cancel()
 
     def _stop_reading(self) -> None:

@@ -39,9 +39,12 @@ class Task:
         node: The dispatcher's node for these jobs.
         retries_at_once: How many retries come at once, whatever plain exception was raised.
         charge: What settles the cost of one of them: called with the job, a currency and an amount.
+        describe: What keeps what one of them says of itself: called with the job and a text.
     """
 
-    __slots__ = ("charge", "handler", "name", "node", "retries_at_once", "retry", "state", "timeout")
+    __slots__ = (
+        "charge", "describe", "handler", "name", "node", "retries_at_once", "retry", "state", "timeout",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Task:
         timeout: float | None = None,
         state: Any = None,
         charge: Callable[[Job[Any], str, float], None] | None = None,
+        describe: Callable[[Job[Any], str], None] | None = None,
     ) -> None:
         self.name = name
         self.handler = handler
@@ -61,12 +65,13 @@ class Task:
         self.timeout = timeout
         self.state = state
         self.charge = charge
+        self.describe = describe
 
     def varied(self, *, retry: Retry | None = None, timeout: float | None = None) -> Task:
         """Return a task that differs in its retry or its timeout, for one job."""
         return Task(
             self.name, self.handler, self.node, retry or self.retry, timeout or self.timeout, self.state,
-            self.charge,
+            self.charge, self.describe,
         )  # fmt: skip
 
 
@@ -132,6 +137,8 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     _took: tuple[Limit, ...] | None = None
     _history: History | None = None
     _waiter: Any = None
+    # What the handler says it does, and when the attempt that said so began.
+    _doing: tuple[float, str] | None = None
 
     def awaits(self, at: float) -> bool:
         """Whether the job is scheduled for this time."""
@@ -164,6 +171,24 @@ class Job(msgspec.Struct, Generic[T], eq=False):
             raise RuntimeError("charge() works for jobs of a run or a Pool, and this job is of neither")
         settle(self, currency, at_least("amount", amount, 0))
 
+    def describe(self, text: str) -> None:
+        """Say what the present attempt is doing, for whoever watches: the live view shows it.
+
+        The last text holds until the attempt ends. It costs no more than keeping it, so it may be said
+        often. A long text is cut, and what a terminal would obey in it is shown and not obeyed.
+
+        To be called from the handler, on the loop, in a thread or in a process, and from what it starts.
+
+        Args:
+            text: A few words, such as "parsing".
+
+        Raises:
+            TypeError: If it is not a text.
+            RuntimeError: If the job does not run.
+        """
+        keep = self._task.describe or keep_description
+        keep(self, checked_description(text))
+
     @property
     def members(self) -> tuple[Job[Any], ...]:
         """The jobs of a batch, in the order of the items; empty unless this is one."""
@@ -173,3 +198,43 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     def state(self) -> Any:
         """The `state` object of the run or Pool."""
         return self._task.state
+
+
+LONGEST_DESCRIPTION = 200
+"""Characters of a description that are kept: more than a line of most terminals."""
+
+
+def checked_description(text: object) -> str:
+    """Return a description, cut to what is kept of it.
+
+    Raises:
+        TypeError: If it is not a text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f'text must be a str, such as describe("parsing"), got {text!r}')
+    return text[:LONGEST_DESCRIPTION]
+
+
+def keep_description(job: Job[Any], text: str) -> None:
+    """Keep what a job that runs says it does.
+
+    Raises:
+        RuntimeError: If it does not run.
+    """
+    if job._status != RUNNING:
+        raise not_running(job)
+    job._doing = (job.started_at, text)
+
+
+def not_running(job: Job[Any]) -> RuntimeError:
+    """Return the error for a description of a job that does not run."""
+    return RuntimeError(
+        f"describe() works while the job runs, and job {job.id!r} does not: "
+        "call current_job().describe(...) from the handler"
+    )
+
+
+def description_of(job: Job[Any]) -> str | None:
+    """Return what a job's present attempt says it does; None if it has said nothing."""
+    doing = job._doing
+    return doing[1] if doing is not None and doing[0] == job.started_at else None

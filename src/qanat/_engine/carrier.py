@@ -289,6 +289,7 @@ class Carrier:
                                 and dispatcher.is_plain
                                 and dispatcher.running <= dispatcher.capacity
                                 and now < timeline.at
+                                and not engine.tells_retries
                             ):
                                 again = True
                                 dispatcher.retried += 1

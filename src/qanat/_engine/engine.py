@@ -23,10 +23,11 @@ import anyio
 from qanat._core.dispatcher import Dispatcher
 from qanat._core.dispatcher.charging import check as check_currency
 from qanat._core.events import RunEnded, RunStarted
-from qanat._core.job import ENDED
+from qanat._core.job import ENDED, keep_description, not_running
 from qanat._engine.alarm import Alarm, AsyncioAlarm, TrioAlarm
 from qanat._engine.carrier import SLICE, Carrier
 from qanat._engine.checks import Checks
+from qanat._engine.context import running_cell
 from qanat._engine.intake import Intake
 from qanat._engine.loop import running_loop
 from qanat._engine.outside import Outside
@@ -78,6 +79,7 @@ class Engine:
         "_on_failure",
         "_on_outcome",
         "_on_release",
+        "_on_retry",
         "_over_calls",
         "_samples",
         "_start_by",
@@ -142,11 +144,12 @@ class Engine:
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
             precision=clock.precision * (1 if on_loop else OFF_LOOP),
             observe=observe, notify=self.poke, on_fault=self._report_fault,
-            keeper=self.checks, charge=self._charge, on_wanted=self._sample,
+            keeper=self.checks, charge=self._charge, on_wanted=self._sample, describe=self._describe,
         )  # fmt: skip
         self._on_outcome = on_outcome
         self._on_failure = on_failure
         self._on_release = on_release
+        self._on_retry: Callable[[Job[Any], BaseException], None] | None = None
         self._start_within = start_within
         self._start_by = math.inf
         self.loop = running_loop()
@@ -236,6 +239,15 @@ class Engine:
                 before(outcome)
 
         self._on_failure = both
+
+    def when_retried(self, callback: Callable[[Job[Any], BaseException], None]) -> None:
+        """Call a function with each job that will run again, and why its attempt failed."""
+        self._on_retry = callback
+
+    @property
+    def tells_retries(self) -> bool:
+        """Whether somebody wants to hear of each attempt that is followed by another."""
+        return self._on_retry is not None
 
     def when_over(self, callback: Callable[[], object]) -> None:
         """Call a function once, when the engine is over."""
@@ -511,7 +523,7 @@ class Engine:
         if outcome is not None:
             self.settle(job, outcome)
         else:
-            self._came_again(job, now)
+            self._came_again(job, now, error)
 
     def drop(self, job: Job[Any] | None, now: float) -> None:
         """End a job that was given out just as the run stopped, if one was: its handler is not called."""
@@ -525,11 +537,13 @@ class Engine:
         if outcome is not None:
             self.settle(job, outcome)
         else:
-            self._came_again(job, now)
+            self._came_again(job, now, error)
 
-    def _came_again(self, job: Job[Any], now: float) -> None:
+    def _came_again(self, job: Job[Any], now: float, error: BaseException | None) -> None:
         """See to a job that is to run again."""
         dispatcher = self.dispatcher
+        if self._on_retry is not None and error is not None:
+            self._on_retry(job, error)
         if self.stopped:
             dispatcher.cancel(job, now)
         if dispatcher.ended:
@@ -593,6 +607,20 @@ class Engine:
             self.dispatcher.charge(self.outside.stand_in(call, job), currency, amount, self.now())
         except Exception as error:  # noqa: BLE001 - a limit of the user's may raise anything
             _log.warning("charge(%r, %r) from a thread counts for nothing: %s", currency, amount, error)
+
+    def _describe(self, job: Job[Any], text: str) -> None:
+        """Keep what an attempt says it does; from any thread."""
+        held = self.outside.stand_in(running_call.get(), job)
+        cell = running_cell.get(None)
+        if held is job and (cell is None or cell.job is not job):
+            # Somebody else's words, so it is worth finding out whether it runs: not every end is noted there.
+            found = [carrier.job for carrier in list(self.carriers) if carrier.job is not None]
+            if not any(each is job or job in each.members for each in found):
+                raise not_running(job)
+            keep_description(job, text)
+        else:
+            # The job's own code, which may go on in a thread or a task when its attempt is over.
+            held._doing = (held.started_at, text)
 
     def _report_fault(self, fault: BaseException) -> None:
         self._faults_logged += 1

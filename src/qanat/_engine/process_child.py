@@ -2,6 +2,7 @@
 
 The parent speaks first: one frame with the pickled function, then one with each item. To every
 frame there is one answer, a pickled pair: `(True, value)`, or `(False, report)` of what was raised.
+Before the answer to an item there may be descriptions, see `process_job`.
 An empty frame says goodbye. A pipe that ends without one means that the parent is dead, and so is
 the child at once: whatever it may still do would help nobody.
 
@@ -18,6 +19,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from qanat._engine.process_frames import frame_of, kind_of, report_of, said, thing_in
+from qanat._engine.process_job import job_around, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +58,7 @@ def serve(connection: Connection[Any, Any]) -> int:
             return NO_FUNCTION
         connection.send_bytes(frame_of((True, None)))
         while frame := connection.recv_bytes():
-            answer = _answer(function, frame)
+            answer = _answer(function, frame, connection.send_bytes)
             del frame  # nothing of a job is kept until the next one comes
             _flush()
             connection.send_bytes(answer)
@@ -66,17 +68,19 @@ def serve(connection: Connection[Any, Any]) -> int:
     return 0
 
 
-def _answer(function: Callable[[Any], Any], frame: bytes) -> bytes:
+def _answer(function: Callable[[Any], Any], frame: bytes, send: Callable[[bytes], object]) -> bytes:
     """Call the function with the frame's item and pickle what comes of it."""
     try:
-        return _value_frame(function(_item_in(frame)))
+        item, facts = _item_in(frame)
+        with job_around(item, facts, send):
+            return _value_frame(function(item))
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like are the job's, too
         return frame_of((False, report_of(error, __file__)))
 
 
-def _item_in(frame: bytes) -> Any:
+def _item_in(frame: bytes) -> tuple[Any, dict[str, Any]]:
     try:
-        return thing_in(frame)
+        return parts_of(frame)
     except BaseException as error:
         raise TypeError(f"item must unpickle in the process that runs the job: {said(error)}") from error
 

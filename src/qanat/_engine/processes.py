@@ -29,8 +29,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from qanat._engine import process_child
+from qanat._engine.context import running_cell
 from qanat._engine.process_child import GOODBYE
 from qanat._engine.process_frames import error_from, frame_of, kind_of, said, thing_in
+from qanat._engine.process_job import description_in, with_job
 from qanat._engine.threads import Call, Threads, WorkOutside, described
 from qanat.errors import ProcessDiedError
 
@@ -91,7 +93,10 @@ class _Child:
         """Send a frame and wait for the answer; None: it died."""
         try:
             self._pipe.send_bytes(frame)
-            return self._pipe.recv_bytes()
+            while (text := description_in(answer := self._pipe.recv_bytes())) is not None:
+                if (cell := running_cell.get(None)) is not None and cell.job is not None:
+                    cell.job.describe(text)
+            return answer
         except (OSError, EOFError):
             return None
 
@@ -330,11 +335,12 @@ def _pickled_function(function: Callable[[Any], Any]) -> bytes:
 
 def _pickled_item(item: Any) -> bytes:
     try:
-        return frame_of(item)
+        frame = frame_of(item)
     except BaseException as error:
         raise TypeError(
             f"item must pickle to reach its process, got {kind_of(item)}: {said(error)}"
         ) from error
+    return with_job(frame)
 
 
 def _unpickled(answer: bytes) -> tuple[bool, Any]:

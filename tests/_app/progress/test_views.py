@@ -134,33 +134,3 @@ def test_a_stream_that_has_gone_is_given_up() -> None:
     progress = Progress(stream=Gone(), shown=True)
     progress.say("hello")
     progress.finish("bye")
-
-
-class TestLiveView:
-    def drawn(self, width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        monkeypatch.setenv("COLUMNS", str(width))
-        monkeypatch.setenv("LINES", str(height))
-        view = LiveView(Terminal(), "app:fetch")
-        errors = tuple(ErrorGroup(f"Error{number}", 1, "\x1b[2J[bold]" * 50, 1) for number in range(9))
-        reason = Reason("rate", "100/s", None, 0.0, None)
-        figures = some(done=186, failed=9, total=300, running=10, waiting=95, reason=reason, errors=errors)
-        with view._console.capture() as capture:
-            view._console.print(view._drawn(figures, 42.1, 5.0, "stopping"))
-        return capture.get().splitlines()
-
-    @pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 50), (40, 8), (20, 4), (10, 2), (80, 1)])
-    def test_it_fits_the_terminal(self, monkeypatch: pytest.MonkeyPatch, width: int, height: int) -> None:
-        from rich.text import Text
-
-        lines = self.drawn(width, height, monkeypatch)
-        assert len(lines) <= max(1, height - 1)
-        assert all(Text.from_ansi(line).cell_len <= width for line in lines)
-
-    def test_it_holds_what_matters(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        text = "\n".join(self.drawn(100, 30, monkeypatch))
-        for words in (
-            "app:fetch", "65%", "186 of 300 done", "9 failed", "42.1/s", "0:05 left", "10 running",
-            "95 waiting: the rate 100/s", "stopping", "1 x Error0: \\x1b[2J[bold]", "4 x other errors",
-        ):  # fmt: skip
-            assert words in text, words
-        assert "\x1b[2J" not in text

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
+from qanat._app.progress.frame import Line, Memory, frame
 from qanat._app.progress.logs import logs_follow
-from qanat._app.progress.words import clock_words, count_words, error_lines, pace_words, state_words
+from qanat._app.progress.printed import Printed
+from qanat._app.progress.places import is_terminal
+from qanat._app.progress.region import Region
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qanat._app.progress.figures import Figures
 
-MOST_ERRORS: Final = 6
-"""Lines of errors."""
+MOST_ROWS: Final = 200
+"""Workers that are told one by one, however high the terminal is."""
 
 
 class _Console(Console):
@@ -30,37 +31,50 @@ class _Console(Console):
         """Let the view hear of it; rich would end the program and take standard output with it."""
         raise BrokenPipeError
 
-    def show_cursor(self, show: bool = True) -> bool:
-        """Leave the cursor alone, so that it is there however the process ends."""
-        return False
-
 
 class LiveView:
-    """Draw a bar, the figures and the first errors, and let what is printed scroll by above."""
+    """Draw what happens at the bottom of a terminal, and let what is printed scroll by above.
 
-    interval = 0.2
+    Args:
+        stream: The terminal; or a rich console, which then says how wide it is and what it can show.
+        title: What the run is called.
+    """
+
+    interval = 0.1
     redraws = True
 
-    def __init__(self, stream: TextIO, title: str) -> None:
+    def __init__(self, stream: TextIO | Console, title: str) -> None:
         """Take over the terminal that a stream writes to."""
-        self._console = _Console(file=stream, highlight=False, markup=False, emoji=False)
+        if isinstance(stream, Console):
+            self._console = stream
+        else:
+            self._console = _Console(file=stream, highlight=False, markup=False, emoji=False)
         self._title = title
-        stdout: Any = sys.stdout
-        self._live = Live(
-            console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop",
-            # A standard output that is a file keeps what is printed into it.
-            redirect_stdout=stdout is not None and stdout.isatty(), redirect_stderr=True,
-        )  # fmt: skip
-        self._logs = logs_follow()
+        self._region = Region(self._console)
+        self._printed = Printed(self._print_out)
+        self._memory = Memory()
+        self._lines: list[Line] = []
+        self._logs: Any = None
+        self._kept_file: Any = None
         self._begun = False
+
+    @property
+    def rows(self) -> int:
+        """How many workers there may be room for."""
+        return min(MOST_ROWS, max(0, self._console.size.height - 5))
 
     def show(self, figures: Figures, rate: float | None, left: float | None, note: str | None) -> None:
         """Draw the figures."""
+        size = self._console.size
+        # The last column and the last line stay free: there is no terminal that wraps or scrolls then.
+        self._lines = frame(
+            figures, rate, left, note,
+            title=self._title, width=max(1, size.width - 1), height=max(1, size.height - 1),
+            memory=self._memory,
+        )  # fmt: skip
         if not self._begun:
-            self._begun = True
-            self._live.start()
-            self._logs.__enter__()
-        self._live.update(self._drawn(figures, rate, left, note), refresh=True)
+            self._begin()
+        self._region.draw(self._lines, self._printed.take())
 
     def say(self, text: str) -> None:
         """Print a text that is safe to show above the figures."""
@@ -68,57 +82,43 @@ class LiveView:
 
     def close(self, lines: Sequence[str], figures: Figures | None) -> None:
         """Take the figures away and say what is to be said at the end."""
-        if self._begun:
-            self._begun = False
-            self._logs.__exit__(None, None, None)
-            self._live.stop()
+        self._end()
         for line in lines:
             self._console.print(Text(line), soft_wrap=True)
 
-    def _drawn(
-        self, figures: Figures, rate: float | None, left: float | None, note: str | None
-    ) -> RenderableType:
-        head = Table.grid(expand=True)
-        head.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        head.add_column(no_wrap=True, justify="right")
-        head.add_row(Text(self._title, style="bold"), Text(clock_words(figures.seconds), style="dim"))
-        pace = pace_words(rate, left)
-        rows: list[RenderableType] = [head, self._bar(figures), _line(count_words(figures))]
-        if pace:
-            rows.append(_line(pace))
-        rows.append(_line(state_words(figures)))
-        if note:
-            rows.append(_line(note, "yellow"))
-        rows += [_line(f"  {line}", "red") for line in error_lines(figures, MOST_ERRORS)]
-        # What matters most comes last to go when the terminal is low.
-        return _Fitted(rows)
+    def last_words(self) -> None:
+        """Write what was printed and not shown yet, past all locks: the process is about to end."""
+        text = self._printed.take()
+        if text:
+            os.write(self._console.file.fileno(), text.replace("\n", "\r\n").encode("utf-8", "replace"))
 
-    def _bar(self, figures: Figures) -> RenderableType:
-        if not figures.total:
-            return ProgressBar(total=None, pulse=True, animation_time=figures.seconds)
-        share = figures.ended / figures.total
-        grid = Table.grid(expand=True, padding=(0, 1))
-        grid.add_column(ratio=1)
-        grid.add_column(no_wrap=True, justify="right", width=4)
-        bar = ProgressBar(total=figures.total, completed=figures.ended)
-        grid.add_row(bar, Text(f"{min(share, 1.0):.0%}" if share < 0.995 or figures.left == 0 else "99%"))
-        return grid
+    def _begin(self) -> None:
+        self._begun = True
+        # One that writes to whatever standard output is at a time would write into ours.
+        self._kept_file = getattr(self._console, "_file", None)
+        self._console.file = self._console.file
+        # A standard output that is a file keeps what is printed into it.
+        streams: dict[str, Any] = {"stdout": sys.stdout, "stderr": sys.stderr}
+        self._printed.begin(*(name for name, stream in streams.items() if is_terminal(stream)))
+        self._logs = logs_follow(self._printed.real_streams)
+        self._logs.__enter__()
+        self._region.open()
 
+    def _end(self) -> None:
+        if not self._begun:
+            return
+        self._begun = False
+        self._printed.end()
+        self._logs.__exit__(None, None, None)
+        try:
+            self._region.close()
+            text = self._printed.take()
+            if text:
+                self._console.file.write(text)
+                self._console.file.flush()
+        finally:
+            self._console.file = self._kept_file
 
-class _Fitted:
-    """Rows of one line each, as many as the terminal is high."""
-
-    def __init__(self, rows: list[RenderableType]) -> None:
-        self._rows = rows
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Give the rows that fit; one line stays free for the cursor."""
-        room = max(1, console.size.height - 1)
-        rows = self._rows
-        if room < 4:
-            rows = [rows[2], *rows[4:5], rows[0]]
-        yield Group(*rows[:room])
-
-
-def _line(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    def _print_out(self) -> None:
+        """Show what was printed at once."""
+        self._region.draw(self._lines, self._printed.take())

@@ -9,33 +9,41 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
 
 @contextmanager
-def logs_follow() -> Generator[None]:
-    """Point the handlers of the standard streams at what `sys` has now, while the block lasts."""
-    moved: list[tuple[logging.StreamHandler[Any], Any]] = []
+def logs_follow(streams: Iterable[tuple[TextIO, TextIO]]) -> Generator[None]:
+    """Point the handlers of some streams at others while the block lasts.
+
+    Args:
+        streams: Each stream, and what stands for it. What Python began with counts as the same stream.
+    """
+    moved: list[tuple[logging.StreamHandler[Any], Any, Any]] = []
+    by_real: list[tuple[Any, Any]] = []
+    for real, now in streams:
+        first = sys.__stderr__ if now is sys.stderr else sys.__stdout__
+        by_real += [(real, now)] if first is real or first is None else [(real, now), (first, now)]
     for handler in _stream_handlers():
         stream = handler.stream
-        for now, real in ((sys.stderr, sys.__stderr__), (sys.stdout, sys.__stdout__)):
-            proxied = getattr(now, "rich_proxied_file", None)
-            if proxied is not None and stream in (real, proxied):
+        for real, now in by_real:
+            if stream is real:
                 handler.setStream(now)
-                moved.append((handler, stream))
+                moved.append((handler, stream, now))
                 break
     try:
         yield
     finally:
-        for handler, stream in moved:
-            handler.setStream(stream)
+        for handler, stream, now in moved:
+            if handler.stream is now:
+                handler.setStream(stream)
 
 
 def _stream_handlers() -> list[logging.StreamHandler[Any]]:
-    loggers: list[Any] = [logging.root, *logging.root.manager.loggerDict.values()]
+    loggers: list[Any] = [logging.root, *list(logging.root.manager.loggerDict.values())]
     return [
         handler
         for logger in loggers

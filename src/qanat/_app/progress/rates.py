@@ -47,6 +47,42 @@ class RateMeter:
         return (count - before) / (now - then)
 
 
+class Stood:
+    """Add up the time in which a run stood still although it was not over, by cause.
+
+    It stands while nothing runs and nothing can start because it is paused, was told to slow down, or a
+    circuit is open. Such time says nothing about how fast jobs end. It is found out by looking now and then: what
+    lies between two looks counts if both saw it stand.
+    """
+
+    CAUSES: Final = frozenset({"paused", "throttled", "breaker"})
+
+    __slots__ = ("_at", "_cause", "seconds")
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.seconds: dict[str, float] = {}
+        self._cause: str | None = None
+        self._at = 0.0
+
+    def look(self, cause: str | None, running: int, now: float) -> None:
+        """See why nothing starts now, and how many run."""
+        seen = cause if cause in self.CAUSES and not running else None
+        if seen is not None and self._cause is not None:
+            self.seconds[seen] = self.seconds.get(seen, 0.0) + (now - self._at)
+        self._cause, self._at = seen, now
+
+    @property
+    def is_standing(self) -> bool:
+        """Whether the last look saw it stand."""
+        return self._cause is not None
+
+    @property
+    def total(self) -> float:
+        """The seconds of all causes."""
+        return sum(self.seconds.values())
+
+
 def seconds_left(rate: float | None, left: int | None) -> float | None:
     """Return how long so many jobs will take at a rate; None if nobody knows."""
     if left is None or rate is None:

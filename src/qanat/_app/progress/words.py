@@ -8,6 +8,8 @@ from qanat._app.text import safe_text
 from qanat._app.why import shares_words
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qanat._app.progress.figures import Figures
     from qanat._core.reason import Reason
 
@@ -62,12 +64,42 @@ def clock_words(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
 
 
+def stood_words(stood: Mapping[str, float]) -> str:
+    """Say in which time nothing could start: `paused 0:12, throttled 0:40`; empty if there was none."""
+    names = {"breaker": "circuit open"}
+    return ", ".join(
+        f"{names.get(cause, cause)} {clock_words(seconds)}"
+        for cause, seconds in stood.items()
+        if seconds >= SOON
+    )
+
+
+def stopping_words(times: int, running: int, longest: float | None, again: str) -> str:
+    """Say what a run that was told to stop waits for, and what asking once more does.
+
+    Args:
+        times: How often it was asked.
+        running: How many jobs run.
+        longest: For how many seconds the oldest of them has run; None if none does.
+        again: How it is asked: `Ctrl-C`.
+    """
+    jobs = "1 running job" if running == 1 else f"{running:,} running jobs"
+    for_long = "" if longest is None or longest < SOON else f", the longest for {longest:.0f} s"
+    if running == 1:
+        for_long = for_long.replace(", the longest", "")
+    if not running:
+        return "stopping"
+    if times < 2:
+        return f"stopping: waits for {jobs}{for_long}; again {again} cancels them"
+    return f"cancelling: waits for {jobs}{for_long} to end; again {again} ends at once"
+
+
 def state_words(figures: Figures) -> str:
     """Say what runs and what waits, and why: `10 running of 12 at once, 104 waiting: rate 100/s`."""
     most = "" if figures.at_once is None else f" of {figures.at_once:,} at once"
     words = [f"{figures.running:,} running{most}"]
     if figures.left_behind:
-        words[0] += f" ({_left_behind_words(figures.left_behind)})"
+        words[0] += f" ({left_behind_words(figures.left_behind)})"
     if figures.scheduled:
         words.append(f"{figures.scheduled:,} to be retried")
     if figures.waiting:
@@ -76,7 +108,7 @@ def state_words(figures: Figures) -> str:
     return f"{said}: {reason_words(figures.reason, figures.at)}" if figures.reason is not None else said
 
 
-def _left_behind_words(ids: tuple[int | str, ...]) -> str:
+def left_behind_words(ids: tuple[int | str, ...]) -> str:
     """Say which handlers a run has to wait for although their time is up."""
     shown = ", ".join(safe_text(each, 20) for each in ids[:MOST_IDS])
     more = f" and {len(ids) - MOST_IDS:,} more" if len(ids) > MOST_IDS else ""
@@ -111,7 +143,7 @@ def reason_words(reason: Reason, now: float) -> str:
 
 def error_lines(figures: Figures, most: int) -> list[str]:
     """Say which errors there were, a line for each type, so many lines at most."""
-    groups = figures.errors
+    groups = [group for group in figures.errors if group.count]
     if len(groups) + bool(figures.other_errors) > most > 1:
         most -= 1  # the last line is for the others
     lines = [

@@ -30,6 +30,7 @@ from qanat._core.dispatcher.batching import cancel_running, finish_batch
 from qanat._core.dispatcher.explain import why_all, why_job
 from qanat._core.dispatcher.gate import Gate, Gates
 from qanat._core.dispatcher.gathering import Batches, Gathering
+from qanat._core.dispatcher.kinds import Kinds, task_added, task_leaves
 from qanat._core.dispatcher.lone_lane import Unmarked, set_lone
 from qanat._core.dispatcher.parking import change_priority, head_changed, offer_rest, park_if_full
 from qanat._core.dispatcher.starting import next_by_turns, start_noted
@@ -91,12 +92,13 @@ class Dispatcher:
         tree: The nodes.
         gates: Where nodes wait.
         batches: What the tasks share that run in batches; None if none does.
+        kinds: How the jobs of each task ended; None as long as there was one task at most.
     """
 
     __slots__ = (
-        "_charge", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe", "_on_fault",
+        "_charge", "_describe", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe", "_on_fault",
         "_rng", "_straight", "_take_lone", "_throttling", "_unmarked", "batches", "cancelled", "capacity",
-        "closed", "done", "ended", "failed", "gates", "is_paused", "is_plain", "lane_waits", "now", "retried",
+        "closed", "done", "ended", "failed", "gates", "is_paused", "is_plain", "kinds", "lane_waits", "now", "retried",
         "running", "scheduled", "timeline", "tree", "waiting",
     )  # fmt: skip
 
@@ -114,6 +116,7 @@ class Dispatcher:
         keeper: Keeper | None = None,
         charge: Callable[[Job[Any], str, float], None] | None = None,
         on_wanted: Callable[[], object] | None = None,
+        describe: Callable[[Job[Any], str], None] | None = None,
     ) -> None:
         """Begin with no task.
 
@@ -129,6 +132,7 @@ class Dispatcher:
             keeper: Told which limits are in use.
             charge: What `Job.charge` calls; without it the cost is settled here, as of the latest time.
             on_wanted: Called when a limit is used that wants signals of the machine.
+            describe: What `Job.describe` calls; without it the job just keeps the text.
         """
         self.capacity = capacity
         self.running = self.waiting = self.scheduled = 0
@@ -137,6 +141,8 @@ class Dispatcher:
         self.ended: list[tuple[Job[Any], Outcome[Any, Any]]] = []
         self._on_fault = on_fault or _ignore
         self._charge = charge or self._charge_now
+        self._describe = describe
+        self.kinds: Kinds | None = None
         self.now = -math.inf
         self.is_paused = False
         self.is_plain = False
@@ -185,8 +191,9 @@ class Dispatcher:
             name, make_order=make_order, limits=limits, lane_limits=lane_limits,
             weights=weights, uses_lanes=uses_lanes, budget=retry.budget,
         )  # fmt: skip
+        task_added(self)
         set_lone(self)
-        return Task(name, handler, node, retry, timeout, state, self._charge)
+        return Task(name, handler, node, retry, timeout, state, self._charge, self._describe)
 
     def _gathering_in(self, batch: Batch, make_order: Callable[[], Order]) -> Callable[[], Order]:
         batches = self.batches = self.batches or Batches()
@@ -195,6 +202,7 @@ class Dispatcher:
 
     def drop_task(self, task: Task) -> None:
         """Forget a task that has no jobs left."""
+        task_leaves(self)
         self.tree.drop_task(task.node)
         set_lone(self)
 

@@ -45,7 +45,7 @@ def end(
         assert history is not None  # noqa: S101 - or it were the only attempt
         ran += history.ran
         outcome = make_outcome(job, value, error, state, now, ran, history.first_started_at, job.attempt)
-    _count(dispatcher, outcome)
+    _count(dispatcher, job, outcome)
     if dispatcher._lone is None:
         _fade(dispatcher, job, now)
     return outcome
@@ -213,8 +213,10 @@ def give_back(
             set_lone(dispatcher)
 
 
-def _count(dispatcher: Dispatcher, outcome: Outcome[Any, Any]) -> None:
+def _count(dispatcher: Dispatcher, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
     """Count a job that ended for good, and what it waited for."""
+    if dispatcher.kinds is not None:
+        dispatcher.kinds.note(job._task.node, outcome.state)
     if outcome.state == "done":
         dispatcher.done += 1
     elif outcome.state == "dead":
@@ -304,5 +306,5 @@ def end_unrun(dispatcher: Dispatcher, job: Job[Any], error: BaseException, state
     # The attempt that was waited for never began.
     attempts = 0 if first is None else job.attempt - 1
     outcome = make_outcome(job, None, error, state, now, ran, first, attempts)
-    _count(dispatcher, outcome)
+    _count(dispatcher, job, outcome)
     dispatcher.ended.append((job, outcome))

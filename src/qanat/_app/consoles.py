@@ -1,0 +1,15 @@
+"""Consoles of rich, which is an extra: known without being imported."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def is_console(value: object) -> TypeGuard[Console]:
+    """Whether something is a console of rich; where nobody has imported that, nothing is."""
+    rich: Any = sys.modules.get("rich.console")
+    return rich is not None and isinstance(value, rich.Console)
