@@ -81,6 +81,7 @@ docs: $(VENV)/.stamp-docs ## build the documentation into site/
 
 plots: $(VENV)/.stamp-test ## draw the pictures of the documentation by the simulator
 	$(BIN)/python -m benchmarks.plots
+	$(BIN)/python -m benchmarks.picture
 
 bench: .venv-bench/.stamp-bench .venv-bench/newer/.stamp-bench ## measure, beside the peers; BENCH=quick for a look
 	$(BENCH_BIN)/python -m benchmarks.run $(ARGS)

@@ -114,9 +114,9 @@ def _bar(figures: Figures, width: int) -> Line:
         return [("dim", "─" * start), ("green", "━" * (end - start)), ("dim", "─" * (width - end))]
     share = min(1.0, figures.ended / figures.total)
     text = "100%" if figures.left == 0 else f"{min(99, int(share * 100))}%"
-    size = width - 5
+    size = max(0, width - 5)
     full = int(size * share * 2)
-    bad = int(size * 2 * figures.failed / figures.total + 0.5) // 2
+    bad = min(full // 2, int(size * figures.failed / figures.total + 0.5))
     good = max(0, full // 2 - bad)
     half = "╸" if full % 2 and good + bad < size else ""
     empty = size - good - bad - len(half)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TextIO
 
+from msgspec import structs
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -34,6 +36,8 @@ class MachineView:
             **_counts(figures),
             running=figures.running, at_once=figures.at_once, waiting=figures.waiting,
             scheduled=figures.scheduled, rate=_rounded(rate), left=_rounded(left), why=why, note=note,
+            found=figures.found, longest=_longest(figures),
+            kinds=[structs.asdict(kind) for kind in figures.kinds],
         )  # fmt: skip
 
     def say(self, text: str) -> None:
@@ -44,14 +48,8 @@ class MachineView:
         """Write the summary."""
         if figures is None:
             return
-        errors = [
-            {"type": group.name, "count": group.count, "sample": group.sample, "id": group.id}
-            for group in figures.errors
-        ]
         waits = {cause: round(seconds, 3) for cause, seconds in figures.waits.items()}
-        self._write(
-            "summary", **_counts(figures), waits=waits, errors=errors, other_errors=figures.other_errors
-        )
+        self._write("summary", **_counts(figures), waits=waits)
 
     def _write(self, event: str, **facts: Any) -> None:
         self._stream.write(json.dumps({"event": event, **facts}) + "\n")
@@ -62,7 +60,20 @@ def _counts(figures: Figures) -> dict[str, Any]:
     return {
         "seconds": round(figures.seconds, 3), "total": figures.total, "done": figures.done,
         "failed": figures.failed, "cancelled": figures.cancelled, "retried": figures.retried,
+        "stood": {cause: round(seconds, 3) for cause, seconds in figures.stood.items()},
+        "errors": [
+            {"type": group.name, "count": group.count, "again": group.again, "sample": group.sample, "id": group.id}
+            for group in figures.errors
+        ],
+        "other_errors": figures.other_errors,
     }  # fmt: skip
+
+
+def _longest(figures: Figures) -> dict[str, Any] | None:
+    crowd = figures.crowd
+    if crowd.oldest_at is None:
+        return None
+    return {"seconds": round(figures.at - crowd.oldest_at, 3), "id": crowd.oldest_id}
 
 
 def _rounded(value: float | None) -> float | None:
