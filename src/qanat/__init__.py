@@ -23,6 +23,7 @@ from qanat._app.streaming import OutcomeStream
 from qanat._app.throttle_from import throttle_from
 from qanat._core.backoff import constant, exponential, linear
 from qanat._core.batch import Batch
+from qanat._core.branch import Children, Quorum
 from qanat._core.events import (
     Event,
     JobEnded,
@@ -53,6 +54,7 @@ from qanat._core.reason import Reason
 from qanat._core.retry import Retry
 from qanat._core.schedules import At, Cron, Every
 from qanat.errors import (
+    ChildrenFailedError,
     CircuitOpenError,
     CommandError,
     Discard,
@@ -92,6 +94,8 @@ __all__ = [
     "Balance",
     "Batch",
     "Budget",
+    "Children",
+    "ChildrenFailedError",
     "CircuitBreaker",
     "CircuitOpenError",
     "CommandError",
@@ -124,6 +128,7 @@ __all__ = [
     "Priority",
     "ProcessDiedError",
     "QanatError",
+    "Quorum",
     "Reason",
     "Refused",
     "Retry",

@@ -7,6 +7,7 @@
     │   ├── JobDiscardedError           the handler raised Discard
     │   ├── StartTimeoutError           also TimeoutError: no job arrived in time
     │   ├── TooManyFailuresError        more jobs failed than max_failures allows
+    │   ├── ChildrenFailedError         too many of the jobs that the job spawned failed
     │   ├── CircuitOpenError            a circuit breaker that fails fast let nothing start
     │   ├── PoolFull                    a bounded Pool has no room
     │   ├── PoolClosedError             also RuntimeError: the Pool takes no more work
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
 
 __all__ = [
+    "ChildrenFailedError",
     "CircuitOpenError",
     "CommandError",
     "Discard",
@@ -120,6 +122,25 @@ class TooManyFailuresError(QanatError):
     def __init__(self, failed: int, finished: int) -> None:
         """Keep the two counts."""
         super().__init__(f"{failed} of {finished} finished jobs failed, more than max_failures allows")
+        self.failed = failed
+        self.finished = finished
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return type(self), (self.failed, self.finished)
+
+
+class ChildrenFailedError(QanatError):
+    """Say that a job failed for its children's sake: they were spawned with `failure=`.
+
+    Attributes:
+        failed: How many of them were not done: with "fail" how many failed.
+        finished: How many of them there were.
+    """
+
+    def __init__(self, failed: int, finished: int) -> None:
+        """Keep the two counts."""
+        super().__init__(f"{failed} of {finished} jobs that this one spawned, and depends on, failed")
         self.failed = failed
         self.finished = finished
 

@@ -110,13 +110,15 @@ class Calls:
             else callee_of(Spread(function), rules.executor)
         )
         callee.prepare(self._engine.outside)
-        return self._engine.dispatcher.add_task(
+        task = self._engine.dispatcher.add_task(
             name_of(function),
             callee,
             make_order=rules.make_order,
             retry=Retry(0),
             state=rules.state,
         )
+        task.spawner = self._engine.spawner
+        return task
 
     def ended(self, job: Job[Any]) -> None:
         """Hear that a call ended for good; a function without open calls is forgotten."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 from qanat._app.failures import FailureLimit, problem_of, raisable, with_outcomes
 from qanat._app.handlers import check_handler, check_items, name_of, size_of
 from qanat._app.hosting import hosted, make_engine, make_intake
-from qanat._app.outcomes import Outcomes, put_in_order
+from qanat._app.outcomes import Outcomes, put_families_in_order, put_in_order
 from qanat._app.rules import AllArgs, RuleArgs, Rules
 from qanat._app.streaming import OutcomeStream
 from qanat._app.why import held_of
@@ -76,13 +76,20 @@ async def gather(
         async with host:
             engine.read(intake)
             await engine.wait_over()
-        outcomes = await put_in_order(outcomes, intake.count, engine.loop.checkpoint)
+        if engine.dispatcher.family is None:
+            outcomes = await put_in_order(outcomes, intake.count, engine.loop.checkpoint)
+        else:
+            put_families_in_order(outcomes)
     except BaseException as error:
         outcomes._held = held_of(engine.dispatcher)
-        outcomes.sort(key=attrgetter("index"))
+        if engine.dispatcher.family is None:
+            outcomes.sort(key=attrgetter("index"))
+        else:
+            put_families_in_order(outcomes)
         with_outcomes(error, outcomes)
         raise
     outcomes._held = held_of(engine.dispatcher)
+    outcomes._left_out = engine.spawner.left_out
     problem = problem_of(engine, intake)
     if problem is not None:
         raise with_outcomes(problem, outcomes)
@@ -207,7 +214,7 @@ async def map(
         return raisable(first[0])
 
     outcomes = await gather(handler, items, found, first_failure=first_failure)
-    return outcomes.values()
+    return [outcome.value for outcome in outcomes if outcome.state == "done" and outcome.parent is None]
 
 
 @overload

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from qanat._app.handlers import name_of
+from qanat._app.handlers import name_of, size_of
 from qanat._app.observing import observe_function
 from qanat._app.recording import recorded
+from qanat._app.spawning import Spawner
 from qanat._core.retry import Retry
 from qanat._engine.callee import InBatches, InProcess, InThread, callee_of
 from qanat._engine.clock import clock_in_use
@@ -43,7 +44,7 @@ def make_engine(
     """Return an engine for these rules, in the running event loop; the handler says where it works."""
     clock = clock_in_use()
     seed, make_dispatcher = recorded(rules, name, seed=clock.seed, now=clock.now())
-    return Engine(
+    engine = Engine(
         clock=clock,
         rng=random.Random(seed),
         make_dispatcher=make_dispatcher,
@@ -58,6 +59,10 @@ def make_engine(
         on_loop=handler is None or not isinstance(callee_of(handler, rules.executor), InThread | InProcess),
         name=name,
     )
+    engine.spawner = Spawner(engine, rules)
+    if rules.key is not None:
+        engine.spawner.begin()
+    return engine
 
 
 def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
@@ -66,7 +71,7 @@ def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
     if rules.batch is not None:
         callee = InBatches(callee)
     callee.prepare(engine.outside)
-    return engine.dispatcher.add_task(
+    task = engine.dispatcher.add_task(
         name_of(handler),
         callee,
         make_order=rules.make_order,
@@ -78,6 +83,8 @@ def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
         uses_lanes=rules.lane is not None,
         batch=rules.batch,
     )
+    spawner: Spawner | None = getattr(engine, "spawner", None)  # a simulation has none
+    return task if spawner is None else spawner.serve(task)
 
 
 def make_intake(
@@ -93,7 +100,9 @@ def make_intake(
         items,
         engine,
         add_task(engine, handler, rules),
-        callbacks=Callbacks(rules.lane, rules.priority, rules.id, cost=rules.cost, deadline=rules.deadline),
+        callbacks=Callbacks(
+            rules.lane, rules.priority, rules.id, cost=rules.cost, deadline=rules.deadline, key=rules.key
+        ),
         buffer=rules.buffer,
         chooses=rules.chooses,
         unread=unread,
@@ -101,6 +110,9 @@ def make_intake(
     )
     if rules.batch is not None:
         engine.is_full = intake.is_full
+    if (spawner := getattr(engine, "spawner", None)) is not None:
+        size = size_of(items) or 0
+        spawner.count_roots = lambda: max(size, intake.count)
     return intake
 
 

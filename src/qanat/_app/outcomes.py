@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -28,6 +29,8 @@ class Summary(msgspec.Struct, frozen=True):
         waits: Seconds waited by cause, all jobs together.
         errors: How many jobs failed with each type of error.
         held: What the jobs waited for, by the names of limits and lanes; None is not known.
+        left_out: How many jobs were spawned and not taken, by the rule that left no room for them:
+            "max_depth" or "max_jobs". They are no jobs of the run.
     """
 
     total: int
@@ -39,6 +42,7 @@ class Summary(msgspec.Struct, frozen=True):
     waits: Mapping[str, float]
     errors: Mapping[str, int]
     held: Held | None = None
+    left_out: Mapping[str, int] = MappingProxyType({})
 
     @property
     def why(self) -> str:
@@ -58,6 +62,8 @@ class Summary(msgspec.Struct, frozen=True):
         ]  # fmt: skip
         if also:
             lines.append(", ".join(also))
+        for rule, number in self.left_out.items():
+            lines.append(f"{number:,} spawned jobs were left out: {rule}")
         for name, number in sorted(self.errors.items(), key=lambda each: -each[1]):
             lines.append(f"  {number:,} x {name}")
         if self.why:
@@ -70,6 +76,7 @@ class Outcomes(list[Outcome[T, R]], Generic[T, R]):
 
     # Set by the run, for its summary.
     _held: Held | None = None
+    _left_out: Mapping[str, int] = MappingProxyType({})
 
     def __repr__(self) -> str:
         """Show the first few and the number: asyncio.run takes the repr of what it returns."""
@@ -102,7 +109,7 @@ class Outcomes(list[Outcome[T, R]], Generic[T, R]):
         return Summary(
             total=len(self), done=states["done"], failed=states["dead"], cancelled=states["cancelled"],
             retried=retried, seconds=ended - begun, waits=dict(waits), errors=dict(errors),
-            held=self._held,
+            held=self._held, left_out=self._left_out,
         )  # fmt: skip
 
 
@@ -137,3 +144,10 @@ async def put_in_order(
         if begin + PART < total:
             await checkpoint()
     return kept
+
+
+def put_families_in_order(outcomes: Outcomes[Any, Any]) -> None:
+    """Bring outcomes into order: roots as they were in the input, then the spawned ones as they ended."""
+    roots = [outcome for outcome in outcomes if outcome.parent is None]
+    roots.sort(key=lambda outcome: outcome.index)
+    outcomes[:] = roots + [outcome for outcome in outcomes if outcome.parent is not None]

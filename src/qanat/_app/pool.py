@@ -26,6 +26,7 @@ from qanat._app.rules import AllArgs, RuleArgs, Rules
 from qanat._app.scheduling import ScheduleHandle, Schedules
 from qanat._app.task_host import TaskHost
 from qanat._core.arguments import at_least, number, positive, whole
+from qanat._core.branch import FamilyJob
 from qanat._core.costs import checked_cost
 from qanat._core.job import Job
 from qanat._core.limits import Adaptive, Concurrency
@@ -146,6 +147,7 @@ class Pool(Generic[T, R]):
             self._rules.id,
             cost=self._rules.cost,
             deadline=self._rules.deadline,
+            key=self._rules.key,
         )
         self._failures = FailureLimit(self._rules.max_failures)
         self._readers = Readers(self._rules.buffer, self._hold)
@@ -184,6 +186,8 @@ class Pool(Generic[T, R]):
             on_failure=None if rules.max_failures is None else self._judge,
             handler=self._handler, name="pool",
         )  # fmt: skip
+        engine.spawner.tells = False
+        engine.spawner.count_roots = self._count_roots
         self._drained = Bell(engine.loop)
         self._calls = Calls(engine, rules)
         self._task = None if self._handler is None else add_task(engine, self._handler, rules)
@@ -359,7 +363,8 @@ class Pool(Generic[T, R]):
         if delay != 0.0:
             delay = at_least("delay", delay, 0.0)
         index = self._count
-        job = Job(index, item, index, task, metadata=_checked(metadata))
+        kind: type[Job[Any]] = Job if self._callbacks.key is None else FamilyJob
+        job = kind(index, item, index, task, metadata=_checked(metadata))
         # Checked before the rules' functions are asked: a wrong call fails here, whatever they do.
         given = None
         if given_id is not None or priority is not None or lane is not None or cost is not None:
@@ -380,6 +385,11 @@ class Pool(Generic[T, R]):
                 problem = blamed_on_job(error)
         if given is not None:
             given.fill(job)
+        if problem is None and type(job) is FamilyJob:
+            job._took = ()
+            first = engine.spawner.first(job)
+            if first is not job:
+                return Handle(first, engine)
         self._count = index + 1
         handle: Handle[T, R] = Handle(job, engine)
         if problem is None:
@@ -470,6 +480,9 @@ class Pool(Generic[T, R]):
                 timeout=timeout, retry=retry,
             ),
         )  # fmt: skip
+
+    def _count_roots(self) -> int:
+        return self._count
 
     # --- room ------------------------------------------------------------------------------
 

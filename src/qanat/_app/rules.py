@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 from qanat._app.consoles import is_console
 from qanat._core.arguments import number, one_of, positive, whole
 from qanat._core.batch import Batch
+from qanat._core.branch import Key  # noqa: TC001
 from qanat._core.dispatcher.turns import checked_weight
 from qanat._core.events import Observer  # noqa: TC001 - part of the types that users look up
 from qanat._core.limit import Limit, given_twice
@@ -58,6 +59,9 @@ class Input(TypedDict, total=False):
 
     buffer: int
     id: Callable[[Any], int | str] | None
+    key: Callable[[Any], Key] | None
+    max_depth: int | None
+    max_jobs: int | None
 
 
 class Stop(TypedDict, total=False):
@@ -118,6 +122,12 @@ class Rules:
         batch: How many items the handler is called with at once, as a list; None is one by one.
         buffer: How many items may be read and not started, outcomes not read counted too.
         id: Function of the item giving its job's id.
+        key: Function of the item giving what its job is known by: a str, bytes, an int or a tuple of these.
+            Equal keys are visited once in a run or a Pool's life. None is known by nothing.
+        max_depth: How many generations a job may have below it: what comes from outside has depth 0,
+            what it spawns 1. What is spawned beyond is not taken. None is any number.
+        max_jobs: How many jobs there may be in a run or a Pool's life, from outside and spawned; what is
+            spawned beyond is not taken. None is any number.
         start_within: Seconds in which a first job has to arrive; None is for ever.
         max_failures: How many jobs may fail, or below 1 which share of the finished (judged after
             20); one more stops the run. None is any number.
@@ -144,6 +154,9 @@ class Rules:
     batch: Batch | None = None
     buffer: int = 1000
     id: Callable[[Any], int | str] | None = None
+    key: Callable[[Any], Key] | None = None
+    max_depth: int | None = None
+    max_jobs: int | None = None
     start_within: float | None = None
     max_failures: float | None = None
     state: Any = None
@@ -171,7 +184,7 @@ class Rules:
             parse_rate(self.rate)
         elif self.rate is not None and not isinstance(cast("object", self.rate), Limit):
             raise TypeError(f'rate must be a text such as "100/s", or a limit, got {self.rate!r}')
-        for name in ("lane", "lane_limits", "priority", "deadline", "cost", "id"):
+        for name in ("lane", "lane_limits", "priority", "deadline", "cost", "id", "key"):
             _check_callback(name, getattr(self, name))
         checked["weights"] = _weights(self.weights)
         if cast("object", self.order) is Priority:
@@ -198,6 +211,10 @@ class Rules:
         if self.batch is not None and not isinstance(cast("object", self.batch), Batch):
             raise TypeError(f"batch must be a Batch, such as Batch(100), got {self.batch!r}")
         checked["buffer"] = whole("buffer", self.buffer, 1)
+        if self.max_depth is not None:
+            checked["max_depth"] = whole("max_depth", self.max_depth, 0)
+        if self.max_jobs is not None:
+            checked["max_jobs"] = whole("max_jobs", self.max_jobs, 1)
         if self.max_failures is not None:
             checked["max_failures"] = _max_failures(self.max_failures)
         if not (self.progress is None or isinstance(self.progress, bool) or is_console(self.progress)):
@@ -210,6 +227,11 @@ class Rules:
 
     def _check_record(self) -> None:
         """Refuse to record what could not be replayed."""
+        if self.key is not None:
+            raise ValueError(
+                f"record must be None with key, got {self.record!r}: a recording holds jobs that are all "
+                "visited, so record the run without key"
+            )
         for limit in self.all_limits:
             problem = unrecordable(limit)
             if problem is not None:
@@ -274,6 +296,11 @@ class Rules:
         return self.order if callable(self.order) else ORDERS[self.order]
 
     @property
+    def retry_of(self) -> Retry:
+        """The retry rules."""
+        return Retry.of(self.retry)
+
+    @property
     def chooses(self) -> bool:
         """Whether lanes or an order choose among the items that were read."""
         return self.order != "fifo" or self.lane is not None
@@ -298,6 +325,7 @@ class Rules:
             words.append(f"in {self.batch}")
         if self.buffer != 1000:
             words.append(f"buffer {self.buffer}")
+        words += self._trees_in_words()
         if self.start_within is not None:
             words.append(f"a first job within {self.start_within:g} s")
         if self.max_failures is not None:
@@ -306,6 +334,17 @@ class Rules:
                 f"at most {f'{100 * self.max_failures:g}%' if share else self.max_failures} failures"
             )
         return ", ".join(words)
+
+    def _trees_in_words(self) -> list[str]:
+        """Say what is known of jobs that spawn others."""
+        words: list[str] = []
+        if self.key is not None:
+            words.append(f"once by {_in_words(self.key)}")
+        if self.max_depth is not None:
+            words.append(f"at most {self.max_depth} deep")
+        if self.max_jobs is not None:
+            words.append(f"at most {self.max_jobs} jobs")
+        return words
 
     def _choice_in_words(self) -> list[str]:
         """Say what chooses among the jobs that wait."""

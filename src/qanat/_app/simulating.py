@@ -16,6 +16,7 @@ from qanat._app.simulation import Simulation, Trace
 from qanat._app.why import held_of
 from qanat._core.arguments import number, positive, whole
 from qanat._core.dispatcher import Dispatcher
+from qanat._core.family import Family
 from qanat._core.schedules.schedule import checked_schedule, instant
 from qanat._engine.callee import is_coroutine_function
 from qanat._engine.comings import Recurring
@@ -26,6 +27,9 @@ from qanat.errors import SimulatedError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from qanat._core.branch import AfterJob, Branch
+    from qanat._core.job import Job
+    from qanat._core.outcome import Outcome
     from qanat._core.ports import Random
     from qanat._core.schedules import At, Cron, Every, Schedule
     from qanat._engine.comings import Comings
@@ -50,9 +54,9 @@ def simulate(
     thing that happens to the next: a day of rate-limited work takes milliseconds, and the same seed
     has the same trace. A million jobs take some seconds and some tens of megabytes.
 
-    Of the rules `executor`, `state`, `progress` and `start_within` have nothing to act on here: no
-    handler runs, nobody looks on, and items are there at once. Limits that are handed in as objects
-    are used, and remember it: hand in fresh ones.
+    Of the rules `executor`, `state`, `progress`, `start_within`, `max_depth` and `max_jobs` have nothing
+    to act on here: no handler runs or spawns, nobody looks on, and items are there at once. Limits that
+    are handed in as objects are used, and remember it: hand in fresh ones.
 
     Args:
         items: Any iterable, or a number of items for short, which are 0, 1, 2 and so on.
@@ -153,6 +157,8 @@ def run_simulation(
         observe=observe_function(rules.all_observers),
         on_failure=None if rules.max_failures is None else judge,
     )
+    if rules.key is not None:
+        engine.dispatcher.raise_family(Family(on_end=_keep), _no_callback)
     intake = make_intake(cast("Engine", engine), _no_handler, items, rules, unread=nothing_unread)
     engine.run(intake, latency, failures, read_whole=intake.needs_task, comings=comings)
     dispatcher = engine.dispatcher
@@ -179,6 +185,16 @@ def run_simulation(
         _ran=engine.ran,
         _log=engine.log,
     )
+
+
+def _keep(job: Job[Any], outcome: Outcome[Any, Any]) -> None:
+    """Keep how a job ended, for those of its key that come later."""
+    job._waiter = outcome
+
+
+def _no_callback(branch: Branch) -> AfterJob:
+    """Refuse: nothing registers a callback here."""
+    raise AssertionError(f"no handler runs that could register one, got {branch!r}")
 
 
 async def _no_handler(_item: object) -> None:

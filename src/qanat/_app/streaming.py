@@ -120,7 +120,7 @@ class OutcomeStream(Generic[T, R]):
 
     def _put(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
         """Take an outcome in; stop starting jobs when the reader is behind."""
-        if not self._ordered:
+        if not self._ordered or outcome.parent is not None:
             self._ready.append(outcome)
         elif outcome.index != self._turn:
             self._early[outcome.index] = outcome

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import msgspec
 
@@ -13,11 +13,16 @@ from qanat._core.limit import Limit
 from qanat._core.reason import Cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from qanat._app.handle import Handle
+    from qanat._app.spawning import Spawner
+    from qanat._core.branch import Children, Failure, Key
     from qanat._core.retry import Retry
 
 T = TypeVar("T")
+S = TypeVar("S")
+R = TypeVar("R")
 
 # Where a job is. Plain ints: they are compared on the hot path.
 NEW = 0
@@ -25,6 +30,8 @@ WAITING = 1
 SCHEDULED = 2
 RUNNING = 3
 ENDED = 4
+# Its handler has returned, and its end is held until its children have ended.
+CHILDREN = 5
 
 
 class Task:
@@ -40,10 +47,12 @@ class Task:
         retries_at_once: How many retries come at once, whatever plain exception was raised.
         charge: What settles the cost of one of them: called with the job, a currency and an amount.
         describe: What keeps what one of them says of itself: called with the job and a text.
+        spawner: What their `spawn` and `after_children` call; None where nothing can be spawned.
     """
 
     __slots__ = (
-        "charge", "describe", "handler", "name", "node", "retries_at_once", "retry", "state", "timeout",
+        "charge", "describe", "handler", "name", "node", "retries_at_once", "retry", "spawner", "state",
+        "timeout",
     )  # fmt: skip
 
     def __init__(
@@ -66,13 +75,16 @@ class Task:
         self.state = state
         self.charge = charge
         self.describe = describe
+        self.spawner: Spawner | None = None
 
     def varied(self, *, retry: Retry | None = None, timeout: float | None = None) -> Task:
         """Return a task that differs in its retry or its timeout, for one job."""
-        return Task(
+        task = Task(
             self.name, self.handler, self.node, retry or self.retry, timeout or self.timeout, self.state,
             self.charge, self.describe,
         )  # fmt: skip
+        task.spawner = self.spawner
+        return task
 
 
 class History(msgspec.Struct):
@@ -188,6 +200,96 @@ class Job(msgspec.Struct, Generic[T], eq=False):
         """
         keep = self._task.describe or keep_description
         keep(self, checked_description(text))
+
+    @overload
+    def spawn(
+        self, item: S, *, handler: Callable[[S], Awaitable[R]], key: Key | None = None,
+        id: int | str | None = None, priority: float | None = None, lane: Hashable = None,
+        delay: float = 0.0, metadata: Mapping[str, Any] | None = None, failure: Failure = "continue",
+    ) -> Handle[S, R]: ...  # fmt: skip
+    @overload
+    def spawn(
+        self, item: S, *, handler: Callable[[S], R], key: Key | None = None,
+        id: int | str | None = None, priority: float | None = None, lane: Hashable = None,
+        delay: float = 0.0, metadata: Mapping[str, Any] | None = None, failure: Failure = "continue",
+    ) -> Handle[S, R]: ...  # fmt: skip
+    @overload
+    def spawn(
+        self, item: S, *, handler: None = None, key: Key | None = None,
+        id: int | str | None = None, priority: float | None = None, lane: Hashable = None,
+        delay: float = 0.0, metadata: Mapping[str, Any] | None = None, failure: Failure = "continue",
+    ) -> Handle[S, Any]: ...  # fmt: skip
+    def spawn(
+        self, item: Any, *, handler: Callable[[Any], Any] | None = None, key: Key | None = None,
+        id: int | str | None = None, priority: float | None = None, lane: Hashable = None,
+        delay: float = 0.0, metadata: Mapping[str, Any] | None = None, failure: Failure = "continue",
+    ) -> Handle[Any, Any]:  # fmt: skip
+        """Hand in another item from within this job's handler, and return a handle of its job.
+
+        The new job is a child of this one, in the same run or Pool and under the same rules; it is not
+        waited for unless somebody does. Its id is this job's id followed by its key, or by its place
+        among what the attempt spawns: `7/0`, `7/0/3`. So what a retry spawns again is the same job as
+        before, and its handle is that of the job that there is. Works on the loop, in threads, and in
+        processes, where the children are handed in when the call has ended.
+
+        Args:
+            item: What the handler is called with.
+            handler: Another function of one item, under the same rules; None is the handler of this job.
+            key: What the job is known by. Equal keys are visited once in a run or a Pool's life: the
+                second time the handle is that of the first job, which does not become a child of this one.
+                None asks the rule `key`.
+            id: Its id, instead of one made of this job's.
+            priority: Smaller is first, with `order="priority"`; None asks the rule, or with
+                `Priority(inherit=True)` is this job's.
+            lane: The lane's key; None asks the rule.
+            delay: Seconds before which the job does not start.
+            metadata: Found at `current_job().metadata` and in the outcome.
+            failure: What its failure means for this job: "continue" nothing, "fail" that this job fails,
+                too, a `Quorum` that it does if fewer than that share of its children are done. It is
+                judged once the last child has ended, and this job does not end before.
+
+        Returns:
+            A handle. That of a job that `max_depth` or `max_jobs` leaves no room for is cancelled already.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument is out of range.
+            RuntimeError: If this job does not run, or is called with a list of items: spawn from one of
+                its `members`.
+            PoolClosedError: If the run is over.
+        """
+        spawner = self._task.spawner
+        if spawner is None:
+            raise RuntimeError("spawn() works for jobs of a run or a Pool, and this job is of neither")
+        return spawner.spawn(self, item, handler, key, id, priority, lane, delay, metadata, failure)
+
+    def after_children(
+        self, callback: Callable[[Children[Any]], Awaitable[object] | object], *, gather: bool = False
+    ) -> None:
+        """Have a function called once this job and all below it are done.
+
+        It is called once, whatever failed, was tried again or was cancelled below, when the callbacks
+        of all below it have been. It holds a slot and has this job's timeout and retry, but no other limit
+        counts it, and `current_job()` is this job. What it returns, if not None, is this job's value; if
+        it raises for good, this job fails with that. This job has not ended before. What the last attempt
+        registered is called.
+
+        Args:
+            callback: A function of the `Children`, on the loop if it is a coroutine function. It cannot
+                spawn.
+            gather: Keep the children's values for it, for `Children.values()`.
+
+        Raises:
+            TypeError: If it is not a function of one argument.
+            RuntimeError: If this attempt has registered one before, or this job does not run.
+            PoolClosedError: If the run is over.
+        """
+        spawner = self._task.spawner
+        if spawner is None:
+            raise RuntimeError(
+                "after_children() works for jobs of a run or a Pool, and this job is of neither"
+            )
+        spawner.after_children(self, callback, gather)
 
     @property
     def members(self) -> tuple[Job[Any], ...]:

@@ -72,6 +72,7 @@ class Carrier:
         "_cancelled",
         "_cell",
         "_context",
+        "_diverted",
         "_mark",
         "_scope",
         "_spot",
@@ -97,6 +98,7 @@ class Carrier:
         self._spot: Spot | None = None
         self._timed_out = False
         self._cancelled = False
+        self._diverted = False
         self._mark: Any = None
         self._cell: Cell | None = None
         self._context: Context | None = None
@@ -118,6 +120,19 @@ class Carrier:
         """Stop the job in hand for good."""
         self._cancelled = True
         self._spend_scope()
+
+    def divert(self, job: Job[Any]) -> None:
+        """Let the end of an attempt in hand go the long way: its job's end may be held.
+
+        A spent scope is what the hot path looks for anyway, so it need not look for this.
+        """
+        if self.job is job:
+            self.is_spent = self._diverted = True
+
+    def stand_for(self, job: Job[Any]) -> None:
+        """Let `current_job` be another than the job in hand, until the next one."""
+        assert self._cell is not None  # noqa: S101 - a carrier with a job has one
+        self._cell.job = job
 
     def _spend_scope(self) -> None:
         assert self._scope is not None  # noqa: S101 - a carrier with a job is in its scope
@@ -368,6 +383,10 @@ class Carrier:
         timed_out, self._timed_out = self._timed_out, False
         cancelled, self._cancelled = self._cancelled, False
         left_behind, self.left_behind = self.left_behind, None
+        if self._diverted:
+            self._diverted = False
+            assert self._scope is not None  # noqa: S101 - a carrier with a job is in its scope
+            self.is_spent = self._scope.cancel_called
         self.job = None
         self.deadline = math.inf
         if type(error) is Returned:

@@ -23,7 +23,7 @@ import anyio
 from qanat._core.dispatcher import Dispatcher
 from qanat._core.dispatcher.charging import check as check_currency
 from qanat._core.events import RunEnded, RunStarted
-from qanat._core.job import ENDED, keep_description, not_running
+from qanat._core.job import CHILDREN, ENDED, keep_description, not_running
 from qanat._engine.alarm import Alarm, AsyncioAlarm, TrioAlarm
 from qanat._engine.carrier import SLICE, Carrier
 from qanat._engine.checks import Checks
@@ -108,6 +108,7 @@ class Engine:
         "over",
         "slice_end",
         "source",
+        "spawner",
         "stopped",
         "tops_up",
         "turn",
@@ -157,6 +158,8 @@ class Engine:
         self.cancellation = anyio.get_cancelled_exc_class()
         self.outside = Outside(self.loop, clock, self._released)
         self.source: Source | None = None
+        # What `job.spawn` calls; set by whoever makes the engine.
+        self.spawner: Any = None
         self.carriers: set[Carrier] = set()
         self.idle: dict[Carrier, None] = {}
         self.called = False
@@ -306,6 +309,8 @@ class Engine:
         now = self.now()
         self._close_source()
         self.dispatcher.close(now)
+        if self.dispatcher.family is not None:
+            self.dispatcher.family.stop()
         self.dispatcher.drop_all(now)
         self.tell_ended()
         self.called = False
@@ -315,6 +320,8 @@ class Engine:
         """Cancel what waits and what runs; the engine is over once all of it has ended."""
         if self.failure is None:
             self.failure = failure
+        if self.dispatcher.family is not None:
+            self.dispatcher.family.cancel_all(self.now())
         self.stop()
         for carrier in list(self.carriers):
             if carrier.job is not None:
@@ -542,9 +549,9 @@ class Engine:
     def _came_again(self, job: Job[Any], now: float, error: BaseException | None) -> None:
         """See to a job that is to run again."""
         dispatcher = self.dispatcher
-        if self._on_retry is not None and error is not None:
+        if self._on_retry is not None and error is not None and job._status != CHILDREN:
             self._on_retry(job, error)
-        if self.stopped:
+        if self.stopped and job._status != CHILDREN:
             dispatcher.cancel(job, now)
         if dispatcher.ended:
             self.tell_ended()
@@ -576,8 +583,10 @@ class Engine:
             self.called = False
             self.poke()
             return True
+        family = self.dispatcher.family
+        callback = None if family is None else family.callback_of(job)
         for carrier in self.carriers:
-            if carrier.job is job:
+            if carrier.job is job or (callback is not None and carrier.job is callback):
                 carrier.cancel()
                 return True
         return False

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 
 import anyio
 
+from qanat._core.branch import FamilyJob, checked_key
 from qanat._core.costs import checked_cost
 from qanat._core.job import WAITING, Job
 from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
+    from qanat._core.branch import Key
     from qanat._core.job import Task
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
@@ -94,7 +96,7 @@ def checked_id(id: object) -> int | str:
 class Callbacks:
     """The user's functions of an item that say where its job goes."""
 
-    __slots__ = ("cost", "deadline", "id", "lane", "priority")
+    __slots__ = ("cost", "deadline", "id", "key", "lane", "priority")
 
     def __init__(
         self,
@@ -104,8 +106,10 @@ class Callbacks:
         *,
         cost: Callable[[Any], float | Mapping[str, float]] | None = None,
         deadline: Callable[[Any], float | None] | None = None,
+        key: Callable[[Any], Key] | None = None,
     ) -> None:
         """Keep the functions that were given."""
+        self.key = key
         self.cost = cost
         self.deadline = deadline
         self.lane = lane
@@ -114,7 +118,7 @@ class Callbacks:
 
     def __bool__(self) -> bool:
         """Whether there are any."""
-        found = (self.lane, self.priority, self.id, self.cost, self.deadline)
+        found = (self.lane, self.priority, self.id, self.cost, self.deadline, self.key)
         return any(each is not None for each in found)
 
     def fill(
@@ -133,6 +137,8 @@ class Callbacks:
             job.cost = checked_cost(self.cost(job.item))
         if id and self.id is not None:
             job.id = checked_id(self.id(job.item))
+        if self.key is not None and type(job) is FamilyJob:
+            job._key = checked_key(self.key(job.item))
         if self.deadline is not None:
             within = cast("object", self.deadline(job.item))
             if within is not None:
@@ -310,6 +316,9 @@ class Intake:
         return number - first
 
     def _offer(self, item: Any, number: int, now: float) -> None:
+        if self._callbacks.key is not None:
+            self._offer_once(item, number, now)
+            return
         job = Job(number, item, number, self.task)
         try:
             self._callbacks.fill(job, now)
@@ -317,6 +326,19 @@ class Intake:
             self._engine.dispatcher.refuse(job, blamed_on_job(error), now)
         else:
             self._engine.dispatcher.offer(job, now)
+
+    def _offer_once(self, item: Any, number: int, now: float) -> None:
+        """Offer an item whose key says whether it was visited."""
+        dispatcher = self._engine.dispatcher
+        job = FamilyJob(number, item, number, self.task, _took=())
+        try:
+            self._callbacks.fill(job, now)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            dispatcher.refuse(job, blamed_on_job(error), now)
+            return
+        assert dispatcher.family is not None  # noqa: S101 - raised by whoever has a key
+        if dispatcher.family.visit(job, now):
+            dispatcher.offer(job, now)
 
     # --- sources that are awaited, or read whole ---------------------------------------------
 

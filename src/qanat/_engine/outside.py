@@ -41,21 +41,38 @@ class Outside:
         self._left: dict[Call, Job[Any]] = {}
         self._spots: dict[Call, Spot] = {}
         self._told: deque[Callable[[], object]] = deque()
+        self._hop_pending = False
 
     def tell(self, action: Callable[[], object]) -> None:
         """Do something in the loop's thread soon; to be called from any other.
 
-        It is done before the end of any call is heard of that ends after this.
+        It is done before the end of any call is heard of that ends after this. One hop serves all
+        that gather until it is made; why none is left lying is told in `threads`.
         """
         self._told.append(action)
+        if self._hop_pending:
+            return
+        self._hop_pending = True
         try:
-            self._loop.call_soon_threadsafe(self._do_told)
+            self._loop.call_soon_threadsafe(self._hop)
         except RuntimeError:
             pass  # the loop has ended, and with it everybody who could want to know
 
+    def _hop(self) -> None:
+        self._hop_pending = False
+        self._do_told()
+
     def _do_told(self) -> None:
-        while self._told:
-            self._told.popleft()()
+        while True:
+            try:
+                action = self._told.popleft()
+            except IndexError:
+                return
+            action()
+
+    def has_left(self, call: Call) -> bool:
+        """Whether the attempt of a call is over, though the call still runs."""
+        return call in self._left
 
     def stand_in(self, call: Call | None, job: Job[Any]) -> Job[Any]:
         """Return what stands for a job: another one if its attempt is over and this call still runs."""

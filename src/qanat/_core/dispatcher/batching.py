@@ -150,7 +150,8 @@ def _end(
     *, cancelled: bool,
 ) -> None:  # fmt: skip
     outcome = end(dispatcher, member, value, error, now, cancelled=cancelled, holding=True)
-    dispatcher.ended.append((member, outcome))
+    if outcome is not None:
+        dispatcher.ended.append((member, outcome))
 
 
 def _split(

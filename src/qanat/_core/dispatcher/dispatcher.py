@@ -23,14 +23,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from qanat._core.batch import BatchJob
+from qanat._core.branch import AfterJob
 from qanat._core.dispatcher import charging, ending, ledger
 from qanat._core.dispatcher.account import add_waits
-from qanat._core.dispatcher.batching import cancel_running, finish_batch
+from qanat._core.dispatcher.batching import cancel_running
 from qanat._core.dispatcher.explain import why_all, why_job
 from qanat._core.dispatcher.gate import Gate, Gates
 from qanat._core.dispatcher.gathering import Batches, Gathering
 from qanat._core.dispatcher.kinds import Kinds, task_added, task_leaves
+from qanat._core.dispatcher.kinship import Kinship, finish_other
 from qanat._core.dispatcher.lone_lane import Unmarked, set_lone
 from qanat._core.dispatcher.parking import change_priority, head_changed, offer_rest, park_if_full
 from qanat._core.dispatcher.starting import next_by_turns, start_noted
@@ -38,7 +39,7 @@ from qanat._core.dispatcher.straight import finish_straight, next_straight
 from qanat._core.dispatcher.throttling import Throttling
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
-from qanat._core.job import NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
+from qanat._core.job import CHILDREN, NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
 from qanat._core.order import checked_order
 from qanat._core.orders.fifo import Fifo
 from qanat._core.outcome import Outcome
@@ -49,9 +50,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from qanat._core.batch import Batch
+    from qanat._core.branch import Branch
     from qanat._core.checks import Keeper
     from qanat._core.dispatcher.node import Node
     from qanat._core.events import Event
+    from qanat._core.family import Family
     from qanat._core.limit import Limit, Signal
     from qanat._core.order import Order
     from qanat._core.ports import Random
@@ -92,14 +95,15 @@ class Dispatcher:
         tree: The nodes.
         gates: Where nodes wait.
         batches: What the tasks share that run in batches; None if none does.
+        family: The trees of jobs; None until the first job is spawned or known by a key.
         kinds: How the jobs of each task ended; None as long as there was one task at most.
     """
 
     __slots__ = (
-        "_charge", "_describe", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe", "_on_fault",
-        "_rng", "_straight", "_take_lone", "_throttling", "_unmarked", "batches", "cancelled", "capacity",
-        "closed", "done", "ended", "failed", "gates", "is_paused", "is_plain", "kinds", "lane_waits", "now", "retried",
-        "running", "scheduled", "timeline", "tree", "waiting",
+        "_charge", "_describe", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe",
+        "_on_fault", "_rng", "_straight", "_take_lone", "_throttling", "_unmarked", "batches", "cancelled",
+        "capacity", "closed", "done", "ended", "failed", "family", "gates", "is_paused", "is_plain", "kinds",
+        "lane_waits", "now", "retried", "running", "scheduled", "timeline", "tree", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -153,6 +157,7 @@ class Dispatcher:
             keeper=keeper, on_wanted=on_wanted,
         )  # fmt: skip
         self.batches: Batches | None = None
+        self.family: Kinship | None = None
         self._throttling = Throttling(self.tree, self.gates)
         self._rng = rng
         self._observe = observe
@@ -199,6 +204,17 @@ class Dispatcher:
         batches = self.batches = self.batches or Batches()
         batches.is_closed = self.closed
         return lambda: Gathering(batch, checked_order(make_order()), batches)
+
+    def raise_family(self, book: Family, stand_in: Callable[[Branch], AfterJob]) -> Kinship:
+        """Begin to keep trees of jobs, for good: no driver may count jobs by itself any more.
+
+        Args:
+            book: What is known of the trees.
+            stand_in: Makes the job that calls a callback.
+        """
+        self.family = Kinship(self, book, stand_in)
+        set_lone(self)
+        return self.family
 
     def drop_task(self, task: Task) -> None:
         """Forget a task that has no jobs left."""
@@ -318,7 +334,10 @@ class Dispatcher:
         lone = self._lone
         if lone is None:
             straight = self._straight
-            job = None if straight is None else next_straight(self, straight, now)
+            if straight is not None:
+                job = next_straight(self, straight, now)
+            else:
+                job = None if self.family is None else self.family.next(now)
             return job or next_by_turns(self, now)
         if self.running >= self.capacity or not self.waiting:
             return None
@@ -339,14 +358,16 @@ class Dispatcher:
         if self._lone is not None:
             return self.waiting > 0
         root = self.tree.root
-        return bool(self.gates.changed) or (root.cause is None and len(root.turns) > 0)
+        if bool(self.gates.changed) or (root.cause is None and len(root.turns) > 0):
+            return True
+        return self.family is not None and self.family.may_start
 
     @property
     def wake_at(self) -> float:
         """When to ask again after a None; infinity if only an arrival, an end or a change helps."""
         if self.running >= self.capacity or self.is_paused:
             return math.inf
-        if self.gates.changed:
+        if self.gates.changed or (self.family is not None and self.family.may_start):
             return self.now
         # Also while the root waits at a limit: the limit may have another answer for a job that falls due.
         return self.timeline.at
@@ -368,6 +389,9 @@ class Dispatcher:
             if isinstance(what, Gate):
                 self.gates.open_at(what, at)
                 park_if_full(self, at)
+            elif type(what) is AfterJob and self.family is not None:
+                self._leave_schedule(what, at)
+                self.family.queue(what)
             else:
                 history = what._history
                 self._leave_schedule(what, at)
@@ -382,7 +406,7 @@ class Dispatcher:
 
     # --- ending ----------------------------------------------------------------------------
 
-    def finish(
+    def finish(  # noqa: C901, PLR0912 - the hot path
         self,
         job: Job[Any],
         value: Any,
@@ -429,9 +453,12 @@ class Dispatcher:
         if self.timeline.at < now:
             # What falls due at this very moment comes after what ends.
             self._reach(math.nextafter(now, -math.inf))
-        if type(job) is BatchJob:
-            finish_batch(self, job, value, error, now, wall, cancelled=cancelled, holding=holding)
-            return None
+        if type(job) is not Job:
+            seen_to, told = finish_other(
+                self, job, value, error, now, wall, cancelled=cancelled, holding=holding
+            )
+            if seen_to:
+                return told
         if error is None:
             straight = self._straight
             if (
@@ -460,12 +487,17 @@ class Dispatcher:
         To be called before `finish`, which is then told that it is `holding`. The error is why the
         attempt is over: it is what the limits are told then, whatever the handler still returns.
         """
+        if type(job) is AfterJob and self.family is not None:
+            return self.family.hold(job, error)
         held = ending.hold(job, error)
         charging.move(job, held, self._on_fault)
         return held
 
     def release(self, held: Job[Any], value: Any, error: BaseException | None, now: float) -> None:
         """Give back what a stand-in held, now that the handler has ended after all."""
+        if type(held) is AfterJob and self.family is not None:
+            self.family.release(held, error, self._advance(now))
+            return
         ending.release(self, held, value, error, self._advance(now))
 
     def charge(self, job: Job[Any], currency: str, amount: float, now: float) -> None:
@@ -499,11 +531,15 @@ class Dispatcher:
             False if the job runs by itself or has ended: then nothing changes here.
         """
         now = self._advance(now)
+        if type(job) is AfterJob:
+            return self.family is not None and self.family.cancel_after(job, now)
         if job._status == WAITING:
             ending.withdraw(self, job, job._task.node.lanes[job.lane], now)
         elif job._status == SCHEDULED:
             self._leave_schedule(job, now)
             self.timeline.spoil()
+        elif job._status == CHILDREN:
+            return self.family is not None and self.family.cancel_held(job, now)
         else:
             return self.batches is not None and cancel_running(self, job, now)
         error = JobCancelledError("the job was cancelled before it ended")

@@ -27,8 +27,8 @@ MOST_LANES = 1000
 def end(
     dispatcher: Dispatcher, job: Job[Any], value: Any, error: BaseException | None, now: float,
     *, cancelled: bool, holding: bool,
-) -> Outcome[Any, Any]:  # fmt: skip
-    """Settle a job's last attempt, and return the job's outcome."""
+) -> Outcome[Any, Any] | None:  # fmt: skip
+    """Settle a job's last attempt, and return the job's outcome; None if that is held."""
     state: State = "cancelled" if cancelled else "done" if error is None else "dead"
     started, history = job.started_at, job._history
     ran = now - started
@@ -45,14 +45,30 @@ def end(
         assert history is not None  # noqa: S101 - or it were the only attempt
         ran += history.ran
         outcome = make_outcome(job, value, error, state, now, ran, history.first_started_at, job.attempt)
-    _count(dispatcher, job, outcome)
+    told = _told(dispatcher, job, outcome, now)
     if dispatcher._lone is None:
         _fade(dispatcher, job, now)
+    return told
+
+
+def _told(
+    dispatcher: Dispatcher, job: Job[Any], outcome: Outcome[Any, Any], now: float, *, ran: bool = True
+) -> Outcome[Any, Any] | None:
+    """Count a job that has ended; None if it is held until its children have."""
+    family = dispatcher.family
+    if family is not None:
+        return family.end(job, outcome, now, ran=ran)
+    _count(dispatcher, job, outcome)
     return outcome
 
 
-def end_alone(dispatcher: Dispatcher, job: Job[Any], value: Any, now: float) -> Outcome[Any, Any]:
+def end_alone(dispatcher: Dispatcher, job: Job[Any], value: Any, now: float) -> Outcome[Any, Any] | None:
     """Return the outcome of a job of the lone lane that is done, and was tried or delayed before."""
+    if dispatcher.family is not None:
+        # It may have children, or be one: that is seen to on the long way, which counts by itself.
+        dispatcher.running += 1
+        dispatcher.done -= 1
+        return end(dispatcher, job, value, None, now, cancelled=False, holding=False)
     history = job._history
     assert history is not None  # noqa: S101 - or it has none
     ran = history.ran + (now - job.started_at)
@@ -69,6 +85,8 @@ def come_again(dispatcher: Dispatcher, job: Job[Any], verdict: Verdict, now: flo
     history = job._history
     if history is None:
         history = job._history = History(started)
+    if dispatcher.family is not None:
+        dispatcher.family.book.again(job)
     lone = dispatcher._lone
     at_once = verdict.kind == "again" and not verdict.delay and not holding
     if at_once and not took and lone is not None and job._task.node is lone.parent:
@@ -306,5 +324,6 @@ def end_unrun(dispatcher: Dispatcher, job: Job[Any], error: BaseException, state
     # The attempt that was waited for never began.
     attempts = 0 if first is None else job.attempt - 1
     outcome = make_outcome(job, None, error, state, now, ran, first, attempts)
-    _count(dispatcher, job, outcome)
-    dispatcher.ended.append((job, outcome))
+    told = _told(dispatcher, job, outcome, now, ran=False)
+    if told is not None:
+        dispatcher.ended.append((job, told))

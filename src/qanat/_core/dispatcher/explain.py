@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher.account import entered_at
-from qanat._core.job import SCHEDULED, WAITING
+from qanat._core.job import CHILDREN, SCHEDULED, WAITING
 from qanat._core.reason import Reason
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ def why_job(dispatcher: Dispatcher, job: Job[Any]) -> Reason | None:
         history = job._history
         assert history is not None  # noqa: S101 - scheduled jobs have one
         return Reason(history.cause, None, job.lane, history.scheduled_at, history.due_at)
+    if job._status == CHILDREN and dispatcher.family is not None:
+        return Reason("children", None, job.lane, dispatcher.family.held_since(job), None)
     if job._status != WAITING:
         return None
     root = dispatcher.tree.root

@@ -70,8 +70,9 @@ def set_lone(dispatcher: Dispatcher) -> None:
     """Find out whether there is a lone lane, and move to or from that way of running."""
     before = dispatcher._lone
     lone = dispatcher._lone = _find(dispatcher)
-    dispatcher.is_plain = lone is not None
-    dispatcher._straight = None if lone is not None else _find_straight(dispatcher)
+    has_family = dispatcher.family is not None
+    dispatcher.is_plain = lone is not None and not has_family
+    dispatcher._straight = None if lone is not None or has_family else _find_straight(dispatcher)
     if lone is not None and before is not lone:
         _enter(dispatcher, lone)
     elif lone is None and before is not None:
@@ -124,6 +125,8 @@ def _enter(dispatcher: Dispatcher, lone: Node) -> None:
     dispatcher._elsewhere = dispatcher.running - task.running
     has_unmarked = len(dispatcher._unmarked) > 0 and len(lone.order) > 0
     dispatcher._take_lone = dispatcher._take_unmarked if has_unmarked else lone.order.take
+    if dispatcher.family is not None:
+        dispatcher.family.ride()
 
 
 def _leave(dispatcher: Dispatcher, lane: Node) -> None:

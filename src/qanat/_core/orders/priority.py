@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qanat._core.arguments import at_least, plain
 from qanat._core.orders.by_key import KeyOrder
@@ -34,9 +34,11 @@ class Priority:
     Args:
         ageing: By how much a waiting job's priority counts as smaller each second. At least 0; 0 is
             no ageing.
+        inherit: Whether a job that is spawned without a priority of its own has that of the job that
+            spawned it; if not, the rule `priority` is asked, as for every other.
 
     Raises:
-        TypeError: If `ageing` is not a number.
+        TypeError: If `ageing` is not a number, or `inherit` not True or False.
         ValueError: If it is negative, NaN or infinite.
 
     Example:
@@ -45,10 +47,13 @@ class Priority:
     """
 
     ageing: float = 0.0
+    inherit: bool = False
 
     def __post_init__(self) -> None:
         """Check the number."""
         object.__setattr__(self, "ageing", at_least("ageing", self.ageing, 0.0))
+        if not isinstance(cast("object", self.inherit), bool):
+            raise TypeError(f"inherit must be True or False, got {self.inherit!r}")
 
     def __call__(self) -> KeyOrder:
         """Return a new, empty order."""
@@ -63,4 +68,7 @@ class Priority:
 
     def __str__(self) -> str:
         """Say it in words."""
-        return f"priority ({plain(self.ageing)} smaller each second)" if self.ageing else "priority"
+        words = [f"{plain(self.ageing)} smaller each second"] if self.ageing else []
+        if self.inherit:
+            words.append("inherited")
+        return f"priority ({', '.join(words)})" if words else "priority"

@@ -1,0 +1,406 @@
+"""Jobs that spawn others: `job.spawn` and `job.after_children`, from wherever the handler runs.
+
+On the loop a child arrives at once. In a thread its job is made there and then, under a lock, so that its
+handle says which job it is; it arrives with the next hop to the loop, which is before the end of the
+call is heard of. A process collects what its call spawns, and it arrives when the call has ended.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from functools import partial
+from threading import Lock, get_ident
+from types import MethodType
+from typing import TYPE_CHECKING, Any, cast
+
+from qanat._app import waiting
+from qanat._app.handle import Handle
+from qanat._app.handlers import check_handler, check_returns, name_of
+from qanat._core.arguments import at_least, number
+from qanat._core.batch import BatchJob
+from qanat._core.branch import AfterJob, Branch, FamilyJob, checked_failure, checked_key
+from qanat._core.family import Family, end_unseen, ended_before
+from qanat._core.job import CHILDREN, Task
+from qanat._core.orders import Priority
+from qanat._engine.after import CallAfter
+from qanat._engine.callee import callee_of, is_coroutine_function
+from qanat._engine.context import running_carrier
+from qanat._engine.intake import Callbacks, checked_id, checked_lane
+from qanat._engine.threads import running_call
+from qanat.errors import JobCancelledError, PoolClosedError, blamed_on_job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+    from qanat._app.rules import Rules
+    from qanat._core.branch import Failure, Key
+    from qanat._core.job import Job
+    from qanat._core.outcome import Outcome
+    from qanat._engine.carrier import Carrier
+    from qanat._engine.engine import Engine
+
+MOST_HANDLERS = 64
+"""Handlers of spawned jobs that are kept for the next such job, though they have none left."""
+
+
+def no_roots() -> int:
+    """Say that nothing came from outside."""
+    return 0
+
+
+class _Stage:
+    """Another handler of spawned jobs."""
+
+    __slots__ = ("function", "number", "task")
+
+    def __init__(self, function: Callable[..., Any], task: Task) -> None:
+        self.function = function  # kept alive, so that its id stays its own
+        self.task = task
+        self.number = 0
+
+
+class Spawner:
+    """What the jobs of one engine call to spawn others.
+
+    Attributes:
+        tells: Whether the outcomes of jobs have to be told to those who hold their handles.
+        count_roots: How many jobs came from outside by now.
+        dress: What a handler of spawned jobs is called through; None is as it is.
+        seal: What the value of a callback becomes, given the job; None is as it is.
+    """
+
+    def __init__(self, engine: Engine, rules: Rules) -> None:
+        """Spawn nothing yet."""
+        self.tells = True
+        self.count_roots: Callable[[], int] = no_roots
+        self.dress: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+        self.seal: Callable[[Job[Any], Any], Any] | None = None
+        self._engine = engine
+        self._rules = rules
+        self._thread = get_ident()
+        self._lock = Lock()
+        self._book: Family | None = None
+        self._key = rules.key
+        self._inherits = isinstance(rules.order, Priority) and rules.order.inherit
+        self._callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
+        self._asks = bool(self._callbacks)
+        self._main: Task | None = None
+        self._tasks: dict[Any, Task] = {}
+        self._stages: dict[Hashable, _Stage] = {}
+        self._by_node: dict[Any, _Stage] = {}
+        # By the code of a callback and its kind: whether it is a coroutine function.
+        self._known: dict[Any, bool] = {}
+
+    def serve(self, task: Task, *, is_main: bool = True) -> Task:
+        """Let jobs of a task spawn; those of the main one are what is spawned where no handler is named."""
+        task.spawner = self
+        if is_main:
+            self._main = task
+            self._tasks[task.node] = task
+        return task
+
+    def begin(self) -> None:
+        """Keep trees from the start, as jobs from outside are known by keys; in the loop's thread."""
+        self._begin()
+        self._raise_family()
+
+    def first(self, root: FamilyJob) -> Job[Any]:
+        """Return the job that is visited for the key of a root: itself, if no other is known by it."""
+        assert self._book is not None  # noqa: S101 - begun by whoever has a key
+        with self._lock:
+            return self._book.first(root)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many jobs were not taken, by the rule that left no room for them."""
+        return {} if self._book is None else self._book.left_out
+
+    # --- what a job calls --------------------------------------------------------------------
+
+    def spawn(  # noqa: C901, PLR0912 - each is a question that most calls skip, and a call costs more
+        self, job: Job[Any], item: Any, handler: Callable[..., Any] | None, key: Key | None,
+        id: int | str | None, priority: float | None, lane: Hashable, delay: float,
+        metadata: Mapping[str, Any] | None, failure: Failure,
+    ) -> Handle[Any, Any]:  # fmt: skip
+        """Spawn a job; see `Job.spawn`."""
+        carrier = running_carrier.get(None)
+        if carrier is None or carrier.job is not job or type(job) is BatchJob:
+            carrier = self._carrier_of(job, "spawn")
+        on_loop = get_ident() == self._thread
+        if not on_loop:
+            self._refuse_left("spawn")
+        if failure != "continue":
+            failure = checked_failure(failure)
+        if delay != 0.0 or priority is not None or lane is not None or id is not None or metadata is not None:
+            _check(delay, priority, lane, id, metadata)
+        if key is None and self._key is not None:
+            key = self._key(item)
+        if key is not None:
+            key = checked_key(key)
+        with self._lock:
+            book = self._book
+            if book is None:
+                book = self._begin()
+            task = self._tasks.get(job._task.node) if handler is None else None
+            if task is None:
+                task = self._task_for(handler, on_loop=on_loop)
+            child, is_new = book.adopt(
+                book.branch(job), item, task, self.count_roots(), key=key, id=id, failure=failure
+            )
+        if failure != "continue":
+            self._divert(carrier, job, on_loop=on_loop)
+        if is_new and type(child) is FamilyJob:
+            if metadata is not None:
+                child.metadata = metadata
+            if lane is not None:
+                child.lane = lane
+            asks = priority is None and not self._inherits
+            if not asks:
+                child.priority = job.priority if priority is None else priority
+            if on_loop:
+                self._arrive(child, delay, asks)
+            else:
+                self._engine.outside.tell(partial(self._arrive, child, delay, asks))
+        return Handle(child, self._engine)
+
+    def after_children(self, job: Job[Any], callback: object, gather: bool) -> None:
+        """Register a callback; see `Job.after_children`."""
+        carrier = running_carrier.get(None)
+        if carrier is None or carrier.job is not job or type(job) is BatchJob:
+            carrier = self._carrier_of(job, "after_children")
+        on_loop = get_ident() == self._thread
+        if not on_loop:
+            self._refuse_left("after_children")
+        if not isinstance(cast("object", gather), bool):
+            raise TypeError(f"gather must be True or False, got {gather!r}")
+        is_async = self._check_callback(callback)
+        callee = callee_of(cast("Any", callback), None if is_async else self._rules.executor)
+        if on_loop:
+            callee.prepare(self._engine.outside)
+        with self._lock:
+            book = self._book
+            if book is None:
+                book = self._begin()
+            book.register(book.branch(job), callee, gather=gather)
+        self._divert(carrier, job, on_loop=on_loop)
+        if on_loop:
+            self._raise_family()
+        else:
+            self._engine.outside.tell(self._raise_family)
+
+    # --- who calls ---------------------------------------------------------------------------
+
+    def _carrier_of(self, job: Job[Any], what: str) -> Carrier:
+        """Return who carries a job, for a call from elsewhere than its handler.
+
+        Raises:
+            RuntimeError: If nobody does.
+            PoolClosedError: If the run is over.
+        """
+        engine = self._engine
+        if engine.over:
+            raise PoolClosedError(f"{what}() works while the run or Pool goes on, and this one is over")
+        for carrier in list(engine.carriers):
+            held = carrier.job
+            if held is job or (held is not None and job in held.members):
+                if held.members and held is job:
+                    break
+                return carrier
+        if job.members:
+            raise RuntimeError(
+                f"{what}() needs one job, and this is a batch of {len(job.members)}: "
+                f"call it on one of `current_job().members`"
+            )
+        if job._status == CHILDREN:
+            raise RuntimeError(
+                f"{what}() works in the handler, and not in the job's after_children callback: "
+                "spawn before, or let a job further up wait for more"
+            )
+        raise ended_before(what)
+
+    def _refuse_left(self, what: str) -> None:
+        """Refuse a call from a thread whose attempt is over, such as one that timed out."""
+        call = running_call.get()
+        if call is not None and self._engine.outside.has_left(call):
+            raise ended_before(what)
+
+    def _divert(self, carrier: Carrier, job: Job[Any], *, on_loop: bool) -> None:
+        """See to it that the end of a job's attempt goes the long way, as it may be held."""
+        if on_loop:
+            carrier.divert(job)
+        else:
+            self._engine.outside.tell(partial(carrier.divert, job))
+
+    # --- families ----------------------------------------------------------------------------
+
+    def _begin(self) -> Family:
+        """Begin to keep trees.
+
+        Raises:
+            RuntimeError: If the run is recorded.
+        """
+        rules = self._rules
+        if rules.record is not None:
+            raise RuntimeError(
+                "spawn() and after_children() do not work in a run with record=, whose recording holds "
+                f"jobs that come from outside, got record={rules.record!r}: run it without"
+            )
+        self._book = Family(max_depth=rules.max_depth, max_jobs=rules.max_jobs, on_end=self._ended)
+        return self._book
+
+    def _raise_family(self) -> None:
+        """Let the dispatcher know of the trees; in the loop's thread."""
+        book, dispatcher = self._book, self._engine.dispatcher
+        if dispatcher.family is None and book is not None:
+            dispatcher.raise_family(book, self._stand_in)
+
+    def _arrive(self, child: FamilyJob, delay: float, asks_priority: bool) -> None:
+        """Hand a new job to the dispatcher; in the loop's thread."""
+        engine, book = self._engine, self._book
+        dispatcher = engine.dispatcher
+        if dispatcher.family is None:
+            self._raise_family()
+        assert book is not None  # noqa: S101 - it made it
+        now = engine.now()
+        if not book.arrive(child):
+            # A thread went on after its job had ended.
+            end_unseen(child, JobCancelledError("the job that spawned it had ended"))
+            return
+        problem: BaseException | None = None
+        if self._asks:
+            try:
+                self._callbacks.fill(child, now, lane=child.lane is None, priority=asks_priority)
+            except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+                problem = blamed_on_job(error)
+        if problem is None:
+            dispatcher.offer(child, now, delay=delay)
+        else:
+            dispatcher.refuse(child, problem, now)
+        if engine.stopped:
+            dispatcher.cancel(child, now)
+        engine.offered()
+
+    def _ended(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
+        """Hear that a job of a family has ended for good."""
+        if self.tells:
+            waiting.ended(job, outcome)
+        if self._stages:
+            stage = self._by_node.get(job._task.node)
+            if stage is not None:
+                stage.number -= 1
+
+    def _stand_in(self, branch: Branch) -> AfterJob:
+        """Return the job that calls a callback."""
+        job = branch.job
+        assert job is not None  # noqa: S101 - its end is held
+        task = job._task
+        callee = CallAfter(branch.callback, branch, job, self.seal)
+        own = Task(task.name, callee, task.node, task.retry, task.timeout, task.state, task.charge)
+        return AfterJob(
+            job.id, None, job.index, own, priority=job.priority, lane=job.lane, metadata=job.metadata,
+            parent=job.parent,
+        )  # fmt: skip
+
+    # --- handlers ----------------------------------------------------------------------------
+
+    def _task_for(self, handler: Callable[..., Any] | None, *, on_loop: bool) -> Task:
+        """Return the task of a handler, added if it is new.
+
+        Raises:
+            TypeError: If it is no function of one item, or none was given where there is none.
+        """
+        if handler is None:
+            if self._main is None:
+                raise TypeError(
+                    "handler must be given where the Pool has none: spawn(item, handler=function)"
+                )
+            return self._main
+        key: Hashable = handler if isinstance(handler, MethodType) else id(handler)
+        stage = self._stages.get(key)
+        if stage is None:
+            check_handler(handler)
+            if not on_loop:
+                raise RuntimeError(
+                    f"handler must be known before a thread spawns jobs of it, got {name_of(handler)}"
+                )
+            stage = self._add_stage(key, handler)
+        stage.number += 1
+        return stage.task
+
+    def _add_stage(self, key: Hashable, handler: Callable[..., Any]) -> _Stage:
+        if len(self._stages) >= MOST_HANDLERS:
+            self._drop_stages()
+        rules, engine = self._rules, self._engine
+        called = handler if self.dress is None else self.dress(handler)
+        callee = callee_of(called, None if is_coroutine_function(called) else rules.executor)
+        callee.prepare(engine.outside)
+        task = engine.dispatcher.add_task(
+            name_of(handler), callee,
+            make_order=rules.make_order, retry=rules.retry_of, timeout=rules.timeout, state=rules.state,
+            lane_limits=rules.lane_limits, weights=rules.weight_of, uses_lanes=rules.lane is not None,
+        )  # fmt: skip
+        stage = self._stages[key] = self._by_node[task.node] = _Stage(
+            handler, self.serve(task, is_main=False)
+        )
+        self._tasks[task.node] = task
+        return stage
+
+    def _drop_stages(self) -> None:
+        """Forget handlers without jobs."""
+        for key, stage in list(self._stages.items()):
+            if not stage.number:
+                node = stage.task.node
+                del self._stages[key], self._by_node[node], self._tasks[node]
+                self._engine.dispatcher.drop_task(stage.task)
+
+    def _check_callback(self, callback: object) -> bool:
+        """Return whether a callback is a coroutine function.
+
+        Raises:
+            TypeError: If it is no function of one argument.
+        """
+        code = (getattr(callback, "__code__", None), type(callback))
+        if code[0] is not None and (known := self._known.get(code)) is not None:
+            return known
+        if not callable(callback):
+            if inspect.iscoroutine(callback):
+                callback.close()
+            raise TypeError(
+                f"callback must be a function of the Children, got {callback!r}: pass it, do not call it"
+            )
+        check_returns("callback", callback)
+        try:
+            signature = inspect.signature(callback)
+        except (ValueError, TypeError):
+            signature = None  # built-in functions may not say
+        try:
+            if signature is not None:
+                signature.bind(object())
+        except TypeError as error:
+            raise TypeError(
+                f"callback must take exactly one argument, the Children, but {name_of(callback)}{signature} "
+                f"does not ({error}): use functools.partial or a lambda for the others"
+            ) from None
+        is_async = is_coroutine_function(callback)
+        if code[0] is not None:
+            self._known[code] = is_async
+        return is_async
+
+
+def _check(delay: object, priority: object, lane: Hashable, id: object, metadata: object) -> None:
+    """Check what a job is spawned with.
+
+    Raises:
+        TypeError: If something is of the wrong kind.
+        ValueError: If a number is out of range.
+    """
+    at_least("delay", delay, 0.0)
+    if priority is not None:
+        number("priority", priority)
+    if lane is not None:
+        checked_lane(lane)
+    if id is not None:
+        checked_id(id)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata must be a mapping, got {metadata!r}")

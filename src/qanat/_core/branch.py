@@ -1,0 +1,267 @@
+"""What a tree of jobs is made of: its jobs, what is known of those that spawn, and what it is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast
+
+import msgspec
+
+from qanat._core.arguments import number
+from qanat._core.job import ENDED, Job
+from qanat._core.outcome import Outcome
+from qanat.errors import ChildrenFailedError
+
+if TYPE_CHECKING:
+    from qanat._core.outcome import State
+
+R = TypeVar("R")
+
+Key: TypeAlias = "str | bytes | int | tuple[Any, ...]"
+MOST_ID = 64
+"""Characters of a child's id; a longer one is told by its hash, so that deep trees have short ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """Let a job fail unless a share of its children is done.
+
+    To be given as `failure=Quorum(0.8)` to `job.spawn`. It is judged when the last child has ended,
+    over the children that the attempt spawned with an equal `Quorum`; a cancelled one is not done.
+
+    Args:
+        share: How many of them must be done, greater than 0 and at most 1.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is out of range.
+
+    Example:
+        >>> str(Quorum(0.8))
+        '80% of the children'
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        share = number("share", self.share)
+        if not 0.0 < share <= 1.0:
+            raise ValueError(f"share must be greater than 0 and at most 1, got {self.share!r}")
+        object.__setattr__(self, "share", share)
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return f"{100 * self.share:g}% of the children"
+
+
+Failure: TypeAlias = "Literal['continue', 'fail'] | Quorum"
+
+
+def checked_failure(failure: object) -> Failure:
+    """Return what a child's failure means for its parent.
+
+    Raises:
+        TypeError: If it is of the wrong kind.
+        ValueError: If it is another text.
+    """
+    if isinstance(failure, Quorum):
+        return failure
+    if not isinstance(failure, str):
+        raise TypeError(f'failure must be "continue", "fail" or a Quorum, got {failure!r}')
+    if failure not in ("continue", "fail"):
+        raise ValueError(f'failure must be "continue", "fail" or a Quorum, got {failure!r}')
+    return cast("Literal['continue', 'fail']", failure)
+
+
+def checked_key(key: object) -> Key:
+    """Return what a job is known by.
+
+    Raises:
+        TypeError: If it cannot be known by that.
+    """
+    kind = type(key)
+    if kind is str or kind is int or kind is bytes:
+        return cast("Key", key)
+    if not _is_key(key):
+        raise TypeError(
+            f"key must be a str, bytes, an int or a tuple of these, got {key!r}: make one of it, "
+            "such as str(...) or tuple(...)"
+        )
+    return cast("Key", key)
+
+
+def _is_key(key: object) -> bool:
+    if isinstance(key, tuple):
+        return all(_is_key(each) for each in cast("tuple[object, ...]", key))
+    return isinstance(key, (str, bytes, int)) and not isinstance(key, bool)
+
+
+def key_text(key: Key) -> str:
+    """Return a key as the last part of an id: another text for each key, and none that is a position."""
+    if isinstance(key, str):
+        # What could be read as a position, another kind of key or more than one part is quoted.
+        return key if key[:1].isalpha() and key.replace("_", "").replace("-", "").isalnum() else repr(key)
+    return f"#{key}" if isinstance(key, int) else repr(key)
+
+
+def child_id(parent: int | str, last: int | str) -> str:
+    """Return the id of a child by that of its parent and its own part of it."""
+    found = f"{parent}/{last}"
+    if len(found) <= MOST_ID:
+        return found
+    return f"~{blake2b(found.encode('utf-8', 'surrogatepass'), digest_size=15).hexdigest()}"
+
+
+class Children(msgspec.Struct, Generic[R], frozen=True):
+    """What became of a job's children, as its `after_children` callback is told.
+
+    Attributes:
+        done: How many of its children have a value.
+        failed: How many failed for good.
+        cancelled: How many were cancelled.
+    """
+
+    done: int
+    failed: int
+    cancelled: int
+    _values: tuple[R, ...] | None = None
+
+    def values(self) -> list[R]:
+        """Return the values of the children that are done, in the order in which they were spawned.
+
+        Raises:
+            RuntimeError: If the callback was registered without `gather=True`.
+        """
+        if self._values is None:
+            raise RuntimeError(
+                "values() works with `job.after_children(callback, gather=True)`: "
+                "without it the children's values are not kept"
+            )
+        return list(self._values)
+
+
+class FamilyJob(Job[Any], eq=False):
+    """A job that was spawned, or a root that is known by a key."""
+
+    _above: Branch | None = None
+    _branch: Branch | None = None
+    _failure: Any = "continue"
+    # The attempt of the parent that spawned it last.
+    _turn: int = 0
+    _key: Any = None
+
+
+class AfterJob(Job[Any], eq=False):
+    """The call of a job's callback: its item is the job's `Children`."""
+
+    _branch: Any = None
+
+
+class Branch:
+    """What is known of a job that has spawned others, or has a callback.
+
+    Attributes:
+        job: The job, until it has ended.
+        above: The branch of its parent, until its tree is complete.
+        depth: How far it is below its root.
+        place: How many jobs the present attempt has spawned.
+        turn: Counts the attempts that spawned or registered something.
+        is_fresh: Whether another attempt has begun, and nothing was spawned or registered in it yet.
+        children: The children by id, as long as the job may run again or they are to be gathered.
+        open_jobs: How many children have not ended.
+        open_trees: How many children have something to be done below them, or have not ended.
+        done: How many children ended with a value.
+        failed: How many failed for good.
+        cancelled: How many were cancelled.
+        policies: What the present attempt's children were spawned with, apart from "continue": how many of
+            them ended, are done and failed.
+        callback: What is to be called once its tree is complete.
+        gathers: Whether the callback wants the values.
+        outcome: What the job ended with, while that is held.
+        after: The call of the callback, once it is due.
+        due_at: When it was due.
+        is_over: Whether the job has ended for good.
+        is_cut: Whether a job of its tree was cancelled because the run stopped.
+        is_cancelled: Whether the job was cancelled while its end was held.
+    """
+
+    __slots__ = (
+        "above", "after", "callback", "cancelled", "children", "depth", "done", "due_at", "failed", "gathers",
+        "is_cancelled", "is_cut", "is_fresh", "is_over", "job", "open_jobs", "open_trees", "outcome", "place",
+        "policies", "turn",
+    )  # fmt: skip
+
+    def __init__(self, job: Job[Any], above: Branch | None) -> None:
+        self.job: Job[Any] | None = job
+        self.above = above
+        self.depth: int = 0 if above is None else above.depth + 1
+        self.place = self.turn = 0
+        self.is_fresh = False
+        self.children: dict[int | str, FamilyJob] | None = {}
+        self.open_jobs = self.open_trees = 0
+        self.done = self.failed = self.cancelled = 0
+        self.policies: dict[Failure, list[int]] | None = None
+        self.callback: Any = None
+        self.gathers = False
+        self.outcome: Outcome[Any, Any] | None = None
+        self.after: AfterJob | None = None
+        self.due_at = 0.0
+        self.is_over = self.is_cut = self.is_cancelled = False
+
+    def renew(self) -> None:
+        """Begin another attempt: what it spawns and registers counts, not what an earlier one did."""
+        self.is_fresh = False
+        self.place = 0
+        self.turn += 1
+        self.callback = self.policies = None
+
+    def expect(self, failure: Failure, child: FamilyJob) -> None:
+        """Note what a child of the present attempt was spawned with."""
+        if self.policies is None:
+            self.policies = {}
+        counts = self.policies.setdefault(failure, [0, 0, 0])
+        if child._status == ENDED and isinstance(child._waiter, Outcome):
+            count(counts, child._waiter.state)  # spawned by an earlier attempt, and ended meanwhile
+
+    def child_ended(self, child: FamilyJob, state: State) -> None:
+        """Count a child that has ended."""
+        self.open_jobs -= 1
+        if state == "done":
+            self.done += 1
+        elif state == "dead":
+            self.failed += 1
+        else:
+            self.cancelled += 1
+        if self.policies is not None and child._failure != "continue" and child._turn == self.turn:
+            counts = self.policies.get(child._failure)
+            if counts is not None:
+                count(counts, state)
+
+    def verdict(self) -> ChildrenFailedError | None:
+        """Return why the job fails for its children's sake, if it does."""
+        for failure, (ended, done, failed) in (self.policies or {}).items():
+            if isinstance(failure, Quorum):
+                if done < failure.share * ended * (1.0 - 1e-12):
+                    return ChildrenFailedError(ended - done, ended)
+            elif failed:
+                return ChildrenFailedError(failed, ended)
+        return None
+
+    def told(self) -> Children[Any]:
+        """Return what the callback is told."""
+        values: tuple[Any, ...] | None = None
+        if self.gathers:
+            outcomes = [child._waiter for child in (self.children or {}).values()]
+            values = tuple(each.value for each in outcomes if isinstance(each, Outcome) and each.ok)
+        return Children(self.done, self.failed, self.cancelled, values)
+
+
+def count(counts: list[int], state: State) -> None:
+    """Add an end to how many ended, are done and failed."""
+    counts[0] += 1
+    if state == "done":
+        counts[1] += 1
+    elif state == "dead":
+        counts[2] += 1
