@@ -229,7 +229,7 @@ class Carrier:
                                     now = clock()
                                     continue
                                 # No local holds on to the last job while this one waits.
-                                cell.job = item = value = outcome = task = function = None
+                                cell.job = item = value = outcome = task = function = callee = None
                                 if await self._idle():
                                     now = clock()
                                     continue
