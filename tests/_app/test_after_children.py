@@ -96,7 +96,9 @@ async def test_a_callback_waits_for_all_below_and_their_callbacks(virtual_time: 
     assert order.index("rb") > max(order.index("rba"), order.index("rbb"))
 
 
-async def test_a_job_without_a_callback_is_not_held_up_but_those_above_wait_for_all(virtual_time: VirtualTime):
+async def test_a_job_without_a_callback_is_not_held_up_but_those_above_wait_for_all(
+    virtual_time: VirtualTime,
+):
     async def middle(seconds: float) -> None:
         qanat.current_job().spawn(seconds, handler=leaf)
 
@@ -106,7 +108,11 @@ async def test_a_job_without_a_callback_is_not_held_up_but_those_above_wait_for_
         job.after_children(counts)
 
     outcomes = await qanat.collect(root, [0])
-    assert [(outcome.id, outcome.ended_at) for outcome in outcomes] == [(0, 5.0), ("0/0", 0.0), ("0/0/0", 5.0)]
+    assert [(outcome.id, outcome.ended_at) for outcome in outcomes] == [
+        (0, 5.0),
+        ("0/0", 0.0),
+        ("0/0/0", 5.0),
+    ]
     assert outcomes[0].value == (1, 0, 0)
 
 
@@ -221,7 +227,10 @@ async def test_a_callback_is_tried_again_and_timed_out(virtual_time: VirtualTime
         return "at last"
 
     outcome, *_ = await qanat.collect(
-        spawning(1.0, callback=callback), [0], timeout=3.0, retry=Retry(2, backoff=qanat.constant(1.0, jitter="none"))
+        spawning(1.0, callback=callback),
+        [0],
+        timeout=3.0,
+        retry=Retry(2, backoff=qanat.constant(1.0, jitter="none")),
     )
     assert calls == [1.0, 5.0, 6.0, 13.0]
     assert (outcome.value, outcome.attempts) == ("at last", 1)
@@ -332,7 +341,9 @@ async def test_a_parent_is_told_even_of_children_that_an_earlier_attempt_spawned
         if job.attempt == 1:
             raise OSError("once")
 
-    outcome, child = await qanat.collect(root, [0], retry=Retry(1, on=OSError, when=lambda error, _: str(error) == "once"))
+    outcome, child = await qanat.collect(
+        root, [0], retry=Retry(1, on=OSError, when=lambda error, _: str(error) == "once")
+    )
     assert isinstance(outcome.error, ChildrenFailedError)
     assert child.attempts == 1
 
@@ -415,7 +426,9 @@ async def test_a_callback_is_cancelled_the_second_time(virtual_time: VirtualTime
         assert not handle.cancel()
 
 
-async def test_a_callback_that_waits_to_be_tried_again_is_cancelled_the_second_time(virtual_time: VirtualTime):
+async def test_a_callback_that_waits_to_be_tried_again_is_cancelled_the_second_time(
+    virtual_time: VirtualTime,
+):
     def callback(children: Children[Any]) -> None:
         raise OSError("again")
 
@@ -496,7 +509,7 @@ async def test_nothing_of_a_finished_tree_is_left(virtual_time: VirtualTime):
         assert pool._engine is not None
         family = pool._engine.dispatcher.family
         assert family is not None
-        assert not (family.book.roots or family.book.ready or family.book.due or family.book.twins)
+        assert not any((family.book.roots, family.book.ready, family.book.due, family.book.twins))
         await anyio.sleep(1.0)
         gc.collect()
         assert not [ref for ref in refs if ref() is not None]

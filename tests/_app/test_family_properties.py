@@ -107,9 +107,13 @@ class World:
         self.log.append(("ended", node))
 
 
-async def run(world: World, roots: list[Node], concurrency: int, cancels: list[tuple[int, int]]) -> qanat.Stats:
+async def run(
+    world: World, roots: list[Node], concurrency: int, cancels: list[tuple[int, int]]
+) -> qanat.Stats:
     async with qanat.Pool(
-        world.handle, concurrency=concurrency, retry=qanat.Retry(RETRIES, backoff=qanat.constant(1.0, jitter="none"))
+        world.handle,
+        concurrency=concurrency,
+        retry=qanat.Retry(RETRIES, backoff=qanat.constant(1.0, jitter="none")),
     ) as pool:
         engine = pool._engine
         assert engine is not None
@@ -133,7 +137,7 @@ async def run(world: World, roots: list[Node], concurrency: int, cancels: list[t
         family = engine.dispatcher.family
         if family is not None:
             book = family.book
-            assert not (book.roots or book.ready or book.due or book.twins or family._waiting)
+            assert not any((book.roots, book.ready, book.due, book.twins, family._waiting))
         dispatcher = engine.dispatcher
         assert (dispatcher.running, dispatcher.waiting, dispatcher.scheduled) == (0, 0, 0)
         return pool.stats()
@@ -190,7 +194,9 @@ def test_whatever_is_cancelled_all_end_once_and_callbacks_come_after(
     spawned = [node for root in roots for node in root.all() if node.ended]
     assert all(len(node.ended) == 1 for node in spawned)
     states = [node.ended[0] for node in spawned]
-    assert (stats.done, stats.failed, stats.cancelled) == tuple(map(states.count, ("done", "dead", "cancelled")))
+    assert (stats.done, stats.failed, stats.cancelled) == tuple(
+        map(states.count, ("done", "dead", "cancelled"))
+    )
     for node in spawned:
         assert node.called <= RETRIES + 1
         if node.calls_back and node.ended == ["done"]:

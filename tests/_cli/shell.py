@@ -55,6 +55,18 @@ def flaky(item, seen={}):
     return seen[item]
 def flaky_zero(item): return item if item != "0" else flaky(item) and item
 def length(item): return len(item)
+def tree(item):
+    import qanat
+    job = qanat.current_job()
+    if len(item) < 3: job.spawn(item + "x"); job.spawn(item + "y", handler=upper)
+    if item == "a": job.after_children(lambda children: children.values(), gather=True)
+    return item
+def odd_tree(item):
+    import qanat
+    qanat.current_job().spawn({1}, handler=give_set)
+    qanat.current_job().after_children(lambda children: {1})
+    return item
+def give_set(item): return item
 def host(item): return item["host"]
 def add(item): item["more"] = 1; return item
 class Things:

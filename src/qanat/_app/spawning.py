@@ -8,6 +8,7 @@ call is heard of. A process collects what its call spawns, and it arrives when t
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from functools import partial
 from threading import Lock, get_ident
@@ -27,6 +28,7 @@ from qanat._engine.after import CallAfter
 from qanat._engine.callee import callee_of, is_coroutine_function
 from qanat._engine.context import running_carrier
 from qanat._engine.intake import Callbacks, checked_id, checked_lane
+from qanat._engine.process_frames import thing_in
 from qanat._engine.threads import running_call
 from qanat.errors import JobCancelledError, PoolClosedError, blamed_on_job
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
     from qanat._engine.carrier import Carrier
     from qanat._engine.engine import Engine
+
+_log = logging.getLogger("qanat")
 
 MOST_HANDLERS = 64
 """Handlers of spawned jobs that are kept for the next such job, though they have none left."""
@@ -133,21 +137,24 @@ class Spawner:
         if failure != "continue":
             failure = checked_failure(failure)
         if delay != 0.0 or priority is not None or lane is not None or id is not None or metadata is not None:
-            _check(delay, priority, lane, id, metadata)
+            check_spawn(delay, priority, lane, id, metadata)
         if key is None and self._key is not None:
             key = self._key(item)
         if key is not None:
             key = checked_key(key)
+        task: Task | None = None
+        if handler is None:
+            task = self._tasks.get(job._task.node) or self._main_task()
+        elif on_loop:
+            task = self._stage_of(handler).task
+        else:
+            self._check_handler(handler)
         with self._lock:
-            book = self._book
-            if book is None:
-                book = self._begin()
-            task = self._tasks.get(job._task.node) if handler is None else None
-            if task is None:
-                task = self._task_for(handler, on_loop=on_loop)
-            child, is_new = book.adopt(
-                book.branch(job), item, task, self.count_roots(), key=key, id=id, failure=failure
-            )
+            book = self._book or self._begin()
+            branch = job._branch if type(job) is FamilyJob else book.roots.get(job)
+            if branch is None or branch.is_fresh:
+                branch = book.branch(job)
+            child, is_new = book.adopt(branch, item, task or job._task, key, id, failure, self.count_roots)
         if failure != "continue":
             self._divert(carrier, job, on_loop=on_loop)
         if is_new and type(child) is FamilyJob:
@@ -161,7 +168,7 @@ class Spawner:
             if on_loop:
                 self._arrive(child, delay, asks)
             else:
-                self._engine.outside.tell(partial(self._arrive, child, delay, asks))
+                self._engine.outside.tell(partial(self._arrive, child, delay, asks, handler))
         return Handle(child, self._engine)
 
     def after_children(self, job: Job[Any], callback: object, gather: bool) -> None:
@@ -172,16 +179,12 @@ class Spawner:
         on_loop = get_ident() == self._thread
         if not on_loop:
             self._refuse_left("after_children")
-        if not isinstance(cast("object", gather), bool):
-            raise TypeError(f"gather must be True or False, got {gather!r}")
-        is_async = self._check_callback(callback)
+        is_async = self._is_async(callback, gather)
         callee = callee_of(cast("Any", callback), None if is_async else self._rules.executor)
         if on_loop:
             callee.prepare(self._engine.outside)
         with self._lock:
-            book = self._book
-            if book is None:
-                book = self._begin()
+            book = self._book or self._begin()
             book.register(book.branch(job), callee, gather=gather)
         self._divert(carrier, job, on_loop=on_loop)
         if on_loop:
@@ -255,18 +258,26 @@ class Spawner:
         if dispatcher.family is None and book is not None:
             dispatcher.raise_family(book, self._stand_in)
 
-    def _arrive(self, child: FamilyJob, delay: float, asks_priority: bool) -> None:
-        """Hand a new job to the dispatcher; in the loop's thread."""
-        engine, book = self._engine, self._book
+    def _arrive(
+        self, child: FamilyJob, delay: float, asks_priority: bool, handler: Callable[..., Any] | None = None
+    ) -> None:
+        """Hand a new job to the dispatcher, in the loop's thread; one from another comes with its handler."""
+        engine, above = self._engine, child._above
         dispatcher = engine.dispatcher
         if dispatcher.family is None:
             self._raise_family()
-        assert book is not None  # noqa: S101 - it made it
-        now = engine.now()
-        if not book.arrive(child):
+        if handler is not None:
+            child._task = self._stage_of(handler).task
+        assert above is not None  # noqa: S101 - it was spawned
+        if above.is_over:
             # A thread went on after its job had ended.
             end_unseen(child, JobCancelledError("the job that spawned it had ended"))
             return
+        above.open_jobs += 1
+        above.open_trees += 1
+        if self._stages and (stage := self._by_node.get(child._task.node)) is not None:
+            stage.number += 1
+        now = engine.now()
         problem: BaseException | None = None
         if self._asks:
             try:
@@ -279,12 +290,16 @@ class Spawner:
             dispatcher.refuse(child, problem, now)
         if engine.stopped:
             dispatcher.cancel(child, now)
-        engine.offered()
+        if not engine.called or dispatcher.ended:
+            engine.offered()
 
     def _ended(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
         """Hear that a job of a family has ended for good."""
         if self.tells:
-            waiting.ended(job, outcome)
+            if job._waiter is None:
+                job._waiter = outcome
+            else:
+                waiting.ended(job, outcome)
         if self._stages:
             stage = self._by_node.get(job._task.node)
             if stage is not None:
@@ -304,29 +319,32 @@ class Spawner:
 
     # --- handlers ----------------------------------------------------------------------------
 
-    def _task_for(self, handler: Callable[..., Any] | None, *, on_loop: bool) -> Task:
-        """Return the task of a handler, added if it is new.
+    def _main_task(self) -> Task:
+        """Return the task of the run's own handler, for jobs whose own is no handler of one item.
 
         Raises:
-            TypeError: If it is no function of one item, or none was given where there is none.
+            TypeError: If there is none.
         """
-        if handler is None:
-            if self._main is None:
-                raise TypeError(
-                    "handler must be given where the Pool has none: spawn(item, handler=function)"
-                )
-            return self._main
+        if self._main is None:
+            raise TypeError("handler must be given where the Pool has none: spawn(item, handler=function)")
+        return self._main
+
+    def _check_handler(self, handler: Callable[..., Any]) -> Hashable:
+        """Return by what a handler is known, checked if it is new.
+
+        Raises:
+            TypeError: If it is no function of one item.
+        """
+        # The methods of an object are made anew each time they are looked up, but are equal.
         key: Hashable = handler if isinstance(handler, MethodType) else id(handler)
-        stage = self._stages.get(key)
-        if stage is None:
+        if key not in self._stages:
             check_handler(handler)
-            if not on_loop:
-                raise RuntimeError(
-                    f"handler must be known before a thread spawns jobs of it, got {name_of(handler)}"
-                )
-            stage = self._add_stage(key, handler)
-        stage.number += 1
-        return stage.task
+        return key
+
+    def _stage_of(self, handler: Callable[..., Any]) -> _Stage:
+        """Return a handler with its task, added if it is new; in the loop's thread."""
+        key = self._check_handler(handler)
+        return self._stages.get(key) or self._add_stage(key, handler)
 
     def _add_stage(self, key: Hashable, handler: Callable[..., Any]) -> _Stage:
         if len(self._stages) >= MOST_HANDLERS:
@@ -354,41 +372,58 @@ class Spawner:
                 del self._stages[key], self._by_node[node], self._tasks[node]
                 self._engine.dispatcher.drop_task(stage.task)
 
-    def _check_callback(self, callback: object) -> bool:
-        """Return whether a callback is a coroutine function.
-
-        Raises:
-            TypeError: If it is no function of one argument.
-        """
+    def _is_async(self, callback: object, gather: object) -> bool:
+        """Return whether a callback is a coroutine function, checked if it is new."""
         code = (getattr(callback, "__code__", None), type(callback))
-        if code[0] is not None and (known := self._known.get(code)) is not None:
+        if code[0] is not None and gather in (True, False) and (known := self._known.get(code)) is not None:
             return known
-        if not callable(callback):
-            if inspect.iscoroutine(callback):
-                callback.close()
-            raise TypeError(
-                f"callback must be a function of the Children, got {callback!r}: pass it, do not call it"
-            )
-        check_returns("callback", callback)
-        try:
-            signature = inspect.signature(callback)
-        except (ValueError, TypeError):
-            signature = None  # built-in functions may not say
-        try:
-            if signature is not None:
-                signature.bind(object())
-        except TypeError as error:
-            raise TypeError(
-                f"callback must take exactly one argument, the Children, but {name_of(callback)}{signature} "
-                f"does not ({error}): use functools.partial or a lambda for the others"
-            ) from None
-        is_async = is_coroutine_function(callback)
+        is_async = is_coroutine_function(checked_callback(callback, gather))
         if code[0] is not None:
             self._known[code] = is_async
         return is_async
 
+    # --- from processes ----------------------------------------------------------------------
 
-def _check(delay: object, priority: object, lane: Hashable, id: object, metadata: object) -> None:
+    def hear(self, job: Job[Any], frames: list[bytes]) -> None:
+        """Hand in what a call in a process spawned and registered, in the loop's thread."""
+        for frame in frames:
+            try:
+                what, given = thing_in(frame)
+                getattr(self, what)(job, *given)
+            except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+                _log.warning("what job %r spawned in a process was not taken: %s", job.id, error)
+
+
+def checked_callback(callback: object, gather: object) -> Callable[..., Any]:
+    """Return a callback.
+
+    Raises:
+        TypeError: If it is no function of one argument, or `gather` is not True or False.
+    """
+    if not isinstance(gather, bool):
+        raise TypeError(f"gather must be True or False, got {gather!r}")
+    if not callable(callback):
+        if inspect.iscoroutine(callback):
+            callback.close()
+        raise TypeError(
+            f"callback must be a function of the Children, got {callback!r}: pass it, do not call it"
+        )
+    check_returns("callback", callback)
+    try:
+        signature = inspect.signature(callback)
+    except (ValueError, TypeError):
+        return callback  # built-in functions may not say
+    try:
+        signature.bind(object())
+    except TypeError as error:
+        raise TypeError(
+            f"callback must take exactly one argument, the Children, but {name_of(callback)}{signature} "
+            f"does not ({error}): use functools.partial or a lambda for the others"
+        ) from None
+    return callback
+
+
+def check_spawn(delay: object, priority: object, lane: Hashable, id: object, metadata: object) -> None:
     """Check what a job is spawned with.
 
     Raises:

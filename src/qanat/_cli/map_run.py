@@ -14,11 +14,12 @@ from qanat._app.stopping import Stopping
 from qanat._cli.feeding import Feed
 from qanat._cli.map_rules import Fields
 from qanat._cli.reading import Record
-from qanat._cli.results import line_of
+from qanat._cli.results import AsyncCall, PlainCall, checked, line_of, written
 from qanat._cli.sources import Source, records
 from qanat._cli.writing import InOrder, Output, ThreadedOutput
 from qanat._core.job import Job
 from qanat._core.outcome import Outcome
+from qanat._engine.callee import is_coroutine_function
 from qanat._engine.engine import Engine
 from qanat._engine.intake import Callbacks, Intake
 
@@ -109,6 +110,8 @@ class MapRun:
             plan.rules, on_outcome=self._ended, on_failure=self._failed, name="map"
         )  # fmt: skip
         task = add_task(engine, plan.handler, plan.rules)
+        spawner = engine.spawner
+        spawner.dress, spawner.seal = dressed, _sealed
         if not self._output.is_regular:
             self._threaded = ThreadedOutput(self._output, self._wrote)
             self._write = self._threaded.write
@@ -125,6 +128,7 @@ class MapRun:
             buffer=plan.rules.buffer, chooses=plan.rules.chooses or plan.named.lane is not None,
             unread=self._unread,
         )  # fmt: skip
+        spawner.count_roots = lambda: intake.count
         result = self.result
         stopping = self._stopping
         progress.stopping = stopping
@@ -180,7 +184,7 @@ class MapRun:
             self._left(job, outcome)
         else:
             line = line_of(outcome)
-        if self._in_order is not None:
+        if self._in_order is not None and outcome.parent is None:
             self._in_order.put(outcome.index, line)
         elif line is not None:
             self._write(line)
@@ -198,7 +202,7 @@ class MapRun:
             result.cut += 1
         for cause, seconds in outcome.waits.items():
             result.waits[cause] = result.waits.get(cause, 0.0) + seconds
-        if result.first_left is None or outcome.index < result.first_left[0]:
+        if outcome.parent is None and (result.first_left is None or outcome.index < result.first_left[0]):
             result.first_left = (outcome.index, outcome.item)
 
     def _write_now(self, line: bytes) -> None:
@@ -277,6 +281,16 @@ class MapRun:
         self._stopped = self._stopped or self._engine.source is not None
         if self._feed is not None:
             self._feed.close()
+
+
+def dressed(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a handler of spawned jobs, whose values are to have a form in JSON."""
+    return AsyncCall(handler) if is_coroutine_function(handler) else PlainCall(handler)
+
+
+def _sealed(job: Job[Any], value: Any) -> Any:
+    """Return what a callback gave in the place of its job's value, which for a record is JSON."""
+    return written(value) if job.parent is None else checked(value)
 
 
 def _field(record: Record, name: str | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import reprlib
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, Final
@@ -66,6 +67,9 @@ class PlainCall:
 
     def __call__(self, record: Record) -> Any:
         """Call it; if it gives an awaitable, give one, too."""
+        if type(record) is not Record:
+            value = self.function(record)
+            return _checked_later(value) if isawaitable(value) else checked(value)
         value = self.function(record.value)
         return _awaited(value) if isawaitable(value) else written(value)
 
@@ -78,24 +82,46 @@ class AsyncCall:
         self.function = function
         self.__qualname__ = name_of(function)
 
-    async def __call__(self, record: Record) -> str:
+    async def __call__(self, record: Record) -> Any:
         """Call it."""
+        if type(record) is not Record:
+            return checked(await self.function(record))
         return written(await self.function(record.value))
+
+
+def checked(value: Any) -> Any:
+    """Return the value of a job that was spawned, as those see it who await its handle.
+
+    Raises:
+        SerialisationError: If it has no form in JSON.
+    """
+    written(value)
+    return value
+
+
+async def _checked_later(value: Awaitable[Any]) -> Any:
+    return checked(await value)
 
 
 async def _awaited(value: Awaitable[Any]) -> str:
     return written(await value)
 
 
-def line_of(outcome: Outcome[Record, str]) -> bytes:
+def line_of(outcome: Outcome[Any, Any]) -> bytes:
     """Return the line of output for a job that ended with a value, as JSON, or an error."""
     record = outcome.item
-    parts = [f'{{"id":{record.line}']
-    if record.file is not None:
-        parts.append(f'"file":{as_json(record.file)}')
-    parts.append(f'"item":{as_json(record.value) if record.text is None else record.text}')
+    value = outcome.value
+    if outcome.parent is not None:
+        parts = [f'{{"id":{as_json(str(outcome.id))}', f'"parent":{as_json(outcome.parent)}']
+        parts.append(f'"item":{_as_json_or_text(record)}')
+        value = as_json(value)
+    else:
+        parts = [f'{{"id":{record.line}']
+        if record.file is not None:
+            parts.append(f'"file":{as_json(record.file)}')
+        parts.append(f'"item":{as_json(record.value) if record.text is None else record.text}')
     if outcome.error is None:
-        parts.append(f'"ok":true,"value":{outcome.value},"error":null')
+        parts.append(f'"ok":true,"value":{value},"error":null')
     else:
         error = {"type": type(outcome.error).__name__, "message": message_of(outcome.error)}
         parts.append(f'"ok":false,"value":null,"error":{as_json(error)}')
@@ -103,6 +129,14 @@ def line_of(outcome: Outcome[Record, str]) -> bytes:
     waited, seconds = round(outcome.waited, 4), round(outcome.ran, 4)
     parts.append(f'"attempts":{outcome.attempts},"waited":{waited},"seconds":{seconds}}}')
     return (harmless(",".join(parts)) + "\n").encode()
+
+
+def _as_json_or_text(item: object) -> str:
+    """Return an item that a handler made, or what it looks like where it has no form in JSON."""
+    try:
+        return as_json(item)
+    except (TypeError, ValueError, RecursionError):
+        return as_json(reprlib.repr(item))
 
 
 def message_of(error: BaseException) -> str:

@@ -33,6 +33,11 @@ LEAST = 1e-9
 """Seconds below which a rest of waiting time is taken for rounding."""
 
 
+def nothing() -> int:
+    """Count nothing."""
+    return 0
+
+
 class Family:
     """The trees of a run.
 
@@ -101,8 +106,8 @@ class Family:
         return branch
 
     def adopt(
-        self, branch: Branch, item: Any, task: Task, roots: int, *,
-        key: Key | None = None, id: int | str | None = None, failure: Failure = "continue",
+        self, branch: Branch, item: Any, task: Task, key: Key | None = None, id: int | str | None = None,
+        failure: Failure = "continue", count_roots: Callable[[], int] = nothing,
     ) -> tuple[Job[Any], bool]:  # fmt: skip
         """Return the job that a job spawns, and whether it is a new one, that is to arrive.
 
@@ -110,10 +115,10 @@ class Family:
             branch: The branch of the job that spawns.
             item: The item.
             task: What the new job is of.
-            roots: How many roots there are by now.
             key: What it is known by.
             id: Its id; None makes one of its parent's and its key or its place in the attempt.
             failure: What its failure means for its parent.
+            count_roots: Says how many roots there are by now.
 
         Returns:
             A new job. Or one that there is: of the same id under this parent, or of the same key. Or one
@@ -145,7 +150,7 @@ class Family:
         )  # fmt: skip
         children[id] = child
         if self._max_depth is not None or self._max_jobs is not None:
-            rule = self._rule_against(branch.depth + 1, roots)
+            rule = self._rule_against(branch.depth + 1, count_roots)
             if rule is not None:
                 self.leave_out(child, rule)
                 return child, False
@@ -164,10 +169,10 @@ class Family:
             if failure != "continue":
                 branch.expect(failure, child)
 
-    def _rule_against(self, depth: int, roots: int) -> str | None:
+    def _rule_against(self, depth: int, count_roots: Callable[[], int]) -> str | None:
         if self._max_depth is not None and depth > self._max_depth:
             return f"max_depth={self._max_depth}"
-        if self._max_jobs is not None and roots + self.spawned >= self._max_jobs:
+        if self._max_jobs is not None and count_roots() + self.spawned >= self._max_jobs:
             return f"max_jobs={self._max_jobs}"
         return None
 
@@ -177,17 +182,6 @@ class Family:
         self.left_out[name] = self.left_out.get(name, 0) + 1
         error = JobCancelledError(f"the job was not taken: {rule} leaves no room for it")
         end_unseen(child, error)
-
-    @staticmethod
-    def arrive(child: FamilyJob) -> bool:
-        """Count a new job with its parent; False if that has ended meanwhile."""
-        above = child._above
-        assert above is not None  # noqa: S101 - it was spawned
-        if above.is_over:
-            return False
-        above.open_jobs += 1
-        above.open_trees += 1
-        return True
 
     def first(self, root: FamilyJob) -> Job[Any]:
         """Return the job that is visited for the key of a root: itself, if no other is known by it."""
@@ -245,6 +239,20 @@ class Family:
             return outcome
         self._look(self._over(job, branch, outcome), now)
         return outcome
+
+    def leaf_ended(self, leaf: FamilyJob, outcome: Outcome[Any, Any], now: float) -> None:
+        """Hear that a job without a branch is done: the same as `end`, as most jobs are that."""
+        above = leaf._above
+        if above is None or above.policies is not None or self.twins:
+            self._look(self._over(leaf, None, outcome), now)
+            return
+        if self.on_end is not None:
+            self.on_end(leaf, outcome)
+        above.open_jobs -= 1
+        above.open_trees -= 1
+        above.done += 1
+        if above.outcome is not None or (above.is_over and not above.open_trees):
+            self._look(above, now)
 
     def cancel_held(self, branch: Branch, now: float) -> bool:
         """Let a job whose end is held end as cancelled; False if it is to end so already."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from qanat._app.handle import Handle
     from qanat._app.spawning import Spawner
+    from qanat._app.spawning_in_child import Collector
     from qanat._core.branch import Children, Failure, Key
     from qanat._core.retry import Retry
 
@@ -75,7 +76,7 @@ class Task:
         self.state = state
         self.charge = charge
         self.describe = describe
-        self.spawner: Spawner | None = None
+        self.spawner: Spawner | Collector | None = None
 
     def varied(self, *, retry: Retry | None = None, timeout: float | None = None) -> Task:
         """Return a task that differs in its retry or its timeout, for one job."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from qanat._core.batch import BatchJob
+from qanat._core.branch import AfterJob
+from qanat._engine.process_frames import Errand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +120,13 @@ class InProcess(Callee):
     async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call the function in a child process and wait for it."""
         outside = carrier.engine.outside
-        call = outside.submit_to_process(self.function, job.item)
+        spawner = job._task.spawner
+        if type(job) is BatchJob or (spawner is None and type(job) is not AfterJob):
+            call = outside.submit_to_process(self.function, job.item)
+        else:
+            errand = Errand(job.item, spawner is not None)
+            hear = None if spawner is None else partial(cast("Any", spawner).hear, job)
+            call = outside.submit_to_process(self.function, errand, hear)
         try:
             await outside.wait(call)
         except BaseException:

@@ -97,9 +97,12 @@ class Outside:
         if key not in self._processes:
             self._processes[key] = Processes(self._loop, self._clock, function)
 
-    def submit_to_process(self, function: Callable[[Any], Any], item: Any) -> Call:
-        """Call a function that was prepared in a child process."""
-        return self._processes[_key_of(function)].submit(item, self._ended)
+    def submit_to_process(
+        self, function: Callable[[Any], Any], item: Any, hear: Callable[[list[bytes]], object] | None = None
+    ) -> Call:
+        """Call a function that was prepared in a child process; who hears is told what the call spawned."""
+        told = None if hear is None else lambda frames: self.tell(lambda: hear(frames))
+        return self._processes[_key_of(function)].submit(item, self._ended, told)
 
     async def wait(self, call: Call) -> None:
         """Wait until a call has ended."""

@@ -1,8 +1,9 @@
 """The child's side of a process that runs a plain function, one call at a time.
 
 The parent speaks first: one frame with the pickled function, then one with each item. To every
-frame there is one answer, a pickled pair: `(True, value)`, or `(False, report)` of what was raised.
-Before the answer to an item there may be descriptions, see `process_job`.
+frame there is one answer, a pickled pair: `(True, value)`, or `(False, report)` of what was raised;
+and a third thing with it if the job spawned others: their frames. Before the answer to an item there
+may be descriptions, see `process_job`.
 An empty frame says goodbye. A pipe that ends without one means that the parent is dead, and so is
 the child at once: whatever it may still do would help nobody.
 
@@ -18,7 +19,7 @@ import sys
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from qanat._engine.process_frames import frame_of, kind_of, report_of, said, thing_in
+from qanat._engine.process_frames import Errand, frame_of, kind_of, report_of, said, thing_in
 from qanat._engine.process_job import job_around, parts_of
 
 if TYPE_CHECKING:
@@ -32,6 +33,22 @@ GOODBYE = b""
 # Exit statuses of a child that does not leave in peace.
 NO_FUNCTION = 1
 NO_PARENT = 2
+
+
+class Present:
+    """The job that is here now.
+
+    Attributes:
+        errand: Whether it may spawn, and more; None if nothing can be spawned.
+        spawned: What it spawned and registered, a frame each.
+    """
+
+    def __init__(self) -> None:
+        self.errand: Errand | None = None
+        self.spawned: list[bytes] = []
+
+
+present = Present()
 
 
 def main(connection: Connection[Any, Any]) -> None:
@@ -72,10 +89,19 @@ def _answer(function: Callable[[Any], Any], frame: bytes, send: Callable[[bytes]
     """Call the function with the frame's item and pickle what comes of it."""
     try:
         item, facts = _item_in(frame)
+        if type(item) is Errand:
+            present.errand, item = item, item.item
         with job_around(item, facts, send):
             return _value_frame(function(item))
     except BaseException as error:  # noqa: BLE001 - SystemExit and the like are the job's, too
-        return frame_of((False, report_of(error, __file__)))
+        return frame_of(_with_spawned(False, report_of(error, __file__)))
+    finally:
+        present.errand = None
+        present.spawned = []
+
+
+def _with_spawned(returned: bool, value: Any) -> tuple[Any, ...]:
+    return (returned, value, present.spawned) if present.spawned else (returned, value)
 
 
 def _item_in(frame: bytes) -> tuple[Any, dict[str, Any]]:
@@ -87,7 +113,7 @@ def _item_in(frame: bytes) -> tuple[Any, dict[str, Any]]:
 
 def _value_frame(value: Any) -> bytes:
     try:
-        return frame_of((True, value))
+        return frame_of(_with_spawned(True, value))
     except BaseException as error:
         raise TypeError(
             f"the handler's result must pickle to leave its process, got {kind_of(value)}: {said(error)}"

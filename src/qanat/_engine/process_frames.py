@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import builtins
 import pickle
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["Report", "error_from", "frame_of", "kind_of", "report_of", "said", "thing_in"]
+__all__ = ["Errand", "Report", "error_from", "frame_of", "kind_of", "report_of", "said", "thing_in"]
 
 # The exception itself, if it pickles; the built-in kinds that it is of, nearest first; its type
 # and message; the text of its traceback.
 Report: TypeAlias = tuple[bytes | None, list[str], str, str]
+
+
+class Errand(NamedTuple):
+    """An item on its way to a child where its job may ask to spawn.
+
+    Attributes:
+        item: What the function is called with.
+        may_spawn: Whether it may spawn: a callback may not.
+    """
+
+    item: Any
+    may_spawn: bool
 
 
 def frame_of(thing: Any) -> bytes:

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from qanat._engine import process_child
 from qanat._engine.context import running_cell
 from qanat._engine.process_child import GOODBYE
-from qanat._engine.process_frames import error_from, frame_of, kind_of, said, thing_in
+from qanat._engine.process_frames import Errand, error_from, frame_of, kind_of, said, thing_in
 from qanat._engine.process_job import description_in, with_job
 from qanat._engine.threads import Call, Threads, WorkOutside, described
 from qanat.errors import ProcessDiedError
@@ -140,10 +140,11 @@ class _Child:
 class _Errand:
     """An item on its way to a child."""
 
-    __slots__ = ("child", "item", "killed")
+    __slots__ = ("child", "hear", "item", "killed")
 
-    def __init__(self, item: Any) -> None:
+    def __init__(self, item: Any, hear: Callable[[list[bytes]], object] | None) -> None:
         self.item = item
+        self.hear = hear
         self.child: _Child | None = None
         self.killed = False
 
@@ -187,7 +188,10 @@ class Processes:
         errands = [call.item for call in self._threads.running]
         return [described(self._function, errand.item) for errand in errands if isinstance(errand, _Errand)]
 
-    def submit(self, item: Any, on_end: Callable[[Call], object]) -> Call:
+    def submit(
+        self, item: Any, on_end: Callable[[Call], object],
+        hear: Callable[[list[bytes]], object] | None = None,
+    ) -> Call:  # fmt: skip
         """Call `function(item)` in a child process.
 
         The call's error is what the function raised, with the child's traceback as a note; an
@@ -197,6 +201,7 @@ class Processes:
         Args:
             item: The only argument.
             on_end: Called later with the call, in the loop's thread, exactly once. Must not raise.
+            hear: Called with what the call spawned, if it did, before its end, in another thread.
 
         Raises:
             RuntimeError: If `close` has begun, or no thread can be started and there is none yet.
@@ -209,7 +214,7 @@ class Processes:
                 call.error = BaseException.with_traceback(call.error, None)
             on_end(call)
 
-        return self._threads.submit(self._converse, _Errand(item), ended)
+        return self._threads.submit(self._converse, _Errand(item, hear), ended)
 
     def withdraw(self, call: Call) -> bool:
         """Take a call back that no thread has taken yet; True if its `on_end` will not be called."""
@@ -247,7 +252,9 @@ class Processes:
         if answer is None:
             raise ProcessDiedError(self._lose(errand, child))
         self._let_go(errand, child)
-        returned, value = _unpickled(answer)
+        returned, value, *spawned = _unpickled(answer)
+        if spawned and errand.hear is not None:
+            errand.hear(spawned[0])
         if returned:
             return value
         raise error_from(value)
@@ -269,7 +276,7 @@ class Processes:
         child = _Child(self._name)
         self._attach(errand, child)
         answer = child.ask(self._greeting)
-        ready, report = (False, None) if answer is None else _unpickled(answer)
+        ready, report, *_ = (False, None) if answer is None else _unpickled(answer)
         if ready:
             self._ready_once = True
             return child
@@ -337,18 +344,19 @@ def _pickled_item(item: Any) -> bytes:
     try:
         frame = frame_of(item)
     except BaseException as error:
+        given = item.item if isinstance(item, Errand) else item
         raise TypeError(
-            f"item must pickle to reach its process, got {kind_of(item)}: {said(error)}"
+            f"item must pickle to reach its process, got {kind_of(given)}: {said(error)}"
         ) from error
     return with_job(frame)
 
 
-def _unpickled(answer: bytes) -> tuple[bool, Any]:
+def _unpickled(answer: bytes) -> tuple[Any, ...]:
     try:
-        returned, value = thing_in(answer)
+        found: tuple[Any, ...] = thing_in(answer)
     except BaseException as error:
         raise TypeError(f"the handler's result must unpickle outside its process: {said(error)}") from error
-    return returned, value
+    return found
 
 
 def _stillborn(exitcode: int | None, why: str) -> ProcessDiedError:

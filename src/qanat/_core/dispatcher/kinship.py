@@ -69,28 +69,8 @@ class Kinship:
         else:
             _count(self._dispatcher, job, final)
         if self.book.ready or self.book.due:
-            self._settle(now)
+            self.settle(now)
         return final
-
-    def finish_leaf(self, job: FamilyJob, value: Any, now: float) -> Outcome[Any, Any] | None:
-        """End a job of the lone lane without children, at its first attempt; None if it is another."""
-        dispatcher = self._dispatcher
-        if dispatcher._lone is None or job._branch is not None or job._history is not None:
-            return None
-        dispatcher.running -= 1
-        dispatcher.done += 1
-        job._status = ENDED
-        started, offered = job.started_at, job.offered_at
-        if started != offered:
-            dispatcher._lone_waited += started - offered
-        outcome: Outcome[Any, Any] = Outcome(
-            job.id, job.index, job.item, value, None, "done", job.attempt, None, job.metadata,
-            job.parent, offered, started, now, now - started, "concurrency",
-        )  # fmt: skip
-        self.book.end(job, outcome, now)
-        if self.book.ready or self.book.due:
-            self._settle(now)
-        return outcome
 
     def visit(self, root: FamilyJob, now: float) -> bool:
         """Let a root with a key arrive; False if another is visited for it, with which it ends."""
@@ -99,10 +79,10 @@ class Kinship:
             return True
         root.offered_at = now
         self.book.join(root, first)
-        self._settle(now)
+        self.settle(now)
         return False
 
-    def _settle(self, now: float) -> None:
+    def settle(self, now: float) -> None:
         """Do what follows from an end: others end that were held, and callbacks are due."""
         dispatcher, book = self._dispatcher, self.book
         while book.ready or book.due:
@@ -241,7 +221,7 @@ class Kinship:
         after._status = ENDED
         ran += 0.0 if history is None else history.ran
         self.book.conclude(after._branch, value, error, now, ran=ran, cancelled=cancelled)
-        self._settle(now)
+        self.settle(now)
 
     def _free(
         self, after: AfterJob, took: tuple[Limit, ...] | None, error: BaseException | None, state: State,
@@ -283,7 +263,7 @@ class Kinship:
         if branch.after is not None and branch.is_cancelled:
             return self.cancel_after(branch.after, now)
         done = self.book.cancel_held(branch, now)
-        self._settle(now)
+        self.settle(now)
         return done
 
     def callback_of(self, job: Job[Any]) -> AfterJob | None:
@@ -309,7 +289,7 @@ class Kinship:
         history = after._history
         ran = 0.0 if history is None else history.ran
         self.book.conclude(after._branch, None, error, now, ran=ran, cancelled=True)
-        self._settle(now)
+        self.settle(now)
         return True
 
     def stop(self) -> None:
@@ -332,10 +312,29 @@ def finish_other(
         finish_batch(dispatcher, job, value, error, now, wall, cancelled=cancelled, holding=holding)
         return True, None
     family = dispatcher.family
-    if family is not None and type(job) is AfterJob:
+    if family is None:
+        return False, None
+    if type(job) is AfterJob:
         family.finish(job, value, error, now, wall, cancelled=cancelled, holding=holding)
         return True, None
-    if family is not None and type(job) is FamilyJob and error is None and not (cancelled or holding):
-        told = family.finish_leaf(job, value, now)
-        return told is not None, told
-    return False, None
+    if (
+        type(job) is not FamilyJob or dispatcher._lone is None or job._branch is not None
+        or job._history is not None or error is not None or cancelled or holding
+    ):  # fmt: skip
+        return False, None
+    # One of the lone lane without children, at its first attempt, is done.
+    dispatcher.running -= 1
+    dispatcher.done += 1
+    job._status = ENDED
+    started, offered = job.started_at, job.offered_at
+    if started != offered:
+        dispatcher._lone_waited += started - offered
+    outcome: Outcome[Any, Any] = Outcome(
+        job.id, job.index, job.item, value, None, "done", job.attempt, None, job.metadata,
+        job.parent, offered, started, now, now - started, "concurrency",
+    )  # fmt: skip
+    book = family.book
+    book.leaf_ended(job, outcome, now)
+    if book.ready or book.due:
+        family.settle(now)
+    return True, outcome
