@@ -105,15 +105,18 @@ class Rules:
         limits: Any further limits.
         lane: Function of the item giving its lane's key. Lanes take turns, and a lane that has to
             wait never blocks another.
-        lane_limits: Function of a lane's key giving that lane's own limits.
+        lane_limits: Function of a lane's key giving that lane's own limits. Without `lane` only a Pool
+            takes it, and `weights`, as its `submit` may name lanes.
         weights: Function of a lane's key giving its weight, a number greater than 0, or a mapping
             of keys to weights; a key that is missing has 1. While lanes have jobs that may start,
             their shares of the starts are as their weights, a start counting as the job's cost.
         order: Which job of a lane is next: "fifo", "lifo", "priority", "deadline", "shuffle", a
             `Priority`, or whatever makes an order.
-        priority: Function of the item giving its priority; smaller is first.
+        priority: Function of the item giving its priority; smaller is first. For `order="priority"`
+            or an order of your own; others refuse it.
         deadline: Function of the item giving the seconds from its offering until it is due, for
-            `order="deadline"`; None is never. A job whose deadline has passed starts all the same.
+            `order="deadline"` or an order of your own; None is never. A job whose deadline has passed
+            starts all the same.
         cost: Function of the item giving what it costs a `Budget`: a number, or a mapping of currencies
             to numbers.
         retry: How many times a failed job is tried again, or a `Retry`.
@@ -169,7 +172,10 @@ class Rules:
         checked = self._checked_flow() | self._checked_rest()
         for name, value in checked.items():
             object.__setattr__(self, name, value)
-        if (twice := given_twice(self.all_limits)) is not None:
+        self._check_effects()
+        given = self.all_limits
+        inside = [part for limit in given if isinstance(limit, Balance) for part in limit.inside]
+        if (twice := given_twice([*given, *inside])) is not None:
             raise ValueError(
                 f"limits must be different ones, got {twice!r} twice: it would count each job twice"
             )
@@ -224,6 +230,34 @@ class Rules:
         if self.record is not None and not isinstance(cast("object", self.record), (str, os.PathLike)):
             raise TypeError(f"record must be the path of a file, got {self.record!r}")
         return checked
+
+    def _check_effects(self) -> None:
+        """Refuse what an order of ours does not look at; one of the user's own may look at anything."""
+        order = self.order
+        if callable(order) and not isinstance(order, Priority):
+            return
+        looks_at = "priority" if isinstance(order, Priority) else order
+        for name in ("priority", "deadline"):
+            value = getattr(self, name)
+            if value is not None and looks_at != name:
+                raise ValueError(
+                    f"{name} must be None with order {_in_words(order)!r}, which does not look at it, "
+                    f'got {value!r}: set order="{name}"'
+                )
+
+    def check_lanes(self) -> None:
+        """Refuse what is for lanes where only `lane` could make some; a Pool's `submit` makes them, too.
+
+        Raises:
+            ValueError: If `lane_limits` or `weights` is given without `lane`.
+        """
+        for name in ("lane_limits", "weights"):
+            value = getattr(self, name)
+            if value is not None and self.lane is None:
+                raise ValueError(
+                    f"{name} must be None without lane, as there are no lanes, got {value!r}: "
+                    "set lane to a function of the item giving its lane's key"
+                )
 
     def _check_record(self) -> None:
         """Refuse to record what could not be replayed."""

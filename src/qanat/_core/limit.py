@@ -41,7 +41,9 @@ def limits_given(given: object, expected: str) -> tuple[Limit, ...]:
     """
     if isinstance(given, Limit):
         return (given,)
-    found = tuple(cast("Iterable[object]", given)) if isinstance(given, Iterable) else (given,)
+    # A text would be read letter by letter, and an empty one taken for no limits.
+    is_many = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
+    found = tuple(cast("Iterable[object]", given)) if is_many else (given,)
     for each in found:
         if not isinstance(each, Limit):
             raise TypeError(f"{expected}, got {given!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qanat._core.batch import BatchJob, make_batch
 from qanat._core.dispatcher.account import make_outcome
@@ -112,6 +112,7 @@ def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, no
         if not node.limits:
             continue
         worst: Limit | None = None
+        limit, at = node.limits[0], now
         latest = now
         try:
             for limit in node.limits:
@@ -126,6 +127,9 @@ def _may_start(dispatcher: Dispatcher, job: Job[Any], lane: Node, task: Node, no
                         raise ValueError(f"{limit}.ready_at must return a time, got {at!r}")
                     latest, worst = at, limit
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            if isinstance(error, TypeError) and not isinstance(cast("object", at), (int, float)):
+                # What it gave cannot be compared; looked at only here, as asking is hot.
+                error = TypeError(f"{limit}.ready_at must return a time, got {at!r}")
             _refuse(dispatcher, job, lane, error, now)
             return False
         if worst is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher.valve import Valve
+from qanat._core.limits.balance import Balance
 from qanat._core.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -12,6 +13,13 @@ if TYPE_CHECKING:
     from qanat._core.dispatcher.node import Node
     from qanat._core.dispatcher.tree import Tree
     from qanat._core.job import Job
+    from qanat._core.limit import Limit
+
+
+def _names_of(limit: Limit) -> list[object]:
+    """Return the name of a limit, and of those inside it: who throttles need not know where they are."""
+    parts = limit.inside if isinstance(limit, Balance) else ()
+    return [getattr(each, "name", None) for each in (limit, *parts)]
 
 
 class Throttling:
@@ -30,7 +38,7 @@ class Throttling:
         if name is None:
             return lane if task.uses_lanes and lane is not None else task
         for node in (lane, task, self._tree.root):
-            if node is not None and any(getattr(limit, "name", None) == name for limit in node.limits):
+            if node is not None and any(name in _names_of(limit) for limit in node.limits):
                 return node
         return None
 
@@ -40,7 +48,7 @@ class Throttling:
             return verdict
         task: Node = job._task.node
         limits = self._tree.path(task.lanes[job.lane], task)
-        names = [repr(name) for limit in limits if (name := getattr(limit, "name", None)) is not None]
+        names = [repr(name) for limit in limits for name in _names_of(limit) if name is not None]
         problem = ValueError(
             f"Throttled(limit={verdict.limit!r}) names no limit of this job, its named limits are "
             f"{', '.join(names) or 'none'}: leave limit out to close the job's lane"

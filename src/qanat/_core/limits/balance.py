@@ -17,7 +17,7 @@ from math import inf, isnan
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat._core.arguments import plain, positive
-from qanat._core.limit import Limit, Refused, limits_given
+from qanat._core.limit import Limit, Refused, given_twice, limits_given
 from qanat._core.limits.breaker import CircuitBreaker
 from qanat._core.limits.health import is_good
 from qanat._core.outcome import Outcome
@@ -37,6 +37,8 @@ WELL: Final = 0.1
 """The share of its weight that a target gets back for an attempt that ends well."""
 LEAST: Final = 0.01
 """The share of its weight that a target keeps, or it could never do well again."""
+MOST: Final = 1e300
+"""What weights add up to at most: far from where sums of them overflow."""
 MEMORY: Final = 60.0
 """Seconds after the last failure for which a lane's balance is remembered if nobody uses it."""
 
@@ -117,6 +119,12 @@ class Balance(Limit):
         self._targets = {
             key: _Target(key, weight, (*limits_of(key), *breaker_of(key))) for key, weight in checked.items()
         }
+        for target in self._targets.values():
+            if (twice := given_twice(target.limits)) is not None:
+                raise ValueError(
+                    f"limits must be different ones for {target.key!r}, got {twice!r} twice: it would count "
+                    "each job twice"
+                )
         self._cause = "turn"
         self._running = 0
         self._last_failure_at = -inf
@@ -214,6 +222,11 @@ class Balance(Limit):
     # --- the limits inside -----------------------------------------------------------------------
 
     @property
+    def inside(self) -> list[Limit]:
+        """The limits of all targets, each once."""
+        return self._inside
+
+    @property
     def _inside(self) -> list[Limit]:
         """Each limit once, though several targets may share one."""
         found = {id(limit): limit for target in self._targets.values() for limit in target.limits}
@@ -301,6 +314,8 @@ def _weights(given: object) -> dict[Any, float]:
     }
     if not weights:
         raise ValueError(f"weights must name at least one target, got {given!r}")
+    if sum(weights.values()) > MOST:
+        raise ValueError(f"weights must add up to at most {MOST:g}, got {given!r}: only their shares matter")
     if None in weights:
         raise ValueError(f"weights must not have None as a target, got {given!r}: None means no target")
     return weights
