@@ -179,7 +179,7 @@ async def test_the_batch_is_the_current_job(virtual_time: VirtualTime):
         seen.append((job.id, job.item, [each.id for each in job.members], job.state))
         return items
 
-    await qanat.collect(handler, "abc", batch=Batch(2), state="kept")
+    await qanat.collect(handler, list("abc"), batch=Batch(2), state="kept")
     assert seen == [("batch-0", ["a", "b"], [0, 1], "kept"), ("batch-1", ["c"], [2], "kept")]
 
 

@@ -32,14 +32,16 @@ async def test_outcomes_are_in_the_order_of_the_input(virtual_time: VirtualTime)
 
 
 async def test_a_job_that_fails_is_an_outcome_like_any_other(virtual_time: VirtualTime):
-    outcomes = await qanat.collect(Diary(virtual_time).failing([None, KeyError("x")]), "abc", concurrency=1)
+    outcomes = await qanat.collect(
+        Diary(virtual_time).failing([None, KeyError("x")]), list("abc"), concurrency=1
+    )
     assert [outcome.state for outcome in outcomes] == ["done", "dead", "done"]
     assert [outcome.item for outcome in outcomes.failed] == ["b"]
 
 
 async def test_an_outcome_tells_the_story_of_its_job(virtual_time: VirtualTime):
     await anyio.sleep(5.0)
-    (first, second) = await qanat.collect(Diary(virtual_time).taking(2.0), "ab", concurrency=1)
+    (first, second) = await qanat.collect(Diary(virtual_time).taking(2.0), list("ab"), concurrency=1)
     assert (first.id, first.index, first.item, first.value, first.error) == (0, 0, "a", "a", None)
     assert (first.state, first.attempts, first.lane, first.metadata, first.parent) == (
         "done",
@@ -175,7 +177,9 @@ async def test_discarded_and_timed_out_jobs_count_as_failures_and_cancelled_ones
 
 async def test_a_job_whose_callback_failed_counts_as_a_failure(virtual_time: VirtualTime):
     with pytest.raises(TooManyFailuresError):
-        await qanat.collect(Diary(virtual_time).taking(1.0), "ab", max_failures=1, lane=lambda item: {}[item])
+        await qanat.collect(
+            Diary(virtual_time).taking(1.0), list("ab"), max_failures=1, lane=lambda item: {}[item]
+        )
 
 
 # --- the first job ------------------------------------------------------------------------------

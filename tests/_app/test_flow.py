@@ -418,7 +418,10 @@ async def test_a_list_is_read_whole_and_begun_in_its_order(
     virtual_time: VirtualTime, order: Any, items: list[int]
 ):
     diary = Diary(virtual_time)
-    await qanat.collect(diary.taking(1.0), [3, 1, 2, 0], concurrency=1, order=order, priority=float, buffer=1)
+    priority = float if order == "priority" else None
+    await qanat.collect(
+        diary.taking(1.0), [3, 1, 2, 0], concurrency=1, order=order, priority=priority, buffer=1
+    )
     assert diary.items == items
 
 
@@ -466,8 +469,8 @@ async def test_a_priority_that_is_no_number_fails_that_job_only(virtual_time: Vi
 
 async def test_ids_are_positions_unless_a_function_gives_them(virtual_time: VirtualTime):
     handler = Diary(virtual_time).taking(0.0)
-    assert [outcome.id for outcome in await qanat.collect(handler, "ab")] == [0, 1]
-    named = await qanat.collect(handler, "ab", id=lambda item: f"letter {item}")
+    assert [outcome.id for outcome in await qanat.collect(handler, list("ab"))] == [0, 1]
+    named = await qanat.collect(handler, list("ab"), id=lambda item: f"letter {item}")
     assert [outcome.id for outcome in named] == ["letter a", "letter b"]
 
 

@@ -56,7 +56,7 @@ async def test_the_first_failure_cancels_the_rest_and_is_raised(virtual_time: Vi
 async def test_the_note_says_which_item_it_was_and_after_how_many_attempts(virtual_time: VirtualTime):
     handler = Diary(virtual_time).failing([None, KeyError(1), KeyError(2), KeyError(3)])
     with pytest.raises(KeyError) as caught:
-        await qanat.map(handler, "abc", concurrency=1, retry=Retry(2, backoff=qanat.constant(0.0)))
+        await qanat.map(handler, list("abc"), concurrency=1, retry=Retry(2, backoff=qanat.constant(0.0)))
     assert caught.value.__notes__ == ["job 1 with item 'b', after 3 attempts"]
 
 

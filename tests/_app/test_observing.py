@@ -54,7 +54,7 @@ class Observing:
 
 async def test_a_run_is_told_from_its_beginning_to_its_end(virtual_time: VirtualTime):
     observer = Observing()
-    await qanat.collect(Diary(virtual_time).taking(1.0), "ab", concurrency=1, observers=observer)
+    await qanat.collect(Diary(virtual_time).taking(1.0), list("ab"), concurrency=1, observers=observer)
     assert observer.story == [
         ("run started", 0.0, "run"),
         ("started", 0.0, 0),
@@ -87,7 +87,7 @@ async def test_retries_are_told_with_their_error_and_time(virtual_time: VirtualT
     observer = Observing()
     await qanat.collect(
         Diary(virtual_time).failing([KeyError()]),
-        "a",
+        ["a"],
         retry=Retry(1, backoff=constant(2.0)),
         observers=[observer],
     )
@@ -101,13 +101,13 @@ async def test_retries_are_told_with_their_error_and_time(virtual_time: VirtualT
 
 async def test_what_waits_at_a_limit_is_told_with_the_reason(virtual_time: VirtualTime):
     observer = Observing()
-    await qanat.collect(Diary(virtual_time).taking(0.0), "ab", rate="1/5s", observers=observer)
+    await qanat.collect(Diary(virtual_time).taking(0.0), list("ab"), rate="1/5s", observers=observer)
     assert ("parked", 0.0, 1, "rate", 5.0) in observer.story
 
 
 async def test_a_throttled_lane_is_told(virtual_time: VirtualTime):
     observer = Observing()
-    await qanat.collect(Diary(virtual_time).failing([Throttled(5.0)]), "a", observers=observer)
+    await qanat.collect(Diary(virtual_time).failing([Throttled(5.0)]), list("a"), observers=observer)
     assert observer.story[1:-1] == [
         ("started", 0.0, 0),
         ("retried", 0.0, 0, 0.0, Throttled),
@@ -155,7 +155,7 @@ async def test_the_end_is_told_when_a_run_is_cancelled(virtual_time: VirtualTime
 
 async def test_all_observers_are_told(virtual_time: VirtualTime):
     observers = [Observing(), Observing()]
-    await qanat.collect(Diary(virtual_time).taking(1.0), "ab", observers=observers)
+    await qanat.collect(Diary(virtual_time).taking(1.0), list("ab"), observers=observers)
     assert observers[0].story == observers[1].story != []
 
 

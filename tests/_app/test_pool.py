@@ -187,8 +187,9 @@ async def test_what_is_handed_in_with_an_item_is_found_in_the_job_and_in_the_out
 
 async def test_the_rules_are_asked_for_what_is_not_handed_in(virtual_time: VirtualTime):
     async with qanat.Pool(
-        double, lane=lambda item: "odd" if item % 2 else "even", priority=lambda item: -item, id=str
-    ) as pool:
+        double, order="priority", lane=lambda item: "odd" if item % 2 else "even",
+        priority=lambda item: -item, id=str,
+    ) as pool:  # fmt: skip
         first, second = pool.submit(3), pool.submit(4, lane="mine", priority=9, id=5)
     assert (first.job.lane, first.job.priority, first.job.id) == ("odd", -3, "3")
     assert (second.job.lane, second.job.priority, second.job.id) == ("mine", 9.0, 5)

@@ -128,7 +128,7 @@ async def carry_out(plan: Plan, watch: Watch) -> tuple[list[Any], bool]:
     try:
         async with qanat.stream(
             watch.handler, watch.source(), ordered=plan.ordered, concurrency=plan.concurrency,
-            buffer=plan.buffer, order=plan.order, priority=lambda item: -item,
+            buffer=plan.buffer, order=plan.order, priority=(lambda item: -item) if plan.order == "priority" else None,
             lane=(lambda item: item % plan.lanes) if plan.lanes else None,
             retry=qanat.Retry(plan.retries, backoff=qanat.constant(plan.backoff)), rate=plan.rate,
             timeout=plan.timeout,

@@ -125,7 +125,59 @@ def test_a_value_out_of_range_is_a_value_error(name: str, value: Any):
 
 @pytest.mark.parametrize(("name", "value"), flat(RIGHT))
 def test_a_right_value_is_taken(name: str, value: Any):
-    Rules(**{name: value})
+    order: dict[str, Any] = {"order": name} if name in {"priority", "deadline"} else {}
+    Rules(**{name: value}, **order)
+
+
+class OwnOrder(Fifo):
+    """An order of the user's own, which may look at anything."""
+
+
+@pytest.mark.parametrize("order", ["fifo", "lifo", "shuffle", "deadline"])
+def test_priorities_that_no_order_looks_at_are_refused(order: Any):
+    with pytest.raises(
+        ValueError, match=f"priority must be None with order '{order}'.*set order=\"priority\""
+    ):
+        Rules(order=order, priority=float)
+
+
+@pytest.mark.parametrize(
+    "order",
+    ["fifo", "lifo", "shuffle", "priority", qanat.Priority()],
+    ids=["fifo", "lifo", "shuffle", "priority", "a Priority"],
+)
+def test_deadlines_that_no_order_looks_at_are_refused(order: Any):
+    with pytest.raises(ValueError, match='deadline must be None with order .*set order="deadline"'):
+        Rules(order=order, deadline=float)
+
+
+def test_an_order_of_ones_own_may_look_at_anything():
+    Rules(order=OwnOrder, priority=float, deadline=float)
+    Rules(order=qanat.Priority(ageing=1), priority=float)
+
+
+@pytest.mark.parametrize(
+    "rule", [{"weights": {"a": 2}}, {"lane_limits": lambda _: ()}], ids=["weights", "limits"]
+)
+async def test_what_is_for_lanes_is_refused_where_there_can_be_none(rule: Any):
+    (name,) = rule
+    with pytest.raises(ValueError, match=f"{name} must be None without lane"):
+        await qanat.collect(str, [1], **rule)
+    with pytest.raises(ValueError, match=f"{name} must be None without lane"):
+        qanat.simulate([1], latency=1.0, **rule)
+    # Here `submit` may name lanes.
+    qanat.Pool(str, **rule)
+
+
+@pytest.mark.parametrize("items", ["text", b"text"], ids=["str", "bytes"])
+async def test_a_text_is_not_read_letter_by_letter(items: Any):
+    for call in qanat.map, qanat.collect:
+        with pytest.raises(TypeError, match=r"items must be an iterable of items, got .*text'.*write \["):
+            await call(str, items)
+    with pytest.raises(TypeError, match="items must be an iterable of items"):
+        qanat.stream(str, items)
+    with pytest.raises(TypeError, match="items must be an iterable of items"):
+        qanat.simulate(items, latency=1.0)
 
 
 @pytest.mark.parametrize("name", [*WRONG_TYPE, "unknown"])
@@ -284,7 +336,7 @@ def test_an_order_of_ones_own_is_made_by_what_was_given():
         (Rules(), False),
         (Rules(order="lifo"), True),
         (Rules(lane=function), True),
-        (Rules(priority=float), False),
+        (Rules(order="priority", priority=float), True),
         (Rules(lane_limits=lambda lane: ()), False),
     ],
     ids=["plain", "order", "lane", "priority", "lane limits"],

@@ -28,7 +28,7 @@ def started(simulation: Simulation) -> list[int]:
 
 def test_lanes_share_by_their_weights():
     found = qanat.simulate(
-        "aaaaaabb", latency=1.0, concurrency=1, lane=str, weights={"a": 3}, buffer=8
+        list("aaaaaabb"), latency=1.0, concurrency=1, lane=str, weights={"a": 3}, buffer=8
     )  # fmt: skip
     lanes = ["aaaaaabb"[index] for index in started(found)]
     assert lanes[:4].count("a") == lanes[4:].count("a") == 3

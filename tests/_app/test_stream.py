@@ -288,7 +288,7 @@ async def test_an_ordered_stream_with_another_order_of_starting_never_stops(
 ):
     async with qanat.stream(
         Diary(virtual_time).taking(1.0), iter(range(30)), ordered=True, order=order, buffer=buffer,
-        priority=lambda item: -item, concurrency=2,
+        priority=(lambda item: -item) if order == "priority" else None, concurrency=2,
     ) as outcomes:  # fmt: skip
         assert [outcome.value async for outcome in outcomes] == list(range(30))
 

@@ -52,7 +52,7 @@ KINDS: dict[str, Any] = {
     "iterator": lambda: iter([0, 1, 2]),
     "generator": lambda: (item for item in range(3)),
     "map": lambda: map(int, "012"),
-    "bytes": lambda: bytes([0, 1, 2]),
+    "bytearray": lambda: bytearray([0, 1, 2]),
 }
 
 
@@ -283,7 +283,7 @@ async def test_callbacks_are_called_once_for_each_item_before_it_is_offered(virt
 
     await qanat.collect(
         Diary(virtual_time).failing([KeyError()] * 3), range(3), retry=qanat.Retry(3, backoff=qanat.constant(0.0)),
-        lane=asking("lane", str), priority=asking("priority", float), id=asking("id", str),
+        order="priority", lane=asking("lane", str), priority=asking("priority", float), id=asking("id", str),
     )  # fmt: skip
     assert sorted(asked) == sorted((name, item) for name in ("lane", "priority", "id") for item in range(3))
 

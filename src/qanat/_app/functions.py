@@ -104,6 +104,7 @@ def checked(
 ) -> Rules:
     """Check what a call was given, before any work starts, and return its rules."""
     found = Rules.of(rules, options)
+    found.check_lanes()
     check_handler(handler, takes="the item" if found.batch is None else "the list of items")
     check_items(items)
     callee_of(handler, found.executor)

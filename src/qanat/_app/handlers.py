@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, Callable, Iterable, Sized
+from reprlib import repr as short
 from typing import Any, cast
 
 from qanat._core.retry import Retry
@@ -72,9 +73,15 @@ def check_items(items: Iterable[Any] | AsyncIterable[Any]) -> None:
     """Check that items can be read.
 
     Raises:
-        TypeError: If they cannot.
+        TypeError: If they cannot, or are a text, which would be read letter by letter.
     """
     given = cast("object", items)
+    if isinstance(given, (str, bytes)):
+        kind = "text" if isinstance(given, str) else "bytes"
+        raise TypeError(
+            f"items must be an iterable of items, got {short(given)}, which would be read one by one: "
+            f"write [{kind}] for one item, or list({kind}) if each of its parts is one"
+        )
     if not isinstance(given, Iterable | AsyncIterable):
         hint = ""
         if inspect.iscoroutine(given):

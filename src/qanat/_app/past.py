@@ -11,6 +11,7 @@ from qanat._core.dispatcher.replaying import rebuilt_error
 from qanat._core.flight import CALL, DONE, FAIL, NEXT, OFFER, OFFER_ALL, OFFER_WITH
 from qanat._core.limit import Limit
 from qanat._core.limits import Adaptive, Concurrency
+from qanat._core.orders import Priority
 from qanat._core.retry import Retry
 from qanat._core.specs import made_anew, make_limit
 from qanat._engine.comings import Arrivals
@@ -142,13 +143,18 @@ class Past:
             options["lane_limits"] = self._limits_of
         if self._weights:
             options["weights"] = self._weights
-        if any(self._priorities):
-            options["priority"] = self._priorities.__getitem__
         if any(cost != 1.0 for cost in self._costs):
             options["cost"] = self._costs.__getitem__
-        if any(due_in is not None for due_in in self._deadlines):
-            options["deadline"] = self._deadlines.__getitem__
-        return Rules(**options)
+        return Rules(**options, **self.choice(options.get("order", "fifo")))
+
+    def choice(self, order: object) -> dict[str, Any]:
+        """Return the rules by which an order chooses; None for those that it does not look at."""
+        found: dict[str, Any] = {"priority": None, "deadline": None}
+        if any(self._priorities) and (order == "priority" or isinstance(order, Priority)):
+            found["priority"] = self._priorities.__getitem__
+        if order == "deadline" and any(due_in is not None for due_in in self._deadlines):
+            found["deadline"] = self._deadlines.__getitem__
+        return found
 
     # --- once more ---------------------------------------------------------------------------
 

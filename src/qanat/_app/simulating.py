@@ -92,6 +92,7 @@ def simulate(
         2702.5
     """
     found = Rules.of(rules, options)
+    found.check_lanes()
     if isinstance(items, int):
         items = range(whole("items", items, 0))
     check_items(items)

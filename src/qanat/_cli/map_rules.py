@@ -61,6 +61,8 @@ def make_rules(flags: Mapping[str, Any], file: str | None) -> tuple[Rules, Field
     for name in ("priority", "deadline"):
         if (given.get("order") == name) != (names[name] is not None):
             raise UsageError(f"order {name} and the field for it go together: --order {name} --{name} FIELD")
+    if given.get("weights") is not None and names["lane"] is None:
+        raise UsageError("weights are for lanes, and there are none: name their field with --lane or lane")
     try:
         if flags.get("max_failures") is not None:
             given["max_failures"] = _halt_flag(flags["max_failures"])

@@ -98,6 +98,8 @@ def _plan_past(options: PlanOptions, path: str) -> int:
         before = past.rules
         changed, _ = make_rules(options.flags, options.rules)
         given = {name: getattr(changed, name) for name in names_given(options.flags, options.rules)}
+        if "order" in given:
+            given |= past.choice(given["order"])
         rules = before.replace(**given)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
