@@ -18,6 +18,7 @@ from benchmarks.report import Table, Wanted, as_text, number
 from qanat._core.dispatcher import Dispatcher
 from qanat._core.job import Job, Task
 from qanat._core.orders import Fifo
+from qanat._core.outcome import Outcome
 from qanat._core.retry import Retry
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def ours(*limits: Limit, cost: Any = 1.0) -> Timed:
         for limit in limits:
             limit.bind(1, random.Random(1))
         job: Job[None] = Job(0, None, 0, Task("job", None, None, Retry(0)), cost=cost)
-        outcome: Any = None
+        outcome: Outcome[None, None] = Outcome(
+            0, 0, None, None, None, "done", 1, None, None, None, 1.0, 1.0, 1.0, 0.0
+        )
         now = 1.0
         begun = time.process_time()
         for _ in range(times):
