@@ -35,13 +35,15 @@ class Concurrency(Limit):
         20 at once
     """
 
-    __slots__ = ("_at_once", "_made_for", "_running")
+    __slots__ = ("_at_once", "_free_at", "_made_for", "_running")
 
     cause: ClassVar[Cause] = "concurrency"
 
     def __init__(self, n: int) -> None:
         self._at_once = self._made_for = whole("n", n, 1)
         self._running = 0
+        # What it answers, as a time that is kept: minus infinity while there is room; see `STORED`.
+        self._free_at = -inf
 
     @property
     def at_once(self) -> int:
@@ -62,6 +64,7 @@ class Concurrency(Limit):
             ValueError: If `n` is less than 1.
         """
         before, self._at_once = self._at_once, whole("n", n, 1)
+        self._free_at = inf if self._running >= self._at_once else -inf
         if self._at_once > before:
             self.changed()
 
@@ -72,12 +75,15 @@ class Concurrency(Limit):
     def take(self, job: Job[Any], now: float) -> None:
         """Count one more that runs."""
         self._running += 1
+        if self._running >= self._at_once:
+            self._free_at = inf
 
     def give_back(self, job: Job[Any], outcome: Outcome[Any, Any], now: float) -> None:
         """Count one less, and wake who waits if that made the first room."""
         self._running -= 1
         # Only the step from full to not full changes the answer: who parked here was told "full".
         if self._running == self._at_once - 1:
+            self._free_at = -inf
             self.changed()
 
     def fresh_at(self, now: float) -> float:

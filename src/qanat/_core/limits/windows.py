@@ -12,7 +12,7 @@ it is measured. On virtual time the precision is 0, and the times are exact.
 from __future__ import annotations
 
 from array import array
-from math import inf
+from math import inf, nextafter
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.arguments import rate_in_words, seconds, whole
@@ -92,15 +92,20 @@ class SlidingWindow(Limit):
 
     def take(self, job: Job[Any], now: float) -> None:
         """Remember the start, and when the next one is free."""
-        log = self._log
-        if len(log) < self._n:
+        log, n = self._log, self._n
+        if len(log) < n:
             log.append(now + self._precision)
-            if len(log) < self._n:
+            if len(log) < n:
                 return
+            first = log[0]
         else:
-            log[self._oldest] = now + self._precision
-            self._oldest = (self._oldest + 1) % self._n
-        self._free_at = border(log[self._oldest], self._per)
+            oldest = self._oldest
+            log[oldest] = now + self._precision
+            oldest = self._oldest = (oldest + 1) % n
+            first = log[oldest]
+        # `border`, without the call: once a window is full it is asked at every start.
+        end = first + self._per
+        self._free_at = nextafter(end, inf) if end - first < self._per else end
 
     def fresh_at(self, now: float) -> float:
         """Return when the last start leaves the window; infinity if it was resized."""
