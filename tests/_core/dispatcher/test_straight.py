@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qanat._core.dispatcher import lone_lane
-from qanat._core.limits import Budget, Concurrency, SlidingWindow, Spacing
+from qanat._core.limits import Budget, Concurrency, FixedWindow, SlidingWindow, Spacing, TokenBucket
 from qanat._core.orders import Fifo, Lifo
 from qanat._core.retry import Retry
 from qanat.errors import Throttled
@@ -99,7 +101,8 @@ def test_the_straight_way_is_gone_while_it_is_not_straight():
     dispatcher.pause(0.0)
     assert dispatcher._straight is None
     dispatcher.resume(0.0)
-    assert dispatcher._straight is task.node.lanes[None]
+    assert dispatcher._straight is not None
+    assert dispatcher._straight.lane is task.node.lanes[None]
     other = add(dispatcher, "other")
     assert dispatcher._straight is None
     dispatcher.drop_task(other)
@@ -184,3 +187,42 @@ def test_an_interrupt_in_a_limit_goes_on_and_the_job_still_waits(method: str):
         dispatcher.next(0.0)
     assert (first.running, dispatcher.waiting, dispatcher.running) == (0, 1, 0)
     assert begin(dispatcher, 1.0) == [0]
+
+
+KEPT: list[Limit] = [
+    SlidingWindow(2, 3), FixedWindow(2, 3), TokenBucket(0.5, burst=2), Spacing(1.5),
+    Spacing(1.5, after="finish"), Concurrency(2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("limit", KEPT, ids=repr)
+@given(st.lists(st.sampled_from(["take", "give back", "wait", "grow", "shrink"]), max_size=30))
+def test_the_time_that_is_kept_says_what_the_limit_answers(limit: Limit, steps: list[str]):
+    dispatcher, task = ways(limits=[limit := copy.deepcopy(limit)])
+    straight = dispatcher._straight
+    assert straight is not None
+    assert (straight.stored, straight.asks) == ((limit,), ())
+    each, now, running = job(task, 0), 0.0, 0
+    for step in steps:
+        if step == "take" and limit.ready_at(each, now) <= now:
+            limit.take(each, now)
+            running += 1
+        elif step == "give back" and running:
+            limit.give_back(each, None, now)  # type: ignore[arg-type]  # none of them looks at it
+            running -= 1
+        elif step in ("grow", "shrink"):
+            limit.resize(3 if step == "grow" else 1)  # type: ignore[attr-defined]  # all have it
+        now += 0.75 if step == "wait" else 0.0
+        assert (straight.stored[0]._free_at <= now) == (limit.ready_at(each, now) <= now)
+
+
+def test_who_answers_otherwise_is_asked():
+    class Never(SlidingWindow):
+        def ready_at(self, job: Any, now: float) -> float:
+            return math.inf
+
+    dispatcher, task = ways(limits=[Never(5, 1)])
+    dispatcher.offer(job(task, 0), 0.0)
+    assert dispatcher.next(0.0) is None
+    assert dispatcher._straight is not None
+    assert not dispatcher._straight.stored

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from qanat._core.branch import Branch
     from qanat._core.checks import Keeper
     from qanat._core.dispatcher.node import Node
+    from qanat._core.dispatcher.path import Straight
     from qanat._core.events import Event
     from qanat._core.family import Family
     from qanat._core.limit import Limit, Signal
@@ -165,7 +166,7 @@ class Dispatcher:
         self.lane_waits: dict[Hashable, dict[str, float]] = {}
         self._lone_waited = 0.0
         self._lone: Node | None = None
-        self._straight: Node | None = None
+        self._straight: Straight | None = None
         self._take_lone: Callable[[], Job[Any]] = _no_lone_lane
         # What the lone lane does not note: see there.
         self._unmarked = Unmarked()
@@ -453,22 +454,21 @@ class Dispatcher:
         if self.timeline.at < now:
             # What falls due at this very moment comes after what ends.
             self._reach(math.nextafter(now, -math.inf))
+        straight = self._straight
+        if (
+            straight is not None
+            and error is None
+            and job._task.node is straight.task
+            and not (cancelled or holding)
+        ):
+            return finish_straight(self, job, straight, value, now)
         if type(job) is not Job:
             seen_to, told = finish_other(
                 self, job, value, error, now, wall, cancelled=cancelled, holding=holding
             )
             if seen_to:
                 return told
-        if error is None:
-            straight = self._straight
-            if (
-                straight is not None
-                and job._history is None
-                and job._task.node is straight.parent
-                and not (cancelled or holding)
-            ):
-                return finish_straight(self, job, straight, value, now)
-        elif not cancelled:
+        if error is not None and not cancelled:
             task = job._task
             verdict = judge(
                 job, error, retry=task.retry, budget=task.node.budget, now=now, wall=wall, rng=self._rng

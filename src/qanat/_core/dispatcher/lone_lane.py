@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qanat._core.dispatcher import ledger
 from qanat._core.dispatcher.account import entered_at
 from qanat._core.dispatcher.parking import park_if_full
+from qanat._core.dispatcher.path import Straight
 
 if TYPE_CHECKING:
     from qanat._core.dispatcher.dispatcher import Dispatcher
@@ -86,12 +87,12 @@ def _find(dispatcher: Dispatcher) -> Node | None:
     return tree.lane(task, None)
 
 
-def _find_straight(dispatcher: Dispatcher) -> Node | None:
-    """Return the one lane there is if nothing but limits decides in it; see `straight`."""
+def _find_straight(dispatcher: Dispatcher) -> Straight | None:
+    """Return the one lane there is, with its path, if nothing but limits decides in it; see `straight`."""
     tree, task = dispatcher.tree, _only_task(dispatcher)
     if task is None or task.valve is not None or tree.root.valve is not None:
         return None
-    return tree.lane(task, None)
+    return Straight(tree, task, tree.lane(task, None))
 
 
 def _only_task(dispatcher: Dispatcher) -> Node | None:
