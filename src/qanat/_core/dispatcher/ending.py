@@ -296,12 +296,16 @@ def note_waits(dispatcher: Dispatcher, job: Job[Any], lane: Node, now: float) ->
     if mark is None:
         mark = dispatcher._unmarked.mark_of(job)
     if mark is not None:
-        here, since = ledger.mark(lane, now), entered_at(job)
+        here = ledger.mark(lane, now)
         if here is not mark or here.cause is not None:
-            add_waits(job, ledger.waited_between(mark, since, here, now))
-            own = ledger.own_between(mark, since, here, now)
-            if own:
-                _note_lane(dispatcher, lane, own)
+            since = entered_at(job)
+            waits = ledger.waited_between(mark, since, here, now)
+            if waits:
+                add_waits(job, waits)
+            if here.own or here.is_own or mark.own or mark.is_own:
+                own = ledger.own_between(mark, since, here, now)
+                if own:
+                    _note_lane(dispatcher, lane, own)
     if dispatcher._lone is not None:
         # What is not noted then is time without a slot.
         job._mark = None

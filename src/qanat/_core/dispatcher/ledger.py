@@ -14,6 +14,7 @@ memory than any other.
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -54,14 +55,14 @@ class Mark(msgspec.Struct, frozen=True, gc=False):
 
 def _unfolded(flat: tuple[Any, ...], cause: Cause | None, more: float) -> dict[str, float]:
     """Return the seconds by cause of a flat tuple, with more for one of them."""
-    lost: dict[str, float] = dict(zip(flat[::2], flat[1::2], strict=True))
+    lost: dict[str, float] = dict(zip(flat[::2], flat[1::2], strict=True)) if flat else {}
     if cause is not None:
         lost[cause] = lost.get(cause, 0.0) + more
     return lost
 
 
 def _flat(lost: dict[Cause, float]) -> tuple[Any, ...]:
-    return tuple(part for entry in lost.items() for part in entry)
+    return tuple(chain.from_iterable(lost.items()))
 
 
 NOTHING_LOST = Mark(None, 0.0, ())
@@ -141,6 +142,9 @@ def _mark(path: tuple[Node, Node, Node], now: float) -> Mark:
             elif node.since < top.since:
                 # What it lost before its ancestor parked; since then, nothing.
                 settle(node, now)
+        if not lost:
+            lost = node.lost.copy()
+            continue
         for cause, seconds in node.lost.items():
             lost[cause] = lost.get(cause, 0.0) + seconds
     flat, lane = _flat(lost), path[2]
@@ -155,6 +159,16 @@ def _mark(path: tuple[Node, Node, Node], now: float) -> Mark:
 
 def waited_between(then: Mark, since: float, here: Mark, now: float) -> dict[str, float]:
     """Return the seconds by cause that a lane's path has lost from one time, with its mark, to another."""
+    lost, before = here.lost, then.lost
+    if here.cause is None and len(lost) == 2 and len(before) <= 2:
+        # All was lost for one cause, as with a rate alone: without dicts, a simulated job takes a tenth
+        # fewer steps.
+        cause = lost[0]
+        seconds = before[-1] if before else 0.0
+        if then.cause == cause:
+            seconds += since - then.since
+        seconds = lost[1] - seconds
+        return {cause: seconds} if seconds > LEAST else {}
     return _more(here.lost_until(now), then.lost_until(since))
 
 
