@@ -101,6 +101,7 @@ class SimulatedEngine:
             rng=random.Random(seed), capacity=capacity, limits=limits, observe=observe,
             on_fault=self._report_fault,
         )  # fmt: skip
+        self._finish, self._ended = self.dispatcher.finish, self.dispatcher.ended
         self.failure: BaseException | None = None
         self.log = Log()
         self.waited: array[float] = array("d")
@@ -193,7 +194,7 @@ class SimulatedEngine:
         if problem is not None:
             raise problem
 
-    def _turn(
+    def _turn(  # noqa: C901, PLR0912 - the hot loop: a call more for each job is dear
         self,
         intake: Intake,
         latency: Latency,
@@ -202,7 +203,7 @@ class SimulatedEngine:
     ) -> None:
         """Jump from one time to the next until there is none."""
         dispatcher = self.dispatcher
-        rng, settle = self._rng, self._settle
+        rng, settle, end_well = self._rng, self._settle, self._end_well
         comes_at = math.inf if comings is None else comings.next_at
         self._start(intake, latency)
         while True:
@@ -223,12 +224,15 @@ class SimulatedEngine:
                 error: BaseException | None = None
                 if timed_out:
                     error = JobTimeoutError(job._task.timeout or 0.0)
-                elif job.members:
+                elif batches and job.members:
                     # Each item of a batch has an answer of its own: none, or why it fails.
                     value = [failures and failures(each.item, rng, each.attempt) for each in job.members]
                 elif failures is not None:
                     error = failures(job.item, rng, job.attempt)
-                settle(job, error, now, value)
+                if error is None and value is None:
+                    end_well(job, now)
+                else:
+                    settle(job, error, now, value)
                 finishes = self._finishes
             if comings is not None:
                 comes_at = self._hear(comings, intake, now)
@@ -305,25 +309,43 @@ class SimulatedEngine:
 
     # --- ends --------------------------------------------------------------------------------
 
+    def _end_well(self, job: Job[Any], now: float) -> None:
+        """End a job that is done: `_settle` and `_count` in one, a twentieth of a simulated job less."""
+        attempt = job.attempt
+        code = (job.index * _ATTEMPTS + (attempt if attempt < _ATTEMPTS else _ATTEMPTS - 1)) * 4 + END
+        self.busy += now - job.started_at
+        outcome = self._finish(job, None, None, now)
+        assert outcome is not None  # noqa: S101 - without an error it does not come again
+        self._add_at(now)
+        self._add_code(code)
+        ran = outcome.ran
+        waited = now - outcome.offered_at - ran
+        self._add_waited(max(0.0, waited))
+        self._add_ran(ran)
+        if now > self.ended_at:
+            self.ended_at = now
+        if self._ended:
+            self._tell_ended()
+
     def _settle(
         self, job: Job[Any], error: BaseException | None, now: float, value: Any = None, *,
         cancelled: bool = False,
     ) -> None:  # fmt: skip
         """End an attempt."""
         attempt = job.attempt
-        self.busy += now - job.started_at
-        dispatcher = self.dispatcher
-        # Virtual wall time is the same as virtual time.
-        outcome = dispatcher.finish(job, value, error, now, now, cancelled)
-        self._add_at(now)
         if attempt >= _ATTEMPTS:
             attempt = _ATTEMPTS - 1
+        code = (job.index * _ATTEMPTS + attempt) * 4
+        self.busy += now - job.started_at
+        # Virtual wall time is the same as virtual time.
+        outcome = self._finish(job, value, error, now, now, cancelled)
+        self._add_at(now)
         if outcome is None:
-            self._add_code((job.index * _ATTEMPTS + attempt) * 4 + AGAIN)
+            self._add_code(code + AGAIN)
         else:
-            self._add_code((job.index * _ATTEMPTS + attempt) * 4 + END)
+            self._add_code(code + END)
             self._count(outcome)
-        if dispatcher.ended:
+        if self._ended:
             self._tell_ended()
 
     def _count(self, outcome: Outcome[Any, Any]) -> None:
