@@ -204,6 +204,7 @@ class SimulatedEngine:
         """Jump from one time to the next until there is none."""
         dispatcher = self.dispatcher
         rng, settle, end_well = self._rng, self._settle, self._end_well
+        batches = dispatcher.batches is not None
         comes_at = math.inf if comings is None else comings.next_at
         self._start(intake, latency)
         while True:

@@ -324,13 +324,13 @@ class RecordingDispatcher(Dispatcher):
                 self._flushed_at = now
                 self.flush()
             return None
-        # As in `_add`, without the call.
+        # As in `_add`, without the call; and a product is cheaper than a shift, which is not specialised.
         if now == self._at:
-            self._add_code(job.index << 4 | _NEXT_SAME)
+            self._add_code(job.index * 16 + _NEXT_SAME)
         else:
             self._at = now
             self._add_time(now)
-            self._add_code(job.index << 4)
+            self._add_code(job.index * 16)
         if self.batches is not None and job.members:
             self._note(now, "batch", job.index, [member.index for member in job.members])
         if self.ended:
@@ -355,7 +355,7 @@ class RecordingDispatcher(Dispatcher):
             outcome = _finish(self, job, value, None, now)
             self._at = now
             self._add_time(now)
-            self._add_code(job.index << 4 | DONE)
+            self._add_code(job.index * 16 + DONE)
             if len(self._codes) >= BLOCK:
                 self.flush()
             return outcome
