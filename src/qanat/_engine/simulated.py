@@ -194,7 +194,7 @@ class SimulatedEngine:
         if problem is not None:
             raise problem
 
-    def _turn(  # noqa: C901, PLR0912 - the hot loop: a call more for each job is dear
+    def _turn(
         self,
         intake: Intake,
         latency: Latency,

@@ -407,7 +407,7 @@ class Dispatcher:
 
     # --- ending ----------------------------------------------------------------------------
 
-    def finish(  # noqa: C901, PLR0912 - the hot path
+    def finish(
         self,
         job: Job[Any],
         value: Any,
