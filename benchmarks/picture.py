@@ -6,6 +6,7 @@ the picture is the same each time, so a test can tell when it is out of date.
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,8 @@ font-size: {char_height}px; line-height: {line_height}px; }}
 {styles}
 </style>
 <defs>
-<clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/></clipPath>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/></clipPath>
 {lines}
 </defs>
 {chrome}
@@ -131,12 +133,11 @@ def run_until(until: float) -> list[Line]:
 def drawn() -> str:
     """Return the picture as SVG."""
     console = Console(
-        record=True, width=WIDTH, height=HEIGHT, file=Path("/dev/null").open("w"), force_terminal=True,
+        record=True, width=WIDTH, height=HEIGHT, file=io.StringIO(), force_terminal=True,
         color_system="standard", legacy_windows=False,
     )  # fmt: skip
-    with console.file:
-        for line in run_until(UNTIL):
-            console.print(Text.assemble(*((text, style) for style, text in line)), no_wrap=True, crop=True)
+    for line in run_until(UNTIL):
+        console.print(Text.assemble(*((text, style) for style, text in line)), no_wrap=True, crop=True)
     return console.export_svg(title="python crawl.py", theme=THEME, code_format=FORMAT, unique_id="view")
 
 

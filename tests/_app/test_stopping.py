@@ -167,3 +167,13 @@ def test_the_third_ends_the_process_after_its_last_words() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (ran.returncode, ran.stdout) == (143, b"bye")
+
+
+@pytest.mark.parametrize(("number", "again"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_without_grace_the_first_cancels(number: signal.Signals, again: str) -> None:
+    steps = Steps()
+    with Stopping(graceful=False) as stopping:
+        with stopping.reach(at_once, stop=steps.stop, cancel=steps.cancel):
+            send(number)
+    assert steps.taken == ["stop", "cancel"]
+    assert (stopping.times, stopping.again) == (2, again)

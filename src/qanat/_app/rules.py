@@ -135,8 +135,8 @@ class Rules:
         max_failures: How many jobs may fail, or below 1 which share of the finished (judged after
             20); one more stops the run. None is any number.
         state: Any object, found at `current_job().state`.
-        progress: Whether to show progress; None is by place: on for `run` on a terminal. A `rich.console.Console`
-            shows it there.
+        progress: Whether to show progress; None is by place: on for `run` on a terminal. A
+            `rich.console.Console` shows it there.
         observers: Who is told of every event.
         record: A file, made anew, for every decision of the run, for `qanat replay`.
     """

@@ -32,28 +32,33 @@ BACKENDS: tuple[Backend, ...] = ("asyncio", "uvloop", "trio")
 @overload
 def run(
     handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
-    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio", graceful: bool = True,
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio",
+    graceful: bool = True,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[list[T]], Sequence[R | BaseException]],
-    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio", graceful: bool = True,
+    items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio",
+    graceful: bool = True,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
-    backend: Backend = "asyncio", graceful: bool = True, rules: Rules | None = None, **options: Unpack[RuleArgs],
+    backend: Backend = "asyncio", graceful: bool = True,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *,
-    backend: Backend = "asyncio", graceful: bool = True, rules: Rules | None = None, **options: Unpack[RuleArgs],
+    backend: Backend = "asyncio", graceful: bool = True,
+    rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 def run(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *,
-    backend: Backend = "asyncio", graceful: bool = True, rules: Rules | None = None, **options: Unpack[AllArgs],
+    backend: Backend = "asyncio", graceful: bool = True,
+    rules: Rules | None = None, **options: Unpack[AllArgs],
 ) -> Outcomes[Any, Any]:  # fmt: skip
     """Run a handler over items from synchronous code, and return every outcome in input order.
 

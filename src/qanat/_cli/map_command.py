@@ -106,8 +106,7 @@ def run_map(options: MapOptions) -> int:
         if progress.is_shown or options.json:
             total.find()
         stopping = Stopping(
-            lambda: (progress.last_words(), _say_at_once(run.last_words(), as_json=options.json)),
-            graceful=options.graceful,
+            lambda: _say_last(progress, run.last_words(), as_json=options.json), graceful=options.graceful
         )
         run = MapRun(plan, output, progress, stopping)
         stack.enter_context(stopping)
@@ -117,6 +116,11 @@ def run_map(options: MapOptions) -> int:
 
 def _value_of(record: Record) -> Any:
     return record.value
+
+
+def _say_last(progress: Progress, text: str, *, as_json: bool) -> None:
+    progress.last_words()
+    _say_at_once(text, as_json=as_json)
 
 
 def _say_at_once(text: str, *, as_json: bool) -> None:
@@ -255,7 +259,7 @@ def _concluded(
     if result.last_read is None and result.read_all and result.error is None and not said:
         said.append(f"there are no items in {_names(plan.sources)}")
     rules = plan.rules
-    summary = True if rules.progress is None else rules.progress or bool(status)
+    summary = True if rules.progress is None else bool(rules.progress or status)
     if isinstance(result.error, Exception) and not isinstance(result.error, InputError):
         raise result.error
     progress.finish(*(f"qanat: {line}" for line in said), summary=summary)

@@ -167,7 +167,7 @@ def figures_of(
         source: Any = engine.source
         unread = 0 if source is None else max(0, total - getattr(source, "count", known))
         total = max(total, known + unread)
-    elif dispatcher.closed:
+    elif dispatcher.closed and not whole:
         total = known
     else:
         found = known

@@ -188,8 +188,10 @@ def _kinds(figures: Figures, most: int, memory: Memory) -> list[Line]:
 def _places(figures: Figures, most: int, memory: Memory) -> list[Line]:
     lines: list[Line] = []
     cells = [
-        (f"lane {_shown('lane', lane.name, memory)}", f"{lane.running:,} running", f"{lane.waiting:,} waiting",
-         lane.cause or "")
+        (
+            f"lane {_shown('lane', lane.name, memory)}", f"{lane.running:,} running",
+            f"{lane.waiting:,} waiting", lane.cause or "",
+        )
         for lane in figures.lanes
     ]  # fmt: skip
     # A lane that is empty is forgotten, and comes back with its next job: its line stays.
@@ -219,7 +221,7 @@ def _shown(section: str, name: str, memory: Memory) -> str:
     return shown
 
 
-def _table(name: str, cells: list[tuple[str, ...]], most: int, memory: Memory, words: str) -> list[Line]:
+def _table(name: str, cells: Sequence[tuple[str, ...]], most: int, memory: Memory, words: str) -> list[Line]:
     """Return rows whose first cell is a name and whose others are right-aligned numbers."""
     if most < 1 or not cells:
         return []
@@ -268,7 +270,8 @@ def _rows(figures: Figures, room: int, width: int, memory: Memory) -> list[Line]
     if over > 0:
         oldest = ""
         if crowd.oldest_at is not None and figures.at - crowd.oldest_at >= 1.0:
-            oldest = f", the longest for {_for_words(figures.at - crowd.oldest_at)}: job {safe_text(crowd.oldest_id, 30)}"
+            seconds = _for_words(figures.at - crowd.oldest_at)
+            oldest = f", the longest for {seconds}: job {safe_text(crowd.oldest_id, 30)}"
         lines.append([("dim", f"  + {over:,} more{oldest}")])
     return lines
 

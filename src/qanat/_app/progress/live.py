@@ -11,8 +11,8 @@ from rich.text import Text
 
 from qanat._app.progress.frame import Line, Memory, frame
 from qanat._app.progress.logs import logs_follow
-from qanat._app.progress.printed import Printed
 from qanat._app.progress.places import is_terminal
+from qanat._app.progress.printed import Printed
 from qanat._app.progress.region import Region
 
 if TYPE_CHECKING:

@@ -62,7 +62,10 @@ def _counts(figures: Figures) -> dict[str, Any]:
         "failed": figures.failed, "cancelled": figures.cancelled, "retried": figures.retried,
         "stood": {cause: round(seconds, 3) for cause, seconds in figures.stood.items()},
         "errors": [
-            {"type": group.name, "count": group.count, "again": group.again, "sample": group.sample, "id": group.id}
+            {
+                "type": group.name, "count": group.count, "again": group.again, "sample": group.sample,
+                "id": group.id,
+            }
             for group in figures.errors
         ],
         "other_errors": figures.other_errors,

@@ -51,8 +51,8 @@ class Stood:
     """Add up the time in which a run stood still although it was not over, by cause.
 
     It stands while nothing runs and nothing can start because it is paused, was told to slow down, or a
-    circuit is open. Such time says nothing about how fast jobs end. It is found out by looking now and then: what
-    lies between two looks counts if both saw it stand.
+    circuit is open. Such time says nothing about how fast jobs end. It is found out by looking now and
+    then: what lies between two looks counts if both saw it stand.
     """
 
     CAUSES: Final = frozenset({"paused", "throttled", "breaker"})

@@ -93,7 +93,7 @@ class ErrorTally:
         if group is not None:
             group.again += 1
 
-    def _group(self, error: BaseException | None, id: int | str, at: float) -> _Group | None:  # noqa: A002
+    def _group(self, error: BaseException | None, id: int | str, at: float) -> _Group | None:
         """Return the group of an error, which is its last one from now on; None if there are too many."""
         name = type(error).__name__
         said = _first_words(error)

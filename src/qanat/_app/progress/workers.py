@@ -127,7 +127,7 @@ class Places:
                 seats[place] = worker
 
 
-def _row(job: Job[Any], is_late: bool) -> Row:  # noqa: FBT001 - as it is kept
+def _row(job: Job[Any], is_late: bool) -> Row:
     return Row(
         job.id, job._task.name, job.attempt, job.item, job.started_at, description_of(job),
         len(job.members), job.target, job.lane, is_late,
