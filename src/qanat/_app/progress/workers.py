@@ -105,26 +105,24 @@ class Places:
             jobs, by_kind, by_target,
         )  # fmt: skip
 
-    def _seat(self, busy: dict[Any, Any], room: int) -> None:
+    def _seat(self, busy: dict[Any, tuple[Job[Any], bool]], room: int) -> None:
         seats = self._seats
         del seats[room:]
         for place, seat in enumerate(seats):
             if seat is not None and seat not in busy:
                 seats[place] = None
-        if len(busy) <= sum(seat is not None for seat in seats):
+        free = [place for place, seat in enumerate(seats) if seat is None]
+        free += range(len(seats), room)
+        if not free:
             return
         seated = {seat for seat in seats if seat is not None}
-        for worker in busy:
-            if worker in seated:
-                continue
-            try:
-                place = seats.index(None)
-            except ValueError:
-                if len(seats) >= room:
-                    return
-                seats.append(worker)
-            else:
+        newcomers = [worker for worker in busy if worker not in seated]
+        newcomers.sort(key=lambda worker: (busy[worker][0].started_at, busy[worker][0].index))
+        for place, worker in zip(free, newcomers, strict=False):
+            if place < len(seats):
                 seats[place] = worker
+            else:
+                seats.append(worker)
 
 
 def _row(job: Job[Any], is_late: bool) -> Row:
