@@ -522,7 +522,9 @@ class Engine:
         """Settle an attempt that ended with an error, or was interrupted."""
         dispatcher = self.dispatcher
         if left_behind is not None:
-            self.outside.leave_behind(left_behind, dispatcher.hold(job, error))
+            held = dispatcher.hold(job, error)
+            held._doing = job._doing
+            self.outside.leave_behind(left_behind, held)
         outcome = dispatcher.finish(
             job, value, error, now,
             wall=self.clock.wall(), cancelled=cancelled, holding=left_behind is not None,

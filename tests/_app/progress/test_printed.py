@@ -90,7 +90,7 @@ def test_it_stands_for_the_real_stream(real: Terminal) -> None:
     assert sys.stdout.buffer.writable()
     assert printed.take() == "bytes é\n"
     with pytest.raises(TypeError, match="must be str"):
-        sys.stdout.write(b"bytes")  # type: ignore[call-overload]
+        sys.stdout.write(b"bytes")  # type: ignore[arg-type]
     printed.end()
 
 

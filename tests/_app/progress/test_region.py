@@ -100,7 +100,8 @@ def test_only_what_differs_is_written(screen: Screen, region: Region) -> None:
 
 def test_what_is_printed_stands_above(screen: Screen, region: Region) -> None:
     region.draw([[("", "view")]])
-    region.draw([[("", "view 2")]], above="printed\nmore\n")
+    region._take = lambda: "printed\nmore\n"
+    region.draw([[("", "view 2")]])
     assert screen.shown == ["printed", "more", "view 2"]
 
 
@@ -110,6 +111,13 @@ def test_what_others_print_to_the_console_stands_above(screen: Screen, region: R
     region._console.print("theirs")
     region.draw([[("", "view")], [("", "changed")]])
     assert screen.shown == ["before", "theirs", "view", "changed"]
+
+
+def test_what_was_printed_before_stands_before_what_others_print(screen: Screen, region: Region) -> None:
+    region.draw([[("", "view")]])
+    region._take = lambda: "first\n"
+    region._console.print("second")
+    assert screen.shown == ["first", "second", "view"]
 
 
 def test_what_the_keyboard_echoes_goes_away(screen: Screen, region: Region) -> None:

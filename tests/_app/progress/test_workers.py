@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import pytest
 
 import qanat
 from qanat._app.hosting import hosted, make_engine, make_intake
@@ -146,6 +148,30 @@ async def test_kinds_of_a_pool(virtual_time: VirtualTime):
         kinds = [(kind.name, kind.done, kind.running, kind.waiting, kind.known) for kind in seen.kinds]
         assert kinds == [("sleep", 1, 1, 0, 2), (seen.kinds[1].name, 0, 2, 2, 4)]
         pool.cancel()
+
+
+@pytest.mark.real
+async def test_a_call_past_its_time_is_shown_and_not_counted_twice():
+    over = threading.Event()
+
+    def hang(item: int) -> None:
+        qanat.current_job().describe("hanging")
+        over.wait(10)
+
+    tally, places = ErrorTally(), Places()
+    given = Rules(timeout=0.05, concurrency=1)
+    engine = make_engine(given, append=list[Any]().append, on_failure=tally.add, handler=hang, name="test")
+    intake = make_intake(engine, hang, [1, 2], given, unread=lambda: 0)
+    async with hosted(engine):
+        engine.read(intake)
+        with anyio.fail_after(10):
+            while not engine.dispatcher.failed:
+                await anyio.sleep(0.01)
+        seen = figures_of(engine, 0.0, 2, tally, places, 5)
+        over.set()
+        await engine.wait_over()
+    assert seen.total == 2
+    assert [(row.is_late, row.doing) for row in seen.crowd.rows if row] == [(True, "hanging")]
 
 
 def test_time_in_which_it_stands_is_told_apart() -> None:

@@ -94,7 +94,7 @@ def test_kinds_add_up_to_the_totals(seed: int) -> None:
     rng = random.Random(seed)
     world = World()
     tasks = [world.add("0")]
-    for number in range(60):
+    for _ in range(60):
         choice = rng.random()
         if choice < 0.15:
             tasks.append(world.add(str(rng.randrange(4))))

@@ -159,7 +159,8 @@ def figures_of(
     ended = dispatcher.done + dispatcher.failed + dispatcher.cancelled
     waiting = dispatcher.waiting
     crowd = (places or Places()).crowd(engine, room)
-    running = max(dispatcher.running, crowd.jobs)
+    # A call that goes on in a thread holds a slot, but its job has ended or comes again.
+    running = max(dispatcher.running - len(engine.outside.left_behind), crowd.jobs)
     known = ended + running + waiting + dispatcher.scheduled
     found = None
     if total is not None:

@@ -50,8 +50,8 @@ class LiveView:
         else:
             self._console = _Console(file=stream, highlight=False, markup=False, emoji=False)
         self._title = title
-        self._region = Region(self._console)
         self._printed = Printed(self._print_out)
+        self._region = Region(self._console, self._printed.take)
         self._memory = Memory()
         self._lines: list[Line] = []
         self._logs: Any = None
@@ -74,7 +74,7 @@ class LiveView:
         )  # fmt: skip
         if not self._begun:
             self._begin()
-        self._region.draw(self._lines, self._printed.take())
+        self._region.draw(self._lines)
 
     def say(self, text: str) -> None:
         """Print a text that is safe to show above the figures."""
@@ -121,4 +121,4 @@ class LiveView:
 
     def _print_out(self) -> None:
         """Show what was printed at once."""
-        self._region.draw(self._lines, self._printed.take())
+        self._region.draw(self._lines)

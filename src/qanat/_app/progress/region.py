@@ -20,7 +20,7 @@ from rich.control import Control
 from rich.segment import ControlType, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console, ConsoleRenderable
 
@@ -47,11 +47,13 @@ class Region(RenderHook):
 
     Args:
         console: The console that writes to the terminal.
+        take: Called for the whole lines that are to be printed above before anything else is.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, take: Callable[[], str] = str) -> None:
         """Draw nothing yet."""
         self._console = console
+        self._take = take
         self._colours = console.color_system is not None and not console.no_color
         self._lock = threading.RLock()
         self._drawn: list[str] = []
@@ -71,14 +73,10 @@ class Region(RenderHook):
                 self._write(self._erased())
             self._drawn, self._lengths = [], []
 
-    def draw(self, lines: Sequence[Line], above: str = "") -> None:
-        """Draw lines in the place of those before.
-
-        Args:
-            lines: The lines, each no wider than the terminal.
-            above: Whole lines to print above them.
-        """
+    def draw(self, lines: Sequence[Line]) -> None:
+        """Draw lines in the place of those before, each no wider than the terminal."""
         with self._lock:
+            above = self._take()
             shown = [self._styled(line) for line in lines]
             self._frames += 1
             narrower = self._console.size.width < self._width
@@ -104,8 +102,9 @@ class Region(RenderHook):
         with self._lock:
             if not self._drawn:
                 return renderables
+            above = self._take().replace("\n", "\r\n")
             again = "".join(f"{line}\x1b[K\r\n" for line in self._drawn)
-            return [_Raw(self._erased()), *renderables, _Raw(again)]
+            return [_Raw(self._erased() + above), *renderables, _Raw(again)]
 
     def _to_top(self) -> str:
         """Return what moves the cursor to the first line that is drawn."""
