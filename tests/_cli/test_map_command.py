@@ -249,7 +249,9 @@ class TestLimits:
         ran = call(tmp_path, "map", "app:fail_on_b", "--json", stdin="a\nb\n")
         summary = json.loads(ran.stderr.splitlines()[-1])
         assert (summary["event"], summary["done"], summary["failed"]) == ("summary", 1, 1)
-        assert summary["errors"] == [{"type": "ValueError", "count": 1, "sample": "no b", "id": 2}]
+        assert summary["errors"] == [
+            {"type": "ValueError", "count": 1, "again": 0, "sample": "no b", "id": 2}
+        ]
 
 
 class TestPrecedence:
