@@ -26,6 +26,7 @@ from benchmarks.scenarios.overhead import no_op, pause
 from benchmarks.scenarios.pacing import pacing
 from benchmarks.scenarios.scale import many_at_once, many_in_all
 from benchmarks.scenarios.timer import timer
+from benchmarks.trees import trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,7 @@ SCENARIOS: dict[str, Callable[[Plan], list[Table]]] = {
     "loops": loops,
     "threads": calls_in_threads,
     "limits": limits,
+    "trees": trees,
 }
 
 
