@@ -86,7 +86,7 @@ def next_straight(  # noqa: C901, PLR0912 - the hot path: a call costs as much a
 
 def finish_straight(
     dispatcher: Dispatcher, job: Job[Any], straight: Straight, value: Any, now: float
-) -> Outcome[Any, Any]:
+) -> Outcome[Any, Any] | None:
     """End a job of the lane, of which the last attempt gave a value."""
     started, offered = job.started_at, job.offered_at
     ran = now - started
