@@ -16,6 +16,12 @@
     │   ├── CommandError                a command per item ended with a status other than 0
     │   ├── SerialisationError          also ValueError: a value cannot be written as JSON
     │   ├── SimulatedError              an attempt of a simulation was to fail
+    │   ├── JournalError                a file cannot be used as a journal
+    │   ├── StoreError                  a store could not do what it was asked for
+    │   │   ├── StoreUnavailable        also ConnectionError: it is locked, unreachable, or cannot be read
+    │   │   ├── StoreFull               there is no room left
+    │   │   ├── StoreForked             also RuntimeError: the process was forked after it was opened
+    │   │   └── StoreVersionError       it was made by a newer version
     │   └── InputError                  an input file could not be read, or a line of it
     └── Signal                          what a handler raises to say what is to be done
         ├── Throttled                   the other side asked for less: close the lane and come back
@@ -45,6 +51,7 @@ __all__ = [
     "JobCancelledError",
     "JobDiscardedError",
     "JobTimeoutError",
+    "JournalError",
     "PoolClosedError",
     "PoolDeadlockError",
     "PoolFull",
@@ -55,6 +62,11 @@ __all__ = [
     "Signal",
     "SimulatedError",
     "StartTimeoutError",
+    "StoreError",
+    "StoreForked",
+    "StoreFull",
+    "StoreUnavailable",
+    "StoreVersionError",
     "Throttled",
     "TooManyFailuresError",
     "outcomes_of",
@@ -223,6 +235,30 @@ class SerialisationError(QanatError, ValueError):
 
 class SimulatedError(QanatError):
     """Say that an attempt of a simulation was to fail: what `failures=0.05` lets attempts fail with."""
+
+
+class JournalError(QanatError):
+    """Say that a file cannot be used as a journal: it is none, is damaged, or others may write it."""
+
+
+class StoreError(QanatError):
+    """Stand at the root of what a store answers when it cannot do what it was asked for."""
+
+
+class StoreUnavailable(StoreError, ConnectionError):  # noqa: N818 - fixed in the reference of names
+    """Say that a store could not be reached, is locked by somebody else, or cannot be read or written."""
+
+
+class StoreFull(StoreError):  # noqa: N818 - the name is the field's own, like queue.Full
+    """Say that a store has no room left; what it held it still holds."""
+
+
+class StoreForked(StoreError, RuntimeError):  # noqa: N818 - as above
+    """Say that a store was opened before the process was forked: open it again in the child."""
+
+
+class StoreVersionError(StoreError):
+    """Say that a store was made by a newer version, and was left as it is."""
 
 
 class InputError(QanatError):
