@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Clock(Protocol):
@@ -51,4 +51,29 @@ class Random(Protocol):
 
     def random(self) -> float:
         """Return a number in [0, 1)."""
+        ...
+
+
+class Connection(Protocol):
+    """A connection to a store, made and used by one thread; its courier asks it for deeds."""
+
+    def do(self, deed: str, asked: list[Any]) -> list[Any]:
+        """Carry out one deed for a batch.
+
+        Args:
+            deed: Its name, one of those that the store knows.
+            asked: What each caller gave.
+
+        Returns:
+            An answer for each of what was asked, in that order. One that is an exception is raised to
+            the caller that it is for, and to nobody else.
+
+        Raises:
+            BaseException: What went wrong with the batch as a whole, of which then nothing was done;
+                each caller is told.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the store; the connection is not used any more."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sqlite3
@@ -47,7 +48,7 @@ def mode(path: Path) -> int:
 def is_whole(path: Path) -> bool:
     connection = sqlite3.connect(path)
     try:
-        return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return bool(connection.execute("PRAGMA integrity_check").fetchone() == ("ok",))
     finally:
         connection.close()
 
@@ -192,10 +193,10 @@ def test_file_system_is_known_by_its_number(tmp_path, monkeypatch):
 
     class Remote:
         def statfs(self, _path: bytes, buffer: object) -> int:
-            paths.ctypes.c_long.from_buffer(buffer).value = 0xFF534D42  # type: ignore[arg-type]
+            ctypes.c_long.from_buffer(buffer).value = 0xFF534D42  # type: ignore[arg-type]
             return 0
 
-    monkeypatch.setattr(paths.ctypes, "CDLL", lambda *_args, **_options: Remote())
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_args, **_options: Remote())
     assert paths.file_system_of(tmp_path) == "CIFS"
     monkeypatch.setattr(sys, "platform", "plan9")
     assert paths.file_system_of(tmp_path) is None
