@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 from qanat._app.failures import FailureLimit, problem_of, raisable, with_outcomes
 from qanat._app.handlers import check_handler, check_items, name_of, size_of
 from qanat._app.hosting import hosted, make_engine, make_intake
+from qanat._app.journaling import check_journal
 from qanat._app.outcomes import Outcomes, put_families_in_order, put_in_order
 from qanat._app.rules import AllArgs, RuleArgs, Rules
 from qanat._app.streaming import OutcomeStream
@@ -108,6 +109,7 @@ def checked(
     check_handler(handler, takes="the item" if found.batch is None else "the list of items")
     check_items(items)
     callee_of(handler, found.executor)
+    check_journal(handler, found)
     return found
 
 

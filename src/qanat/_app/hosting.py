@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
 from qanat._app.handlers import name_of, size_of
+from qanat._app.journaling import ValueCodec, handler_name, make_keeper
 from qanat._app.observing import observe_function
 from qanat._app.recording import recorded
 from qanat._app.spawning import Spawner
@@ -17,6 +19,7 @@ from qanat._engine.callee import InBatches, InProcess, InThread, callee_of
 from qanat._engine.clock import clock_in_use
 from qanat._engine.engine import Engine
 from qanat._engine.intake import Callbacks, Intake
+from qanat._engine.kept_intake import KeptIntake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from qanat._core.job import Job, Task
     from qanat._core.limit import Limit
     from qanat._core.outcome import Outcome
+    from qanat._engine.keeper import Keeper
 
 
 def make_engine(
@@ -44,6 +48,9 @@ def make_engine(
     """Return an engine for these rules, in the running event loop; the handler says where it works."""
     clock = clock_in_use()
     seed, make_dispatcher = recorded(rules, name, seed=clock.seed, now=clock.now())
+    if append is not None and rules.journal is not None:
+        # Nobody hands an outcome over past the keeper.
+        on_outcome, append = _appending(append), None
     engine = Engine(
         clock=clock,
         rng=random.Random(seed),
@@ -60,9 +67,18 @@ def make_engine(
         name=name,
     )
     engine.spawner = Spawner(engine, rules)
-    if rules.key is not None:
+    if rules.key is not None and rules.journal is None:
         engine.spawner.begin()
+    if rules.journal is not None and handler is not None:
+        codec = ValueCodec(handler, batch=rules.batch is not None)
+        engine.keeper = make_keeper(engine, rules, handler_name(handler, rules.version), codec)
     return engine
+
+
+def _appending(
+    append: Callable[[Outcome[Any, Any]], None],
+) -> Callable[[Job[Any], Outcome[Any, Any]], None]:
+    return lambda _job, outcome: append(outcome)
 
 
 def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
@@ -96,12 +112,16 @@ def make_intake(
     unread: Callable[[], int],
 ) -> Intake:
     """Add a handler to an engine and return where its jobs come from; nothing is read yet."""
-    intake = Intake(
+    task = add_task(engine, handler, rules)
+    make = Intake if rules.journal is None else partial(KeptIntake, keeper=cast("Keeper", engine.keeper))
+    intake = make(
         items,
         engine,
-        add_task(engine, handler, rules),
+        task,
         callbacks=Callbacks(
-            rules.lane, rules.priority, rules.id, cost=rules.cost, deadline=rules.deadline, key=rules.key
+            rules.lane, rules.priority, rules.id, cost=rules.cost, deadline=rules.deadline,
+            # With a journal it is the journal's keeper that looks at keys.
+            key=rules.key if rules.journal is None else None,
         ),
         buffer=rules.buffer,
         chooses=rules.chooses,
@@ -180,6 +200,8 @@ async def _hosted(engine: Engine) -> AsyncGenerator[None]:
     """
     problem: BaseException | None = None
     try:
+        if engine.keeper is not None:
+            await engine.keeper.open()
         async with anyio.create_task_group() as group:
             engine.open(group)
             try:

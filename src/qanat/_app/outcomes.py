@@ -31,6 +31,7 @@ class Summary(msgspec.Struct, frozen=True):
         held: What the jobs waited for, by the names of limits and lanes; None is not known.
         left_out: How many jobs were spawned and not taken, by the rule that left no room for them:
             "max_depth" or "max_jobs". They are no jobs of the run.
+        recalled: How many of the done were taken from a journal.
     """
 
     total: int
@@ -43,6 +44,7 @@ class Summary(msgspec.Struct, frozen=True):
     errors: Mapping[str, int]
     held: Held | None = None
     left_out: Mapping[str, int] = MappingProxyType({})
+    recalled: int = 0
 
     @property
     def why(self) -> str:
@@ -56,7 +58,8 @@ class Summary(msgspec.Struct, frozen=True):
         also = [
             f"{number:,} {word}"
             for number, word in (
-                (self.failed, "failed"), (self.cancelled, "cancelled"), (self.retried, "retried")
+                (self.failed, "failed"), (self.cancelled, "cancelled"), (self.retried, "retried"),
+                (self.recalled, "taken from the journal"),
             )
             if number
         ]  # fmt: skip
@@ -103,13 +106,13 @@ class Outcomes(list[Outcome[T, R]], Generic[T, R]):
                 waits[cause] += seconds  # type: ignore[assignment]  # a Counter of seconds
             if outcome.state == "dead":
                 errors[type(outcome.error).__name__] += 1
-            retried += max(0, outcome.attempts - 1)
+            retried += max(0, outcome.attempts - 1) if outcome.started_at is not None else 0
         begun = min((outcome.offered_at for outcome in self), default=0.0)
         ended = max((outcome.ended_at for outcome in self), default=0.0)
         return Summary(
             total=len(self), done=states["done"], failed=states["dead"], cancelled=states["cancelled"],
             retried=retried, seconds=ended - begun, waits=dict(waits), errors=dict(errors),
-            held=self._held, left_out=self._left_out,
+            held=self._held, left_out=self._left_out, recalled=sum(outcome.recalled for outcome in self),
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Mapping
+from functools import partial
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
 
@@ -21,6 +22,7 @@ from qanat._app.failures import FailureLimit
 from qanat._app.handle import Handle, Unseen
 from qanat._app.handlers import check_handler, name_of, retry_of_one
 from qanat._app.hosting import add_task, hosted, make_engine
+from qanat._app.journaling import check_journal
 from qanat._app.reading import OutcomeReader, Readers
 from qanat._app.rules import AllArgs, RuleArgs, Rules
 from qanat._app.scheduling import ScheduleHandle, Schedules
@@ -134,6 +136,7 @@ class Pool(Generic[T, R]):
         if handler is not None:
             check_handler(handler, takes="the item" if self._rules.batch is None else "the list of items")
             callee_of(handler, self._rules.executor)
+            check_journal(handler, self._rules)
         if max_waiting is not None:
             whole("max_waiting", max_waiting, 1)
         self._handler = handler
@@ -147,7 +150,7 @@ class Pool(Generic[T, R]):
             self._rules.id,
             cost=self._rules.cost,
             deadline=self._rules.deadline,
-            key=self._rules.key,
+            key=self._rules.key if self._rules.journal is None else None,
         )
         self._failures = FailureLimit(self._rules.max_failures)
         self._readers = Readers(self._rules.buffer, self._hold)
@@ -188,6 +191,8 @@ class Pool(Generic[T, R]):
         )  # fmt: skip
         engine.spawner.tells = False
         engine.spawner.count_roots = self._count_roots
+        if engine.keeper is not None:
+            engine.keeper.when_moved = partial(self._moved, engine)
         self._drained = Bell(engine.loop)
         self._calls = Calls(engine, rules)
         self._task = None if self._handler is None else add_task(engine, self._handler, rules)
@@ -326,13 +331,17 @@ class Pool(Generic[T, R]):
             PoolClosedError: If the Pool is not open.
             TypeError: If the Pool has no handler, or an argument is of the wrong kind.
         """
+        engine = self._engine_with_room()
+        return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry, cost)
+
+    def _engine_with_room(self) -> Engine:
         engine = self._taking_engine()
         if self._max_waiting is not None and not self._has_room():
             raise PoolFull(
                 f"{self._max_waiting} jobs wait, as many as max_waiting allows: `await pool.put(item)` "
                 "waits for room"
             )
-        return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry, cost)
+        return engine
 
     async def put(
         self, item: T, *, id: int | str | None = None, priority: float | None = None,
@@ -350,7 +359,7 @@ class Pool(Generic[T, R]):
     def _submit(
         self, engine: Engine, item: T, given_id: int | str | None, priority: float | None, lane: Hashable,
         metadata: Mapping[str, Any] | None, delay: float, timeout: float | None, retry: int | Retry | None,
-        cost: float | Mapping[str, float] | None,
+        cost: float | Mapping[str, float] | None, *, scheduled: bool = False,
     ) -> Handle[T, R]:  # fmt: skip
         task = self._task
         if task is None:
@@ -392,7 +401,9 @@ class Pool(Generic[T, R]):
                 return Handle(first, engine)
         self._count = index + 1
         handle: Handle[T, R] = Handle(job, engine)
-        if problem is None:
+        if problem is None and engine.keeper is not None and not scheduled:
+            engine.keeper.arrived(job, now, delay)
+        elif problem is None:
             engine.dispatcher.offer(job, now, delay=delay)
         else:
             engine.dispatcher.refuse(job, problem, now)
@@ -475,9 +486,10 @@ class Pool(Generic[T, R]):
             self._schedules = Schedules(engine)
         return self._schedules.add(
             schedule, item,
-            lambda at: self.submit(
-                item, priority=priority, lane=lane, metadata={**metadata, "scheduled_for": at},
-                timeout=timeout, retry=retry,
+            # Past a journal: the same item comes to be done each time.
+            lambda at: self._submit(
+                self._engine_with_room(), item, None, priority, lane, {**metadata, "scheduled_for": at},
+                0.0, timeout, retry, None, scheduled=True,
             ),
         )  # fmt: skip
 
@@ -491,7 +503,8 @@ class Pool(Generic[T, R]):
         assert engine is not None  # noqa: S101 - asked by those who have seen it open
         dispatcher = engine.dispatcher
         most = cast("int", self._max_waiting)
-        return dispatcher.waiting + dispatcher.scheduled + self._reserved < most
+        looked_up = 0 if engine.keeper is None else engine.keeper.waiting
+        return dispatcher.waiting + dispatcher.scheduled + self._reserved + looked_up < most
 
     def _is_full(self) -> bool:
         return not self._has_room()
@@ -554,6 +567,11 @@ class Pool(Generic[T, R]):
             self.let_put()
         self._look_drained()
 
+    def _moved(self, engine: Engine) -> None:
+        """Hear that jobs that were looked up in the journal have gone on."""
+        waiting.look_again(engine)
+        self._look_drained()
+
     def _judge(self, outcome: Outcome[Any, Any]) -> None:
         engine = self._engine
         if engine is not None and (problem := self._failures.exceeded_by(engine.dispatcher)) is not None:
@@ -581,7 +599,7 @@ class Pool(Generic[T, R]):
         waiting.refuse_own(engine)
         engine.hurry(wanted=True)
         try:
-            while self._engine is engine and not engine.dispatcher.is_idle and engine.failure is None:
+            while self._engine is engine and not engine.is_idle and engine.failure is None:
                 await self._drained.wait()
         finally:
             engine.hurry(wanted=False)
@@ -589,7 +607,7 @@ class Pool(Generic[T, R]):
             raise engine.failure
 
     def _look_drained(self) -> None:
-        if self._drained and self._engine is not None and self._engine.dispatcher.is_idle:
+        if self._drained and self._engine is not None and self._engine.is_idle:
             self._drained.ring()
 
     # --- while it runs ---------------------------------------------------------------------
@@ -629,9 +647,11 @@ class Pool(Generic[T, R]):
 
     def stats(self) -> Stats:
         """Return how the Pool is doing, from counters that are kept anyway."""
-        dispatcher = self._open_engine().dispatcher
+        engine = self._open_engine()
+        dispatcher = engine.dispatcher
+        waiting = dispatcher.waiting + (0 if engine.keeper is None else engine.keeper.waiting)
         return Stats(
-            waiting=dispatcher.waiting, running=dispatcher.running, scheduled=dispatcher.scheduled,
+            waiting=waiting, running=dispatcher.running, scheduled=dispatcher.scheduled,
             done=dispatcher.done, failed=dispatcher.failed, cancelled=dispatcher.cancelled,
             retried=dispatcher.retried, waits=dispatcher.waits,
         )  # fmt: skip

@@ -71,6 +71,14 @@ class Stop(TypedDict, total=False):
     max_failures: float | None
 
 
+class Durable(TypedDict, total=False):
+    """What is kept for another run."""
+
+    journal: str | os.PathLike[str] | None
+    version: str | int | None
+    retry_failed: bool
+
+
 class Watch(TypedDict, total=False):
     """Who looks on."""
 
@@ -80,7 +88,7 @@ class Watch(TypedDict, total=False):
     record: str | os.PathLike[str] | None
 
 
-class RuleArgs(Flow, Attempt, Input, Stop, Watch, total=False):
+class RuleArgs(Flow, Attempt, Input, Stop, Durable, Watch, total=False):
     """Every rule, as keyword arguments; but for `batch`, with which the handler has another type."""
 
 
@@ -126,7 +134,8 @@ class Rules:
         buffer: How many items may be read and not started, outcomes not read counted too.
         id: Function of the item giving its job's id.
         key: Function of the item giving what its job is known by: a str, bytes, an int or a tuple of these.
-            Equal keys are visited once in a run or a Pool's life. None is known by nothing.
+            Equal keys are visited once in a run or a Pool's life. None is known by nothing; with a journal
+            it is by the item itself.
         max_depth: How many generations a job may have below it: what comes from outside has depth 0,
             what it spawns 1. What is spawned beyond is not taken. None is any number.
         max_jobs: How many jobs there may be in a run or a Pool's life, from outside and spawned; what is
@@ -139,6 +148,10 @@ class Rules:
             `rich.console.Console` shows it there.
         observers: Who is told of every event.
         record: A file, made anew, for every decision of the run, for `qanat replay`.
+        journal: An SQLite file of finished jobs, made if there is none: another run with it does what is
+            left, and gives the old values for the rest.
+        version: Of the handler, for the journal: with another one everything is done anew.
+        retry_failed: Whether only those jobs run that failed in an earlier run with the journal.
     """
 
     concurrency: int | Concurrency | Adaptive = 10
@@ -166,6 +179,9 @@ class Rules:
     progress: bool | Console | None = None
     observers: Observer | Iterable[Observer] = ()
     record: str | os.PathLike[str] | None = None
+    journal: str | os.PathLike[str] | None = None
+    version: str | int | None = None
+    retry_failed: bool = False
 
     def __post_init__(self) -> None:
         """Check every rule, and bring those with several forms to one."""
@@ -181,6 +197,7 @@ class Rules:
             )
         if self.record is not None:
             self._check_record()
+        self._check_journal()
 
     def _checked_flow(self) -> dict[str, object]:
         checked: dict[str, object] = {"limits": _limits(self.limits)}
@@ -258,6 +275,25 @@ class Rules:
                     f"{name} must be None without lane, as there are no lanes, got {value!r}: "
                     "set lane to a function of the item giving its lane's key"
                 )
+
+    def _check_journal(self) -> None:
+        journal, version = cast("object", self.journal), cast("object", self.version)
+        if journal is not None and (
+            not isinstance(journal, (str, os.PathLike)) or not os.fspath(self.journal or "")
+        ):
+            raise TypeError(f"journal must be the path of a file, got {journal!r}")
+        if version is not None and (isinstance(version, bool) or not isinstance(version, (str, int))):
+            raise TypeError(f"version must be a text or a whole number, got {version!r}")
+        if not isinstance(cast("object", self.retry_failed), bool):
+            raise TypeError(f"retry_failed must be True or False, got {self.retry_failed!r}")
+        if journal is None and (version is not None or self.retry_failed):
+            name, value = ("retry_failed", True) if self.retry_failed else ("version", version)
+            raise ValueError(f"{name} goes with a journal, got {value!r} without one: give journal= a file")
+        if journal is not None and self.record is not None:
+            raise ValueError(
+                f"record must be None with a journal, got {self.record!r}: what a journal answers is "
+                "not replayed, so record a run without one"
+            )
 
     def _check_record(self) -> None:
         """Refuse to record what could not be replayed."""
@@ -360,6 +396,10 @@ class Rules:
         if self.buffer != 1000:
             words.append(f"buffer {self.buffer}")
         words += self._trees_in_words()
+        if self.journal is not None:
+            words.append(
+                f"journal {os.fspath(self.journal)}" + (", only what failed" if self.retry_failed else "")
+            )
         if self.start_within is not None:
             words.append(f"a first job within {self.start_within:g} s")
         if self.max_failures is not None:

@@ -12,6 +12,7 @@ import anyio
 
 from qanat._app.failures import with_outcomes
 from qanat._app.functions import checked, gather
+from qanat._app.journaling import tell_how_to_go_on
 from qanat._app.stopping import Stopping
 from qanat._core.arguments import one_of
 
@@ -102,6 +103,8 @@ def run(
             backend=name, backend_options=loop_options,
         )  # fmt: skip
     if stopping.signal is not None:
+        if found.journal is not None:
+            tell_how_to_go_on(found, outcomes)
         problem = KeyboardInterrupt() if stopping.signal == SIGINT else SystemExit(stopping.status)
         raise with_outcomes(problem, outcomes)
     return outcomes

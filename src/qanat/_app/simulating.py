@@ -54,9 +54,9 @@ def simulate(
     thing that happens to the next: a day of rate-limited work takes milliseconds, and the same seed
     has the same trace. A million jobs take some seconds and some tens of megabytes.
 
-    Of the rules `executor`, `state`, `progress`, `start_within`, `max_depth` and `max_jobs` have nothing
-    to act on here: no handler runs or spawns, nobody looks on, and items are there at once. Limits that
-    are handed in as objects are used, and remember it: hand in fresh ones.
+    Of the rules `executor`, `state`, `progress`, `start_within`, `max_depth`, `max_jobs` and those of a
+    journal have nothing to act on here: no handler runs or spawns, nobody looks on, and items are there at
+    once. Limits that are handed in as objects are used, and remember it: hand in fresh ones.
 
     Args:
         items: Any iterable, or a number of items for short, which are 0, 1, 2 and so on.
@@ -143,7 +143,7 @@ def run_simulation(
 ) -> Simulation:  # fmt: skip
     """Simulate with what was checked."""
     # The handler is none, so there is no place where it runs.
-    rules = rules.replace(executor=None)
+    rules = rules.replace(executor=None, journal=None, version=None, retry_failed=False)
     limit = FailureLimit(rules.max_failures)
 
     def judge() -> None:

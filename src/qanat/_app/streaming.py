@@ -134,7 +134,7 @@ class OutcomeStream(Generic[T, R]):
         self._bell.ring()
         engine = self._engine
         assert engine is not None  # noqa: S101 - entered
-        if len(self._ready) >= self._rules.buffer and not engine.held:
+        if len(self._ready) >= self._rules.buffer:
             engine.hold(True)
 
     def _judge(self, outcome: Outcome[Any, Any]) -> None:

@@ -117,6 +117,13 @@ def ended(job: Job[Any], outcome: Outcome[Any, Any]) -> bool:
     return True
 
 
+def look_again(engine: Engine) -> None:
+    """Find out, for all handlers that wait here, whether they can go on, as jobs have moved."""
+    for carrier in list(engine.carriers):
+        if carrier.waits:
+            _find_deadlock(carrier)
+
+
 def _look(carrier: Carrier) -> None:
     carrier.looks_soon = False
     _find_deadlock(carrier)
@@ -144,8 +151,9 @@ def _find_deadlock(origin: Carrier) -> None:
             for wait in waits:
                 if isinstance(wait.job._waiter, Outcome):
                     return
-                runner = _runner_of(wait)
-                if runner is None and wait.job._status == RUNNING:
+                job = _job_behind(wait)
+                runner = None if job is None else _runner_of(job, wait.engine)
+                if job is None or (runner is None and job._status == RUNNING):
                     return  # about to end, or in a thread
                 todo.append(wait.engine if runner is None else runner)
         else:
@@ -186,10 +194,16 @@ def _waits_of(carrier: Carrier) -> list[Wait] | None:
     return None if None in waits else [wait for wait in waits if wait is not None]
 
 
-def _runner_of(wait: Wait) -> Carrier | None:
-    if wait.job._status != RUNNING:
+def _job_behind(wait: Wait) -> Job[Any] | None:
+    """Return the job that has to end; None if the journal is busy with it, which needs no slot."""
+    keeper = wait.engine.keeper
+    return wait.job if keeper is None else keeper.leader_of(wait.job)
+
+
+def _runner_of(job: Job[Any], engine: Engine) -> Carrier | None:
+    if job._status != RUNNING:
         return None
-    return next((carrier for carrier in wait.engine.carriers if _carries(carrier, wait.job)), None)
+    return next((carrier for carrier in engine.carriers if _carries(carrier, job)), None)
 
 
 def _carries(carrier: Carrier, job: Job[Any]) -> bool:

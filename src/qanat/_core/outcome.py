@@ -59,6 +59,11 @@ class Outcome(msgspec.Struct, Generic[T, R], frozen=True):
         return self.state == "done"
 
     @property
+    def recalled(self) -> bool:
+        """Whether the value was taken from a journal: the handler was not called for it in this run."""
+        return self.started_at is None and self.state == "done"
+
+    @property
     def waited(self) -> float:
         """Seconds between arriving and ending that were not spent in the handler."""
         return max(0.0, self.ended_at - self.offered_at - self.ran)

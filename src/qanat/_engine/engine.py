@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
     from qanat._core.ports import Clock, Random
     from qanat._engine.intake import Source
+    from qanat._engine.keeper import Keeper
     from qanat._engine.threads import Call
 
 MOST_FAULTS = 10
@@ -65,6 +66,7 @@ class Engine:
         drawn: The source, if carriers may take items straight from it.
         append: Called with each outcome, if that is all there is to do; else `settle` is.
         held: True while nobody reads the outcomes: nothing is started.
+        keeper: Who keeps outcomes until they are recorded; None if they are not.
         is_full: With batches, whether no more jobs can come before some that wait are started.
         over: True once nothing more is started, as nothing is left to do or the engine was closed.
         failure: What stopped the run, if something did.
@@ -76,6 +78,7 @@ class Engine:
         "_context",
         "_faults_logged",
         "_group",
+        "_holders",
         "_on_failure",
         "_on_outcome",
         "_on_release",
@@ -100,6 +103,7 @@ class Engine:
         "idle",
         "is_full",
         "isolates",
+        "keeper",
         "loop",
         "name",
         "now",
@@ -164,6 +168,8 @@ class Engine:
         self.idle: dict[Carrier, None] = {}
         self.called = False
         self.held = False
+        self._holders: set[str] = set()
+        self.keeper: Keeper | None = None
         self.is_full: Callable[[], bool] | None = None
         self.tops_up = False
         self.drawn: Intake | None = None
@@ -269,7 +275,7 @@ class Engine:
         dispatcher.detach()
         # They reach the outcomes, which would be freed in one piece whenever garbage is looked for.
         self.append = self._on_outcome = self._on_failure = self._on_release = None
-        if self.observe is not None:
+        if self.observe is not None and self._group is not None:
             self.observe(RunEnded(self.now(), dispatcher.counts, dispatcher.waits))
         if interruption is not None:
             raise interruption
@@ -285,6 +291,9 @@ class Engine:
             while not closed:
                 try:
                     await self.outside.close()
+                    if self.keeper is not None:
+                        self.tell_ended()
+                        await self.keeper.close()
                     closed = True
                 except self.cancellation as caught:
                     interruption = caught
@@ -384,7 +393,7 @@ class Engine:
         if self.over:
             return False
         dispatcher = self.dispatcher
-        if dispatcher.closed and dispatcher.is_idle:
+        if dispatcher.closed and self.is_idle:
             self.end()
             return False
         if len(self.carriers) > dispatcher.capacity:
@@ -441,8 +450,18 @@ class Engine:
                 carrier.wake()
         self.poke()
 
-    def hold(self, held: bool) -> None:
-        """Start nothing while nobody reads the outcomes; start again when they are read."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, is scheduled or runs, and no outcome is still to be handed over."""
+        return self.dispatcher.is_idle and (self.keeper is None or not self.keeper.pending)
+
+    def hold(self, held: bool, by: str = "reader") -> None:
+        """Start nothing while nobody reads the outcomes, or `by` wants it; start again when nobody does."""
+        if held:
+            self._holders.add(by)
+        else:
+            self._holders.discard(by)
+        held = bool(self._holders)
         if self.held and not held:
             self.held = False
             self.poke()
@@ -492,7 +511,12 @@ class Engine:
         self.poke()
 
     def settle(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
-        """Hand an outcome over to whoever wants it."""
+        """Hand an outcome over to whoever wants it; with a journal, once it is recorded."""
+        if self.keeper is None or not self.keeper.keeps(job, outcome):
+            self.deliver(job, outcome)
+
+    def deliver(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
+        """Hand an outcome over now."""
         if self.append is not None:
             self.append(outcome)
         if self._on_outcome is not None:
@@ -575,6 +599,8 @@ class Engine:
 
     def cancel_job(self, job: Job[Any]) -> bool:
         """Cancel one job, waiting or running; False if it has ended."""
+        if self.keeper is not None and self.keeper.cancel(job):
+            return True
         if self.dispatcher.cancel(job, self.now()):
             self.tell_ended()
             for carrier in list(self.carriers):
@@ -595,6 +621,8 @@ class Engine:
 
     def prioritise(self, job: Job[Any], priority: float) -> bool:
         """Give one job another priority; False if it runs or has ended."""
+        if self.keeper is not None and self.keeper.prioritise(job, priority):
+            return True
         changed = self.dispatcher.prioritise(job, priority, self.now())
         self.tell_ended()
         self.called = False

@@ -95,6 +95,7 @@ class Figures(msgspec.Struct, frozen=True):
         crowd: What runs.
         stood: Seconds in which nothing ran and nothing could start, by cause: "paused", "throttled",
             "breaker".
+        recalled: How many of the done were taken from a journal.
     """
 
     at: float
@@ -122,6 +123,7 @@ class Figures(msgspec.Struct, frozen=True):
     targets: tuple[Target, ...] = ()
     crowd: Crowd = msgspec.field(default_factory=Crowd)
     stood: Mapping[str, float] = {}
+    recalled: int = 0
 
     @property
     def ended(self) -> int:
@@ -189,6 +191,7 @@ def figures_of(
         at_once=_adapted(engine), held=held_of(dispatcher) if whole else None, found=found,
         kinds=_kinds(dispatcher, crowd, waiting - dispatcher.waiting), lanes=_lanes(dispatcher),
         targets=_targets(dispatcher, crowd), crowd=crowd,
+        recalled=0 if engine.keeper is None else engine.keeper.recalled,
     )  # fmt: skip
 
 

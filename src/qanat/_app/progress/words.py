@@ -25,6 +25,8 @@ def count_words(figures: Figures) -> str:
     """Say what has ended: `186 of 300 done, 3 failed, 12 retries`."""
     of = "" if figures.total is None else f" of {figures.total:,}"
     words = [f"{figures.done:,}{of} done"]
+    if figures.recalled:
+        words.append(f"{figures.recalled:,} of them from the journal")
     if figures.failed:
         words.append(f"{figures.failed:,} failed")
     if figures.cancelled:
@@ -162,7 +164,7 @@ def summary_lines(figures: Figures) -> list[str]:
     lines = [f"{count_words(figures)} in {_seconds_words(figures.seconds)}{pace}"]
     lines += [f"  {line}" for line in error_lines(figures, 10)]
     waited = sum(figures.waits.values())
-    timed = figures.ended - figures.untimed
+    timed = figures.ended - figures.untimed - figures.recalled
     if waited >= WORTH * timed > 0.0:
         shares = shares_words(figures.waits, figures.held)
         lines.append(f"jobs waited {waited / timed:,.2f} s on average: {shares}")

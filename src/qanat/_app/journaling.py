@@ -1,0 +1,262 @@
+"""The journal of a run: whose jobs are kept, by which keys, and how their values are written."""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import inspect
+import sys
+import types
+import typing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import msgspec
+
+from qanat._app.handlers import name_of
+from qanat._app.text import safe_text
+from qanat._core.content_key import content_key, given_key
+from qanat.errors import SerialisationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from qanat._app.rules import Rules
+    from qanat._core.kept import Codec
+    from qanat._core.outcome import Outcome
+    from qanat._engine.engine import Engine
+    from qanat._engine.keeper import Keeper
+
+MOST_BYTES: Final = 64 * 2**20
+"""Of one value."""
+
+
+def check_journal(handler: Callable[..., Any] | None, rules: Rules) -> None:
+    """Check, before any work starts, that a journal can tell this handler from others.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if rules.journal is not None and handler is not None:
+        handler_name(handler, rules.version)
+
+
+def handler_name(handler: Callable[..., Any], version: str | int | None) -> str:
+    """Return by what name a journal knows a handler: its module and its name in it.
+
+    A script has the name that it would have if it were imported, so that `python app.py`, `python -m app`
+    and `qanat map app:fn` know the same jobs.
+
+    Raises:
+        ValueError: If it has no name of its own, and no version that tells it from others.
+    """
+    named: Any = handler
+    while isinstance(named, functools.partial):
+        named = named.func
+    is_own = (
+        named is handler
+        and getattr(named, "__qualname__", None) is not None
+        and "<lambda>" not in name_of(named)
+    )
+    if not is_own and version is None:
+        raise ValueError(
+            f"version must say which handler this is, got None: {name_of(handler)} has no name of its own by "
+            "which a journal could tell it from others"
+        )
+    if getattr(named, "__qualname__", None) is None:
+        named = named.__class__
+    return f"{_module_of(named)}:{named.__qualname__}"
+
+
+def _module_of(named: Any) -> str:
+    module: str = getattr(named, "__module__", None) or "builtins"
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        file = getattr(main, "__file__", None)
+        if spec is not None:
+            return str(spec.name)
+        if file is not None:
+            return Path(file).stem
+    return module
+
+
+def make_keeper(
+    engine: Engine,
+    rules: Rules,
+    name: str,
+    codec: Codec,
+    *,
+    item_of: Callable[[Any], Any] | None = None,
+    fresh: bool = False,
+) -> Keeper:
+    """Return what keeps an engine's jobs in the journal of its rules.
+
+    Args:
+        engine: The engine.
+        rules: Its rules, with a journal.
+        name: By what the journal knows the handler.
+        codec: How its values are written.
+        item_of: Gives the item of what the engine's jobs have for one.
+        fresh: Whether to forget what was done before.
+    """
+    # Imported here: most runs have none, and SQLite takes 5 ms.
+    from qanat._engine.courier import Courier
+    from qanat._engine.keeper import Keeper
+    from qanat._stores.journal import JournalConnection
+
+    assert rules.journal is not None  # noqa: S101 - asked for
+    version = "" if rules.version is None else str(rules.version)
+    key = rules.key
+    key_of: Callable[[Any], bytes] = content_key if key is None else lambda item: given_key(key(item))
+    return Keeper(
+        engine,
+        Courier(partial(JournalConnection, Path(rules.journal), name, version), name="qanat-journal"),
+        key_of=key_of if item_of is None else lambda item: key_of(item_of(item)),
+        codec=codec,
+        retry_failed=rules.retry_failed,
+        fresh=fresh,
+    )
+
+
+def tell_how_to_go_on(rules: Rules, outcomes: Sequence[Outcome[Any, Any]]) -> None:
+    """Say on standard error, after a run was stopped, how it is gone on with."""
+    done = sum(outcome.ok for outcome in outcomes)
+    assert rules.journal is not None  # noqa: S101 - asked for
+    path = safe_text(Path(rules.journal))
+    try:
+        sys.stderr.write(
+            f"qanat: stopped; {done:,} done are in {path}: run it again with that journal to go on\n"
+        )
+    except (OSError, ValueError, AttributeError):
+        pass  # nobody to hear it
+
+
+class ValueCodec:
+    """Write a handler's values as JSON, and read them as the type that it is annotated to return.
+
+    Args:
+        handler: The handler.
+        batch: Whether it returns a list of values.
+    """
+
+    def __init__(self, handler: Callable[..., Any], *, batch: bool) -> None:
+        """Find out the type."""
+        hint, self._remedy = _return_type(handler, batch=batch)
+        self._encode = msgspec.json.Encoder().encode
+        try:
+            self._decode = msgspec.json.Decoder(hint).decode
+        except Exception as error:  # noqa: BLE001 - annotations can be anything
+            self._decode = msgspec.json.Decoder(Any).decode
+            self._remedy = f"its annotation {hint!r} cannot be read back ({error}), so return JSON types"
+
+    def encode(self, value: Any) -> bytes:
+        """Return a value as JSON, after it was read back and compared.
+
+        Raises:
+            SerialisationError: If it would not come back equal.
+        """
+        if isinstance(value, (str, bytes)) and len(value) > MOST_BYTES:
+            raise SerialisationError(
+                f"the value is larger than {MOST_BYTES:,} bytes, more than a journal takes"
+            )
+        try:
+            content = self._encode(value)
+            back = self._decode(content)
+            same = back is value or bool(back == value)
+        except Exception as error:
+            raise self._refused(value, str(error) or type(error).__name__) from error
+        if not same:
+            raise self._refused(value, f"it would come back as {_short(back)}")
+        if len(content) > MOST_BYTES:
+            raise SerialisationError(
+                f"the value is larger than {MOST_BYTES:,} bytes, more than a journal takes"
+            )
+        return content
+
+    def decode(self, content: bytes) -> Any:
+        """Return a value that was written.
+
+        Raises:
+            SerialisationError: If it is none of the type that the handler returns.
+        """
+        try:
+            return self._decode(content)
+        except Exception as error:
+            raise SerialisationError(
+                f"the value in the journal is none that the handler returns now ({error}): give another "
+                "version= to do everything anew"
+            ) from error
+
+    def _refused(self, value: object, why: str) -> SerialisationError:
+        return SerialisationError(
+            f"the value {_short(value)} of type {type(value).__name__} cannot be kept in the journal, as "
+            f"{why}: {self._remedy}"
+        )
+
+
+class TextCodec:
+    """Write values that are texts already, such as JSON."""
+
+    def encode(self, value: Any) -> bytes:
+        """Return a text as bytes."""
+        if len(value) > MOST_BYTES:
+            raise SerialisationError(
+                f"the value is larger than {MOST_BYTES:,} bytes, more than a journal takes"
+            )
+        return cast("str", value).encode("utf-8", "surrogatepass")
+
+    def decode(self, content: bytes) -> Any:
+        """Return the text."""
+        return content.decode("utf-8", "surrogatepass")
+
+
+_ANNOTATE: Final = "annotate the handler's return type, or return JSON types"
+
+
+def _return_type(handler: Callable[..., Any], *, batch: bool) -> tuple[Any, str]:
+    """Return the type of a handler's values, and what to do about one that cannot be kept."""
+    function: Any = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function) and not isinstance(function, type):
+        function = type(function).__call__
+    try:
+        hint = typing.get_type_hints(function, include_extras=True).get("return", Any)
+    except Exception as error:  # noqa: BLE001 - annotations can be anything
+        return Any, f"its annotations cannot be looked up ({error}), so return JSON types"
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in {collections.abc.Awaitable, collections.abc.Coroutine} and arguments:
+        hint = arguments[-1]
+    if batch:
+        arguments = typing.get_args(hint)
+        hint = _without_errors(arguments[0]) if arguments else Any
+    if hint is Any or hint is object or isinstance(hint, typing.TypeVar):
+        return Any, _ANNOTATE
+    return hint, f"it is annotated to return {_type_name(hint)}, so return that, or JSON types"
+
+
+def _without_errors(hint: Any) -> Any:
+    """Return the type of the values where a batch may hold errors, too."""
+    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
+        kept = [each for each in typing.get_args(hint) if not _is_error(each)]
+        return typing.Union[tuple(kept)] if kept else Any  # noqa: UP007 - made at run time
+    return Any if _is_error(hint) else hint
+
+
+def _is_error(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, BaseException)
+
+
+def _type_name(hint: Any) -> str:
+    return hint.__qualname__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def _short(value: object) -> str:
+    import reprlib
+
+    try:
+        return reprlib.repr(value)
+    except Exception:  # noqa: BLE001 - the user's code may raise anything
+        return f"<{type(value).__name__}>"

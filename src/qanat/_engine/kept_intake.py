@@ -1,0 +1,109 @@
+"""Where jobs come from when there is a journal: each is looked up before it is offered."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from qanat._core.job import Job
+from qanat._engine.intake import CHUNK, LONG, Intake
+from qanat.errors import blamed_on_job
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Iterable
+
+    from qanat._core.job import Task
+    from qanat._engine.engine import Engine
+    from qanat._engine.keeper import Keeper
+
+
+class KeptIntake(Intake):
+    """Read items in a task of its own and hand their jobs to the keeper, with room for so many."""
+
+    def __init__(
+        self, items: Iterable[Any] | AsyncIterable[Any], engine: Engine, task: Task, keeper: Keeper,
+        **options: Any,
+    ) -> None:  # fmt: skip
+        """Read nothing yet; the options are those of an `Intake`."""
+        super().__init__(items, engine, task, **options)
+        self._keeper = keeper
+        self.draws = False
+        self.needs_task = True
+        # Told after every start that there may be room.
+        self.tops_up = True
+
+    def room(self) -> int:
+        """Return how many more items may be read now."""
+        if self._whole:
+            return CHUNK
+        keeper = self._keeper
+        # What waits for its commit is about to be unread; where everything counts as read, so does it.
+        return super().room() - (keeper.pending if self.counts_unread else keeper.waiting)
+
+    def is_full(self) -> bool:
+        """Whether no more jobs can come before some that came are started."""
+        return not self._keeper.pending and self.room() <= 0
+
+    def pull(self) -> bool:
+        """Let the task read on if there is room; nothing comes of it at once."""
+        self._let_read()
+        return False
+
+    async def run(self) -> None:
+        """Read the source in a task of its own."""
+        with anyio.CancelScope() as self._scope:
+            if self.is_async:
+                await self._run_async()
+            else:
+                await self._run_plain()
+            if not self._is_closed:
+                await self._keeper.wait_answered()
+        if not self._is_closed:
+            self.ended()
+
+    async def _run_plain(self) -> None:
+        engine = self._engine
+        while not self._is_closed:
+            room = self.room()
+            if room <= 0:
+                spot = self._room_spot = engine.loop.spot()
+                await spot.wait()
+                continue
+            begun = engine.now()
+            chunk = min(room, self._chunk)
+            if self._read(chunk) < chunk:
+                return
+            if engine.now() - begun > LONG:
+                self._chunk = max(1, self._chunk // 2)
+            elif self._chunk < CHUNK:
+                self._chunk *= 2
+            await engine.loop.checkpoint()
+
+    def _read(self, chunk: int) -> int:
+        """Read up to so many items; fewer mean that the source has ended."""
+        now = self._engine.now()
+        first = number = self.count
+        self._reading = True
+        try:
+            for item in islice(self.iterator, chunk):
+                self._offer(item, number, now)
+                number += 1
+                self.count = number
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            self._fail(error)
+            return -1
+        finally:
+            self._reading = False
+        return number - first
+
+    def _offer(self, item: Any, number: int, now: float) -> None:
+        job = Job(number, item, number, self.task)
+        try:
+            self._callbacks.fill(job, now)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            self._engine.dispatcher.refuse(job, blamed_on_job(error), now)
+            self._engine.offered()
+        else:
+            self._keeper.arrived(job, now)
