@@ -122,6 +122,16 @@ def _map(
     record: Annotated[
         str | None, _flag("record", group=_INPUT, help="File for every decision, for qanat replay.")
     ] = None,
+    journal: Annotated[
+        str | None,
+        _flag("journal", group=_RUN, help="File of what is done; the same call again does the rest."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, _flag("retry-failed", group=_RUN, help="Run only what failed before, with --journal.")
+    ] = False,
+    fresh: Annotated[
+        bool, _flag("fresh", group=_RUN, help="Forget what the journal has of this handler.")
+    ] = False,
     dry_run: Annotated[
         bool, _flag("dry-run", group=_RUN, help="Import, check, read and count; start nothing.")
     ] = False,
@@ -158,7 +168,7 @@ def _map(
     flags = {
         "concurrency": concurrency, "rate": rate, "retry": retries, "timeout": timeout, "order": order,
         "lane": lane, "priority": priority, "deadline": deadline, "max_failures": halt, "progress": progress,
-        "record": record,
+        "record": record, "journal": journal, "retry_failed": retry_failed or None,
     }  # fmt: skip
     return run_map(
         MapOptions(
@@ -172,6 +182,7 @@ def _map(
             keep_order=keep_order,
             append=append,
             overwrite=overwrite,
+            fresh=fresh,
             dry_run=dry_run,
             json=json,
             graceful=graceful,

@@ -17,12 +17,14 @@ import anyio
 from msgspec import structs
 
 from qanat._app.handlers import check_handler
+from qanat._app.journaling import handler_name
 from qanat._app.progress.view import Progress
 from qanat._app.rules import Rules
 from qanat._app.run import Backend, backend_of
 from qanat._app.stopping import Stopping
 from qanat._app.text import safe_text
 from qanat._cli.commands import Command
+from qanat._cli.completing import Completion
 from qanat._cli.loading import is_function_name, load
 from qanat._cli.map_rules import make_rules
 from qanat._cli.map_run import MapRun, Plan, Result
@@ -32,7 +34,7 @@ from qanat._cli.sources import Source, count, find_sources, records
 from qanat._cli.usage import UsageError
 from qanat._cli.writing import Output, check_apart, check_output, open_output, stdout_for_data
 from qanat._engine.callee import callee_of, is_coroutine_function
-from qanat.errors import InputError
+from qanat.errors import InputError, JournalError, StoreError
 
 _FILE_NAMED = re.compile(r"([\w./]*\w)\.py:([\w.]+)")
 
@@ -60,6 +62,7 @@ class MapOptions:
     keep_order: bool = False
     append: bool = False
     overwrite: bool = False
+    fresh: bool = False
     dry_run: bool = False
     json: bool = False
     graceful: bool = True
@@ -80,25 +83,33 @@ def run_map(options: MapOptions) -> int:
         raise UsageError(str(error)) from None
     path = None if options.output == "-" else options.output
     check_apart(path, files, options.rules)
-    check_output(path, append=options.append, overwrite=options.overwrite)
+    completes = _completes(options, rules)
+    check_output(path, append=options.append or (completes and path is not None), overwrite=options.overwrite)
     with ExitStack() as stack:
         output: Output = stack.enter_context(stdout_for_data())
         # Only now: what a module prints while it is imported is no data.
-        title, handler = _handler(options, rules)
+        title, handler, name = _handler(options, rules)
         sources = find_sources(files, options.format)
         if named.named and all(source.kind == "txt" for source in sources):
             which = next(
                 name for name in ("lane", "priority", "deadline") if getattr(named, name) is not None
             )
             raise UsageError(f"{which} {named.named[0]!r} needs items with fields: csv or jsonl")
-        plan = Plan(handler, sources, rules, named, options.keep_order)
+        plan = Plan(handler, sources, rules, named, options.keep_order, name, options.fresh)
         total = _Total(sources)
         progress = Progress(
             title, shown=rules.progress, total=total.get, machine=options.json, item_of=_value_of
         )
         if options.dry_run:
             return _dry_run(plan, path, progress)
-        if path is not None:
+        if rules.journal is not None:
+            _check_journal(plan)
+        completion: Completion | None = None
+        if path is not None and completes and Path(path).is_file():
+            completion = Completion(path)
+            output = completion.open()
+            stack.callback(output.close)
+        elif path is not None:
             output = open_output(path, append=options.append, overwrite=options.overwrite)
             stack.callback(output.close)
         elif progress.redraws and os.isatty(output.fd):
@@ -108,9 +119,17 @@ def run_map(options: MapOptions) -> int:
         stopping = Stopping(
             lambda: _say_last(progress, run.last_words(), as_json=options.json), graceful=options.graceful
         )
-        run = MapRun(plan, output, progress, stopping)
+        run = MapRun(plan, output, progress, stopping, completion)
         stack.enter_context(stopping)
-        anyio.run(run.run, backend=backend, backend_options=backend_options)
+        try:
+            anyio.run(run.run, backend=backend, backend_options=backend_options)
+        except (JournalError, StoreError) as error:  # it could be opened before, and now it cannot
+            raise UsageError(str(error)) from None
+        if completion is not None and run.result.is_whole:
+            paths = [source.path for source in sources]
+            completion.tidy(
+                (lambda file: 0 if file is None else paths.index(file)) if options.keep_order else None
+            )
         return _concluded(run.result, output, progress, stopping, plan, total)
 
 
@@ -123,6 +142,33 @@ def _say_last(progress: Progress, text: str, *, as_json: bool) -> None:
     _say_at_once(text, as_json=as_json)
 
 
+def _completes(options: MapOptions, rules: Rules) -> bool:
+    """Whether an output that is there is completed.
+
+    Raises:
+        UsageError: If flags that go with a journal were given without one.
+    """
+    if options.fresh and rules.journal is None:
+        raise UsageError("--fresh goes with --journal FILE")
+    if options.fresh and rules.retry_failed:
+        raise UsageError("--fresh and --retry-failed exclude each other")
+    return rules.journal is not None and not (options.append or options.overwrite or options.fresh)
+
+
+def _check_journal(plan: Plan) -> None:
+    """Open the journal once, so that one that cannot be used is told before anything is touched.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    from qanat._stores.journal import JournalConnection
+
+    try:
+        JournalConnection(plan.rules.journal or "", plan.name, plan.version).close()
+    except (JournalError, StoreError) as error:
+        raise UsageError(str(error)) from None
+
+
 def _say_at_once(text: str, *, as_json: bool) -> None:
     """Say something just before the process ends, past everything that may hold a lock."""
     said = json.dumps({"event": "note", "text": text}) if as_json else f"qanat: {text}"
@@ -133,8 +179,9 @@ def _say_at_once(text: str, *, as_json: bool) -> None:
         pass  # nobody to hear it
 
 
-def _handler(options: MapOptions, rules: Rules) -> tuple[str, Callable[[Record], Any]]:
-    """Return the title of the run and what is called with each record."""
+def _handler(options: MapOptions, rules: Rules) -> tuple[str, Callable[[Record], Any], str]:
+    """Return the title of the run, what is called with each record, and its name in a journal."""
+    name = ""
     if options.command is not None:
         named = options.inputs[:1]
         if named and is_function_name(named[0]) and not Path(named[0]).exists():
@@ -142,6 +189,7 @@ def _handler(options: MapOptions, rules: Rules) -> tuple[str, Callable[[Record],
         command = Command(options.command)
         handler: Callable[[Record], Any] = AsyncCall(command)
         title = command.__qualname__
+        name = f"$ {json.dumps(options.command)}"
     else:
         if not options.inputs:
             raise UsageError("name a function such as app:fetch, or a command after --")
@@ -158,14 +206,16 @@ def _handler(options: MapOptions, rules: Rules) -> tuple[str, Callable[[Record],
         function = load(title)
         try:
             check_handler(function)
-        except TypeError as error:
+            if rules.journal is not None:
+                name = handler_name(function, rules.version)
+        except (TypeError, ValueError) as error:
             raise UsageError(str(error)) from None
         handler = AsyncCall(function) if is_coroutine_function(function) else PlainCall(function)
     try:
         callee_of(handler, rules.executor)
     except TypeError as error:
         raise UsageError(str(error)) from None
-    return safe_text(title, 60), handler
+    return safe_text(title, 60), handler, name
 
 
 class _Total:
@@ -239,6 +289,10 @@ def _concluded(
     if stopping.signal is not None and stopping.status is not None:
         said.append(f"stopped by {stopping.signal.name}")
         status = stopping.status
+        if plan.rules.journal is not None:
+            said.append(
+                f"to go on, run the same command again: what is done is in {_name(str(plan.rules.journal))}"
+            )
     left_some = result.cut or result.again or result.dropped or not result.read_all
     if lost or (result.error is None and left_some):
         left = _left_words(lost, result, progress, plan, total.now())

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 from qanat._app.failures import FailureLimit
 from qanat._app.hosting import add_task, hosted, make_engine
+from qanat._app.journaling import TextCodec, make_keeper
 from qanat._app.progress.view import Progress
 from qanat._app.rules import Rules
 from qanat._app.stopping import Stopping
+from qanat._cli.completing import Completion
 from qanat._cli.feeding import Feed
 from qanat._cli.map_rules import Fields
 from qanat._cli.reading import Record
@@ -22,6 +25,8 @@ from qanat._core.outcome import Outcome
 from qanat._engine.callee import is_coroutine_function
 from qanat._engine.engine import Engine
 from qanat._engine.intake import Callbacks, Intake
+from qanat._engine.keeper import LeftOutError
+from qanat._engine.kept_intake import KeptIntake
 
 FLUSHES = 0.2
 """Seconds between two looks whether somebody wants to go, while a slow reader takes the last lines."""
@@ -37,6 +42,8 @@ class Plan:
         rules: The rules.
         named: The fields whose values are a record's lane, priority and deadline.
         keep_order: Whether lines come in the order of the input.
+        name: By what a journal knows the handler.
+        fresh: Whether a journal forgets first what was done.
     """
 
     handler: Callable[[Record], Any]
@@ -44,6 +51,13 @@ class Plan:
     rules: Rules
     named: Fields = field(default_factory=Fields)
     keep_order: bool = False
+    name: str = ""
+    fresh: bool = False
+
+    @property
+    def version(self) -> str:
+        """The handler's version, for a journal."""
+        return "" if self.rules.version is None else str(self.rules.version)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -83,12 +97,22 @@ class Result:
     flushed: bool = True
     unwritten: list[bytes] = field(default_factory=list[bytes])
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the input was read and every item has its line."""
+        left = self.dropped or self.cut or self.again or self.unwritten or not self.flushed
+        return self.read_all and self.error is None and self.failure is None and not left
+
 
 class MapRun:
     """One run; `run` is called once, in an event loop."""
 
-    def __init__(self, plan: Plan, output: Output, progress: Progress, stopping: Stopping) -> None:
+    def __init__(
+        self, plan: Plan, output: Output, progress: Progress, stopping: Stopping,
+        completion: Completion | None = None,
+    ) -> None:  # fmt: skip
         """Keep what belongs together."""
+        self._completion = completion
         self._plan = plan
         self._output = output
         self._progress = progress
@@ -117,7 +141,14 @@ class MapRun:
             self._write = self._threaded.write
         if plan.keep_order:
             self._in_order = InOrder(self._write)
-        intake = Intake(
+        make: Callable[..., Intake] = Intake
+        if plan.rules.journal is not None:
+            engine.keeper = make_keeper(
+                engine, plan.rules, plan.name, TextCodec(),
+                item_of=lambda record: record.value, fresh=plan.fresh,
+            )  # fmt: skip
+            make = partial(KeptIntake, keeper=engine.keeper)
+        intake = make(
             self._items(), engine, task,
             callbacks=Callbacks(
                 None if plan.named.lane is None else self._lane_of,
@@ -180,9 +211,11 @@ class MapRun:
     def _ended(self, job: Job[Record], outcome: Outcome[Record, str]) -> None:
         """Write the line of a job that ended by itself; count one that did not."""
         line: bytes | None = None
-        if outcome.state == "cancelled":
+        if isinstance(outcome.error, LeftOutError):
+            pass  # as it was asked for
+        elif outcome.state == "cancelled":
             self._left(job, outcome)
-        else:
+        elif self._completion is None or not self._completion.has(outcome.item, ok=outcome.ok):
             line = line_of(outcome)
         if self._in_order is not None and outcome.parent is None:
             self._in_order.put(outcome.index, line)

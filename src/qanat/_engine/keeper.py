@@ -51,6 +51,10 @@ WITH_DISPATCHER = 1
 KEEPING = 2
 
 
+class LeftOutError(JobCancelledError):
+    """Say that a job was not run, as it had not failed before."""
+
+
 class Entry:
     """A key that is under way, the job that leads and those that follow."""
 
@@ -211,7 +215,7 @@ class Keeper:
             self._leave(entry, outcome)
         elif kept is None and self._retry_failed and self.broken is None:
             self.left_out += 1 + len(entry.followers)
-            left_out = JobCancelledError("the job was left out: it has not failed before, and only such run")
+            left_out = LeftOutError("the job was left out: it has not failed before, and only such run")
             self._leave(entry, self._ended(entry.job, "cancelled", now, error=left_out))
         else:
             self._offer(entry, now)
