@@ -178,7 +178,8 @@ def _run_session(block: Block, directory: Path) -> None:
             timeout=PATIENCE,
             check=False,
         )
-        status = done.returncode
+        # As a shell says it of a process that a signal ended.
+        status = done.returncode if done.returncode >= 0 else 128 - done.returncode
         place = f"{block.place}: $ {command.line}"
         if status and not (following and following.line.startswith("echo $?")):
             raise ExampleError(f"{place}\nended with status {status} and printed:\n{done.stdout}")
