@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 from typing import Any
 
 import anyio
 import pytest
+from rich.console import Console
 
 import qanat
 from qanat import TooManyFailuresError, errors
@@ -111,3 +113,19 @@ def in_trio(item: int) -> int:
 @pytest.mark.parametrize("inner", [in_qanat, in_asyncio, in_anyio, in_trio])
 def test_a_handler_in_a_thread_may_run_a_loop_of_its_own(backend: Any, inner: Any):
     assert qanat.run(inner, range(3), backend=backend, concurrency=2).values() == [0, 2, 4]
+
+
+@pytest.mark.parametrize("graceful", [None, 1, "no"])
+def test_graceful_is_yes_or_no(graceful: Any) -> None:
+    with pytest.raises(TypeError, match="graceful must be True or False, got"):
+        qanat.run(str, [1], graceful=graceful)
+
+
+def test_progress_takes_a_rich_console_and_nothing_like_it() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=60, height=20)
+    qanat.run(str, [1, 2], progress=console)
+    assert "2 of 2 done" in console.file.getvalue()  # type: ignore[attr-defined]  # it is a StringIO
+    with pytest.raises(
+        TypeError, match=r"progress must be True, False, None or a rich.console.Console, got 'yes'"
+    ):
+        qanat.run(str, [1], progress="yes")  # type: ignore[call-overload]
