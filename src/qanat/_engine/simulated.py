@@ -230,7 +230,7 @@ class SimulatedEngine:
                     value = [failures and failures(each.item, rng, each.attempt) for each in job.members]
                 elif failures is not None:
                     error = failures(job.item, rng, job.attempt)
-                if error is None and value is None:
+                if error is None and value is None and comings is None:
                     end_well(job, now)
                 else:
                     settle(job, error, now, value)
