@@ -21,7 +21,10 @@
     │   │   ├── StoreUnavailable        also ConnectionError: it is locked, unreachable, or cannot be read
     │   │   ├── StoreFull               there is no room left
     │   │   ├── StoreForked             also RuntimeError: the process was forked after it was opened
-    │   │   └── StoreVersionError       it was made by a newer version
+    │   │   ├── StoreVersionError       it was made by a newer version
+    │   │   ├── LeaseLost               another worker has the jobs, or they are gone
+    │   │   ├── PutUnknown              the jobs may be stored, or not
+    │   │   └── NotReplicated           stored, but on fewer replicas than asked for
     │   └── InputError                  an input file could not be read, or a line of it
     └── Signal                          what a handler raises to say what is to be done
         ├── Throttled                   the other side asked for less: close the lane and come back
@@ -52,10 +55,13 @@ __all__ = [
     "JobDiscardedError",
     "JobTimeoutError",
     "JournalError",
+    "LeaseLost",
+    "NotReplicated",
     "PoolClosedError",
     "PoolDeadlockError",
     "PoolFull",
     "ProcessDiedError",
+    "PutUnknown",
     "QanatError",
     "RetryLater",
     "SerialisationError",
@@ -259,6 +265,66 @@ class StoreForked(StoreError, RuntimeError):  # noqa: N818 - as above
 
 class StoreVersionError(StoreError):
     """Say that a store was made by a newer version, and was left as it is."""
+
+
+class LeaseLost(StoreError):  # noqa: N818 - reads as what is the matter
+    """Say that leases are lost: other workers have the jobs, or they are gone. Nothing was changed.
+
+    Attributes:
+        ids: The jobs.
+    """
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        """Keep which jobs they were."""
+        super().__init__(f"the lease is lost of {_listed(ids)}: it expired, or the job was taken away")
+        self.ids = tuple(ids)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return type(self), (self.ids,)
+
+
+class PutUnknown(StoreError):  # noqa: N818 - reads as what is the matter
+    """Say that nobody knows whether a job was stored; putting it again under its id makes no second.
+
+    Attributes:
+        id: The job's id, made before it was sent.
+    """
+
+    def __init__(self, id: str) -> None:
+        """Keep the job's id."""
+        super().__init__(f"job {id!r} may be stored or not: put it again under this id")
+        self.id = id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return type(self), (self.id,)
+
+
+class NotReplicated(StoreError):  # noqa: N818 - reads as what is the matter
+    """Say that a job is stored, but that fewer replicas told so in time than were asked for.
+
+    Attributes:
+        id: The job's id.
+        got: How many replicas have it.
+        wanted: How many were asked for.
+    """
+
+    def __init__(self, id: str, got: int, wanted: int) -> None:
+        """Keep the job's id and the two counts."""
+        super().__init__(f"job {id!r} is stored, but {got} replicas have it instead of {wanted}")
+        self.id = id
+        self.got = got
+        self.wanted = wanted
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from the facts, so that the error crosses processes."""
+        return type(self), (self.id, self.got, self.wanted)
+
+
+def _listed(ids: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, ids[:3]))
+    return f"{shown} and {len(ids) - 3} more" if len(ids) > 3 else shown
 
 
 class InputError(QanatError):

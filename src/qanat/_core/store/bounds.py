@@ -1,0 +1,266 @@
+"""How large anything in a store may be, and the checks that every store makes before a deed.
+
+A deed that is refused here has done nothing.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+from re import compile as pattern
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from qanat._core.store.values import Conf, Lease, NewJob, Settle, Stamp
+
+MOST: Final = 1_000
+"""Jobs, ids, leases, settles, keys, lanes or looks in one deed."""
+MOST_SUSPECTS: Final = 100
+"""Suspects that one claim looks at."""
+BODY_BYTES: Final = 1_048_576
+"""Bytes of an item, and of a result."""
+METADATA_BYTES: Final = 65_536
+NAME_BYTES: Final = 512
+"""UTF-8 bytes of an id, a key, a lane, a handler's, worker's or client's name."""
+NOTE_CHARACTERS: Final = 500
+"""Of a note, and of a reason."""
+ERROR_CHARACTERS: Final = 65_536
+LONGEST: Final = 1e9
+"""Seconds, some 31 years: the longest delay, lease or time to be kept."""
+MOST_WEIGHT: Final = 1_000
+LARGEST: Final = 2**53 - 1
+"""The largest stamp number and token: what a double holds exactly."""
+
+_QUEUE_NAME = pattern(r"[A-Za-z0-9._-]{1,128}")
+
+
+def checked_name(name: str, text: object) -> str:
+    """Return the name of a queue or a schedule, if it is made of what every store can take.
+
+    Raises:
+        TypeError: If it is no text.
+        ValueError: If it is too long, or holds anything but letters, digits, dot, dash, underscore.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a text, got {text!r}")
+    if _QUEUE_NAME.fullmatch(text) is None:
+        raise ValueError(
+            f"{name} must be 1 to 128 of the letters A-Z and a-z, digits, '.', '-' and '_', got {text!r}"
+        )
+    return text
+
+
+def check_text(name: str, text: object, *, empty: bool = False) -> None:
+    """Check an id, key, lane or name."""
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a text, got {text!r}")
+    # Most are short ASCII, where characters are bytes.
+    if text.isascii():
+        size = len(text)
+    else:
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} must be text that UTF-8 can hold, got {text!r}") from None
+    if size > NAME_BYTES or not (size or empty):
+        shown = text if size <= NAME_BYTES else f"{text[:40]}..."
+        raise ValueError(f"{name} must have {0 if empty else 1} to {NAME_BYTES} bytes, got {size}: {shown!r}")
+    if "\0" in text:
+        raise ValueError(f"{name} must not hold a NUL, got {text!r}")
+
+
+def check_seconds(name: str, value: object, *, above: bool = False) -> None:
+    """Check a length of time."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be seconds, got {value!r}")
+    if not 0 <= value <= LONGEST or (above and value == 0):
+        least = "more than 0" if above else "at least 0"
+        raise ValueError(f"{name} must be {least} and at most {LONGEST:g} s, got {value!r}")
+
+
+def check_whole(name: str, value: object, least: int, most: int) -> None:
+    """Check a whole number."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be {least} to {most}, got {value!r}")
+
+
+def check_many(name: str, batch: Collection[object]) -> None:
+    """Check that a batch is not too large for one step."""
+    if len(batch) > MOST:
+        raise ValueError(f"{name} must be at most {MOST} in one batch, got {len(batch)}: send several")
+
+
+def check_ids(name: str, ids: Sequence[str]) -> None:
+    """Check ids or keys of a batch."""
+    check_many(name, ids)
+    for each in ids:
+        check_text(name, each)
+
+
+def check_stamp(stamp: Stamp | None) -> None:
+    """Check who sends a batch."""
+    if stamp is not None:
+        check_text("stamp.client", stamp.client)
+        check_whole("stamp.number", stamp.number, 0, LARGEST)
+
+
+def check_put(queue: str, jobs: Sequence[NewJob], stamp: Stamp | None) -> None:
+    """Check a put."""
+    checked_name("queue", queue)
+    check_many("jobs", jobs)
+    check_stamp(stamp)
+    for job in jobs:
+        check_job(job)
+        if job.parent is not None:
+            check_text("parent.id", job.parent.id)
+
+
+def check_job(job: NewJob) -> None:
+    """Check a job to be put."""
+    check_text("id", job.id)
+    if job.lane:
+        check_text("lane", job.lane)
+    if job.handler:
+        check_text("handler", job.handler)
+    if job.key is not None:
+        check_text("key", job.key)
+    _check_size("body", job.body, BODY_BYTES)
+    _check_size("metadata", job.metadata, METADATA_BYTES)
+    if job.delay:
+        check_seconds("delay", job.delay)
+    if job.keep is not None:
+        check_seconds("keep", job.keep)
+    if job.dedupe_for:
+        check_seconds("dedupe_for", job.dedupe_for)
+    if job.failure not in {"ignore", "fail"}:
+        raise ValueError(f"failure must be 'ignore' or 'fail', got {job.failure!r}")
+    _check_priority(job.priority)
+
+
+def _check_priority(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"priority must be a number, got {value!r}")
+    if not isfinite(value):
+        raise ValueError(f"priority must be finite, got {value!r}")
+
+
+def check_claim(queue: str, n: int, worker: str, lease: float, skip: Collection[str]) -> None:
+    """Check a claim."""
+    checked_name("queue", queue)
+    check_whole("n", n, 0, MOST)
+    check_text("worker", worker, empty=True)
+    check_seconds("lease", lease, above=True)
+    check_many("skip", skip)
+
+
+def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> None:
+    """Check a settle."""
+    checked_name("queue", queue)
+    check_many("settles", settles)
+    check_stamp(stamp)
+    more = 0
+    for settle in settles:
+        more += len(settle.children) + len(settle.also)
+        _check_one(settle)
+    if more > MOST:
+        raise ValueError(
+            f"children and also must be at most {MOST} in one batch, got {more}: "
+            "put the others before, under the parent's lease"
+        )
+
+
+def _check_one(settle: Settle) -> None:
+    kind = settle.kind
+    check_text("id", settle.id)
+    if kind not in _CARRIES:
+        raise ValueError(f"kind must be one of {', '.join(_CARRIES)}, got {kind!r}")
+    for name in _OPTIONAL:
+        if name not in _CARRIES[kind] and getattr(settle, name) not in _NOTHING:
+            raise ValueError(
+                f"{name} goes with {_takers(name)}, not with {kind}, got {getattr(settle, name)!r}"
+            )
+    if settle.delay:
+        check_seconds("delay", settle.delay)
+    if settle.value is not None:
+        _check_size("value", settle.value, BODY_BYTES)
+    if settle.after:
+        check_text("after", settle.after)
+    _check_length("reason", settle.reason, NOTE_CHARACTERS)
+    _check_length("error", settle.error, ERROR_CHARACTERS)
+    for job in settle.children:
+        check_job(job)
+        if job.parent is not None:
+            raise ValueError(f"parent must be None for a child of a settle, got {job.parent!r}")
+    for job in settle.also:
+        check_job(job)
+        if job.parent is not None:
+            raise ValueError(f"parent must be None for a job put with a settle, got {job.parent!r}")
+
+
+_CARRIES: Final[dict[str, frozenset[str]]] = {
+    "done": frozenset({"value", "children", "after", "also"}),
+    "retry": frozenset({"delay", "reason", "error"}),
+    "release": frozenset({"delay"}),
+    "again": frozenset({"delay", "value", "also"}),
+    "dead": frozenset({"reason", "error", "also"}),
+    "cancelled": frozenset({"reason", "also"}),
+}
+"""What each kind of settle may carry."""
+_OPTIONAL: Final = ("delay", "value", "reason", "error", "children", "after", "also")
+_NOTHING: Final = (0, None, "", ())
+
+
+def _takers(name: str) -> str:
+    return ", ".join(kind for kind, carries in _CARRIES.items() if name in carries)
+
+
+def check_extend(queue: str, leases: Sequence[Lease], lease: float) -> None:
+    """Check an extension."""
+    checked_name("queue", queue)
+    check_many("leases", leases)
+    check_seconds("lease", lease, above=True)
+    for each in leases:
+        if each.note is not None:
+            _check_length("note", each.note, NOTE_CHARACTERS)
+
+
+def check_conf(conf: Conf) -> None:
+    """Check the settings of a queue."""
+    if conf.unique not in {None, "pending", "active", "forever"}:
+        raise ValueError(f"unique must be None, 'pending', 'active' or 'forever', got {conf.unique!r}")
+    if conf.order not in {"fifo", "lifo"}:
+        raise ValueError(f"order must be 'fifo' or 'lifo', got {conf.order!r}")
+    check_many("weights", conf.weights)
+    for lane, weight in conf.weights.items():
+        check_text("weights", lane, empty=True)
+        check_whole(f"weights[{lane!r}]", weight, 1, MOST_WEIGHT)
+    if conf.max_attempts is not None:
+        check_whole("max_attempts", conf.max_attempts, 1, LARGEST)
+    if conf.max_age is not None:
+        check_seconds("max_age", conf.max_age, above=True)
+    check_whole("max_crashes", conf.max_crashes, 1, LARGEST)
+    check_seconds("keep", conf.keep)
+    if conf.keep_dead is not None:
+        check_seconds("keep_dead", conf.keep_dead)
+
+
+def _check_size(name: str, data: object, most: int) -> None:
+    if not isinstance(data, bytes):
+        raise TypeError(f"{name} must be bytes, got {data!r}")
+    if len(data) > most:
+        raise ValueError(f"{name} must be at most {most} bytes, got {len(data)}")
+
+
+def _check_length(name: str, text: object, most: int) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a text, got {text!r}")
+    if len(text) > most:
+        raise ValueError(f"{name} must be at most {most} characters, got {len(text)}")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{name} must be text that UTF-8 can hold, got {text!r}") from None
