@@ -9,6 +9,8 @@ from math import isfinite
 from re import compile as pattern
 from typing import TYPE_CHECKING, Final
 
+from qanat._core.store.states import STATES
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -225,6 +227,25 @@ def check_extend(queue: str, leases: Sequence[Lease], lease: float) -> None:
     for each in leases:
         if each.note is not None:
             _check_length("note", each.note, NOTE_CHARACTERS)
+
+
+def check_find(queue: str, state: object, parent: str | None, limit: int) -> None:
+    """Check a find."""
+    checked_name("queue", queue)
+    if state is None and parent is None:
+        raise ValueError("state must be given, unless parent is, got None")
+    if state is not None and state not in STATES:
+        raise ValueError(f"state must be one of {', '.join(STATES)}, got {state!r}")
+    check_whole("limit", limit, 1, MOST)
+
+
+def check_purge(queue: str, state: object, n: int) -> None:
+    """Check a purge."""
+    checked_name("queue", queue)
+    if state == "leased" or state not in STATES:
+        names = ", ".join(each for each in STATES if each != "leased")
+        raise ValueError(f"state must be one of {names}, got {state!r}: cancel leased jobs first")
+    check_whole("n", n, 1, MOST)
 
 
 def check_conf(conf: Conf) -> None:

@@ -146,7 +146,8 @@ class Jobs(Protocol):
         5. `also` are placed as by `put`.
 
         A job that returns to the queue under "pending" takes its key again if it is free, else goes on
-        without. One that ends is kept for `keep` (dead: `keep_dead`), or its record is removed at once.
+        without, also when it falls due later. One that ends is kept for `keep` (dead: `keep_dead`), or
+        its record is removed at once.
 
         Repetition: by stamp, as `put`. Without: a token that settled its job is told as "repeated"
         as long as the record is there and was not leased again, else as "stale"; never any effect.
@@ -185,8 +186,9 @@ class Jobs(Protocol):
         Each is looked at again in the same step: a lease that was extended or settled is left alone. A
         rescued job: crashes + 1, token 0 (its old token is stale), attempt unchanged; ready as a
         suspect, or what `rules.after_rescue` says. The earliest expired comes first. Works while the
-        queue is paused. Also forgets ids beyond `dedupe_for` and stamps older than a day. Anybody may
-        call it, and as often as they like.
+        queue is paused. Also forgets ids beyond `dedupe_for` and stamps older than a day. A record whose
+        time is over is there, and its id known, until this removes it. Anybody may call it, and as often
+        as they like.
         """
         ...
 

@@ -114,7 +114,10 @@ def after_settle(
 
 
 def after_children(*, attempt: int, phase: int, failed_children: int, after: bool) -> Step:
-    """Return where a job goes that has succeeded and has no open child: to its callback, or to its end."""
+    """Return where a job goes that has succeeded and has no open child: to its callback, or to its end.
+
+    On the way to a callback its `born_at` is now, and `failed_children` is 0: the callback decides.
+    """
     if after:
         return Step("ready", 0, phase + 1)
     if failed_children:

@@ -159,10 +159,12 @@ class StoredJob(Struct, frozen=True, kw_only=True, gc=False):
         after: The name of the callback to come (waiting), or that is to be called now (phase > 0).
         open_children: Children that have not ended.
         done_children: Children that ended as done; so `dead_children`, `cancelled_children`.
-        failed_children: Those among the dead that have `failure="fail"`.
+        failed_children: Those among the dead that have `failure="fail"`; back to 0 when a callback
+            takes over.
         family: The token of its first lease, 0 before; by it and the id its children name it, so
             that they never meet a later job of the same id.
         parent_family: That of its parent.
+        order: Its order number.
     """
 
     id: str
@@ -200,6 +202,7 @@ class StoredJob(Struct, frozen=True, kw_only=True, gc=False):
     failed_children: int = 0
     family: int = 0
     parent_family: int = 0
+    order: int = 0
 
 
 class Ended(Struct, frozen=True, gc=False):
