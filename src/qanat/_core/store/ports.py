@@ -185,10 +185,10 @@ class Jobs(Protocol):
 
         Each is looked at again in the same step: a lease that was extended or settled is left alone. A
         rescued job: crashes + 1, token 0 (its old token is stale), attempt unchanged; ready as a
-        suspect, or what `rules.after_rescue` says. The earliest expired comes first. Works while the
-        queue is paused. Also forgets ids beyond `dedupe_for` and stamps older than a day. A record whose
-        time is over is there, and its id known, until this removes it. Anybody may call it, and as often
-        as they like.
+        suspect, or what `rules.after_rescue` says. The earliest expired comes first, among equals the
+        smaller token. Works while the queue is paused. Also forgets ids beyond `dedupe_for` and stamps
+        older than a day. A record whose time is over is there, and its id known, until this removes it.
+        Anybody may call it, and as often as they like.
         """
         ...
 
@@ -289,7 +289,9 @@ class Control(Protocol):
         ...
 
     def purge(self, queue: str, state: State, n: int = 1000) -> int:
-        """Delete up to `n` jobs of one state, as `delete` does.
+        """Delete up to `n` jobs that are in one state when this begins, as `delete` does.
+
+        One that leaves the state on the way, because its last child was deleted, stays.
 
         When none is left in that state, its count becomes 0 (ended jobs whose record had gone are
         counted as removed).

@@ -58,7 +58,7 @@ def _keys(places: Places) -> Iterator[str]:
     unique = places.conf.unique
     for key, id in places.keys.items():
         record = places.records.get(id)
-        if unique == "forever" and (record is None or record.key == key):
+        if unique == "forever":
             continue
         if record is None or record.key != key or not holds_key(unique, record.state, record.phase):
             yield f"key {key!r} is held by job {id!r}, which has no claim to it"

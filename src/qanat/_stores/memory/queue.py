@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
@@ -160,6 +161,8 @@ class Queue:
             new = replace(
                 record,
                 state=step.state,
+                attempt=step.attempt,
+                phase=step.phase,
                 crashes=record.crashes + 1,
                 token=0,
                 due_at=None,
@@ -278,12 +281,17 @@ class Queue:
     def purge(self, state: State, n: int, now: float) -> int:
         """Remove up to `n` jobs of a state."""
         places = self.life.places
-        ids = [id for id, _ in zip(places.in_state[state], range(n), strict=False)]
-        self.delete(ids, now)
+        ids = list(islice(places.in_state[state], n))
+        deleted = 0
+        for id in ids:
+            # One that was the child of another may have sent it on.
+            if id in places.in_state[state]:
+                self._delete(id, now)
+                deleted += 1
         if not places.in_state[state]:
             self.removed += places.counts[state]
             places.counts[state] = 0
-        return len(ids)
+        return deleted
 
     def forget(self, keys: Sequence[str]) -> int:
         """Let go of keys whose jobs have ended."""
@@ -291,7 +299,9 @@ class Queue:
         forgotten = 0
         for key in keys:
             record = places.records.get(places.keys.get(key, ""))
-            if key in places.keys and (record is None or record.state in ENDED):
+            # Its id may have gone to another job since.
+            live = record is not None and record.key == key and record.state not in ENDED
+            if key in places.keys and not live:
                 del places.keys[key]
                 forgotten += 1
         return forgotten
