@@ -277,7 +277,7 @@ class LeaseLost(StoreError):  # noqa: N818 - reads as what is the matter
     def __init__(self, ids: Sequence[str]) -> None:
         """Keep which jobs they were."""
         super().__init__(f"the lease is lost of {_listed(ids)}: it expired, or the job was taken away")
-        self.ids = tuple(ids)
+        self.ids: tuple[str, ...] = tuple(ids)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the facts, so that the error crosses processes."""
