@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from qanat._core.store.values import NewJob, Settle
+from qanat._core.store.values import NewJob, Placed, Settle, Stamp
 from qanat._stores.memory import MemoryStore
 from qanat._stores.memory.line import Line
 from qanat._stores.memory.places import Places
@@ -128,6 +128,30 @@ def test_a_parent_that_waits_for_nobody_is_sent_on():
     assert any("counts 1 open children, and has 0" in each for each in bench.store.check(QUEUE, repair=True))
     assert hand.job("p").state == "done"
     assert bench.store.check(QUEUE) == []
+
+
+def test_answers_are_forgotten_after_a_day():
+    bench = memory_store()
+    store = bench.store
+    stamp = Stamp("c", 1)
+    store.put(QUEUE, [NewJob(id="a")], stamp=stamp)
+    bench.advance(86_399.0)
+    store.rescue(QUEUE)
+    assert store.put(QUEUE, [NewJob(id="b")], stamp=stamp) == [Placed("a")]
+    bench.advance(1.0)
+    store.rescue(QUEUE)
+    assert store.put(QUEUE, [NewJob(id="b")], stamp=stamp) == [Placed("b")]
+
+
+def test_ids_held_for_dedupe_are_swept():
+    bench = memory_store()
+    hand = Hand(bench)
+    hand.put("a", dedupe_for=5.0)
+    hand.settle(hand.take()[0])
+    bench.advance(6.0)
+    bench.store.rescue(QUEUE)
+    assert isinstance(bench.store, MemoryStore)
+    assert len(bench.store._shared.queues[QUEUE].life.known) == 0
 
 
 def test_a_line_is_swept_when_half_of_it_is_stale():
