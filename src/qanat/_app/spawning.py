@@ -89,6 +89,7 @@ class Spawner:
         self._inherits = isinstance(rules.order, Priority) and rules.order.inherit
         self._callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
         self._asks = bool(self._callbacks)
+        self._bounded = rules.max_depth is not None or rules.max_jobs is not None
         self._main: Task | None = None
         self._tasks: dict[Any, Task] = {}
         self._stages: dict[Hashable, _Stage] = {}
@@ -149,12 +150,20 @@ class Spawner:
             task = self._stage_of(handler).task
         else:
             self._check_handler(handler)
-        with self._lock:
-            book = self._book or self._begin()
-            branch = job._branch if type(job) is FamilyJob else book.roots.get(job)
-            if branch is None or branch.is_fresh:
-                branch = book.branch(job)
-            child, is_new = book.adopt(branch, item, task or job._task, key, id, failure, self.count_roots)
+        book = self._book
+        branch = None if book is None else job._branch if type(job) is FamilyJob else book.roots.get(job)
+        if (
+            on_loop and book is not None and branch is not None and not branch.is_fresh
+            and key is None and id is None and not self._bounded
+        ):  # fmt: skip
+            # No step of it can be done by halves: a lock would cost a sixth of it.
+            child, is_new = book.adopt(branch, item, task or job._task, None, None, failure)
+        else:
+            with self._lock:
+                book = self._book or self._begin()
+                child, is_new = book.adopt(
+                    book.branch(job), item, task or job._task, key, id, failure, self.count_roots
+                )
         if failure != "continue":
             self._divert(carrier, job, on_loop=on_loop)
         if is_new and type(child) is FamilyJob:

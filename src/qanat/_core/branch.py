@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import count as count_up
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -166,7 +167,8 @@ class Branch:
         job: The job, until it has ended.
         above: The branch of its parent, until its tree is complete.
         depth: How far it is below its root.
-        place: How many jobs the present attempt has spawned.
+        places: Counts the jobs that the present attempt spawns; a step of it is one instruction, so threads
+            need no lock for it.
         turn: Counts the attempts that spawned or registered something.
         is_fresh: Whether another attempt has begun, and nothing was spawned or registered in it yet.
         children: The children by id, as long as the job may run again or they are to be gathered.
@@ -189,15 +191,16 @@ class Branch:
 
     __slots__ = (
         "above", "after", "callback", "cancelled", "children", "depth", "done", "due_at", "failed", "gathers",
-        "is_cancelled", "is_cut", "is_fresh", "is_over", "job", "open_jobs", "open_trees", "outcome", "place",
-        "policies", "turn",
+        "is_cancelled", "is_cut", "is_fresh", "is_over", "job", "open_jobs", "open_trees", "outcome",
+        "places", "policies", "turn",
     )  # fmt: skip
 
     def __init__(self, job: Job[Any], above: Branch | None) -> None:
         self.job: Job[Any] | None = job
         self.above = above
         self.depth: int = 0 if above is None else above.depth + 1
-        self.place = self.turn = 0
+        self.places = count_up()
+        self.turn = 0
         self.is_fresh = False
         self.children: dict[int | str, FamilyJob] | None = {}
         self.open_jobs = self.open_trees = 0
@@ -213,7 +216,7 @@ class Branch:
     def renew(self) -> None:
         """Begin another attempt: what it spawns and registers counts, not what an earlier one did."""
         self.is_fresh = False
-        self.place = 0
+        self.places = count_up()
         self.turn += 1
         self.callback = self.policies = None
 

@@ -127,14 +127,12 @@ class Family:
         parent, children = branch.job, branch.children
         if parent is None or children is None:
             raise ended_before("spawn")
+        last: int | str = next(branch.places) if key is None else key_text(key)
         if id is None:
-            last: int | str = branch.place if key is None else key_text(key)
             id = f"{parent.id}/{last}"
             if len(id) > MOST_ID:
                 id = child_id(parent.id, last)
-        if key is None:
-            branch.place += 1
-        else:
+        if key is not None:
             there = self.seen.get(key)
             if there is not None:
                 if type(there) is FamilyJob and there._above is branch:
@@ -144,10 +142,8 @@ class Family:
         if known is not None:
             self._again(branch, known, failure)
             return known, False
-        child = FamilyJob(
-            id, item, parent.index, task, parent=parent.id, _took=(), _above=branch, _failure=failure,
-            _turn=branch.turn, _key=key,
-        )  # fmt: skip
+        child = FamilyJob(id, item, parent.index, task, parent=parent.id, _took=(), _above=branch)
+        child._turn = branch.turn
         children[id] = child
         if self._max_depth is not None or self._max_jobs is not None:
             rule = self._rule_against(branch.depth + 1, count_roots)
@@ -155,8 +151,10 @@ class Family:
                 self.leave_out(child, rule)
                 return child, False
         if key is not None:
+            child._key = key
             self.seen[key] = child
         if failure != "continue":
+            child._failure = failure
             branch.expect(failure, child)
         self.spawned += 1
         return child, True
@@ -251,7 +249,7 @@ class Family:
         above.open_jobs -= 1
         above.open_trees -= 1
         above.done += 1
-        if above.outcome is not None or (above.is_over and not above.open_trees):
+        if not above.open_trees or (above.outcome is not None and above.callback is None):
             self._look(above, now)
 
     def cancel_held(self, branch: Branch, now: float) -> bool:
