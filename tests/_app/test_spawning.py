@@ -64,7 +64,8 @@ async def test_fifo_is_breadth_first_and_lifo_depth_first(virtual_time: VirtualT
             for child in TREE.get(name, ()):
                 qanat.current_job().spawn(child)
 
-        await qanat.collect(note, ["a"], concurrency=1, order=order)  # type: ignore[arg-type]
+        rules: Any = {"order": order, "concurrency": 1}
+        await qanat.collect(note, ["a"], **rules)
         assert "".join(map(str, diary.items)) == expected
 
 
@@ -104,7 +105,8 @@ async def test_a_handle_can_be_awaited(virtual_time: VirtualTime):
             return n
         job = qanat.current_job()
         first, second = job.spawn(n - 1), job.spawn(n - 2)
-        return await first + await second
+        total: int = await first + await second
+        return total
 
     assert await qanat.map(fibonacci, [7], concurrency=100) == [13]
 

@@ -125,7 +125,7 @@ def test_a_chain_of_100_000_is_complete_without_recursion():
     family, job = Family(), root()
     top = job
     family.register(family.branch(top), "callback", gather=False)
-    chain = [top]
+    chain: list[Any] = [top]
     for _ in range(100_000):
         chain.append(spawn(family, chain[-1]))
     assert family.end(top, done(top), 1.0) is None

@@ -213,13 +213,12 @@ class Spawner:
         engine = self._engine
         if engine.over:
             raise PoolClosedError(f"{what}() works while the run or Pool goes on, and this one is over")
-        for carrier in list(engine.carriers):
-            held = carrier.job
-            if held is job or (held is not None and job in held.members):
-                if held.members and held is job:
-                    break
-                return carrier
-        if job.members:
+        if not job.members:
+            for carrier in list(engine.carriers):
+                held = carrier.job
+                if held is job or (held is not None and job in held.members):
+                    return carrier
+        else:
             raise RuntimeError(
                 f"{what}() needs one job, and this is a batch of {len(job.members)}: "
                 f"call it on one of `current_job().members`"

@@ -60,6 +60,9 @@ class Quorum:
 Failure: TypeAlias = "Literal['continue', 'fail'] | Quorum"
 
 
+_FAILURES: dict[str, Failure] = {"continue": "continue", "fail": "fail"}
+
+
 def checked_failure(failure: object) -> Failure:
     """Return what a child's failure means for its parent.
 
@@ -71,9 +74,9 @@ def checked_failure(failure: object) -> Failure:
         return failure
     if not isinstance(failure, str):
         raise TypeError(f'failure must be "continue", "fail" or a Quorum, got {failure!r}')
-    if failure not in ("continue", "fail"):
+    if failure not in _FAILURES:
         raise ValueError(f'failure must be "continue", "fail" or a Quorum, got {failure!r}')
-    return cast("Literal['continue', 'fail']", failure)
+    return _FAILURES[failure]
 
 
 def checked_key(key: object) -> Key:
@@ -225,8 +228,8 @@ class Branch:
         if self.policies is None:
             self.policies = {}
         counts = self.policies.setdefault(failure, [0, 0, 0])
-        if child._status == ENDED and isinstance(child._waiter, Outcome):
-            count(counts, child._waiter.state)  # spawned by an earlier attempt, and ended meanwhile
+        if child._status == ENDED and (ended := outcome_of(child)) is not None:
+            count(counts, ended.state)  # spawned by an earlier attempt, and ended meanwhile
 
     def child_ended(self, child: FamilyJob, state: State) -> None:
         """Count a child that has ended."""
@@ -256,9 +259,15 @@ class Branch:
         """Return what the callback is told."""
         values: tuple[Any, ...] | None = None
         if self.gathers:
-            outcomes = [child._waiter for child in (self.children or {}).values()]
-            values = tuple(each.value for each in outcomes if isinstance(each, Outcome) and each.ok)
+            outcomes = [outcome_of(child) for child in (self.children or {}).values()]
+            values = tuple(each.value for each in outcomes if each is not None and each.ok)
         return Children(self.done, self.failed, self.cancelled, values)
+
+
+def outcome_of(job: Job[Any]) -> Outcome[Any, Any] | None:
+    """Return how a job ended; None if it has not, or was not told."""
+    waiter: object = job._waiter
+    return cast("Outcome[Any, Any]", job._waiter) if isinstance(waiter, Outcome) else None
 
 
 def count(counts: list[int], state: State) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qanat._core.branch import MOST_ID, Branch, FamilyJob, child_id, key_text
+from qanat._core.branch import MOST_ID, Branch, FamilyJob, child_id, key_text, outcome_of
 from qanat._core.job import ENDED
 from qanat._core.outcome import Outcome
 from qanat.errors import JobCancelledError
@@ -187,8 +187,9 @@ class Family:
 
     def join(self, root: FamilyJob, first: Job[Any]) -> None:
         """Let a root end as the job that is visited in its place, when that does."""
-        if isinstance(first._waiter, Outcome):
-            self.ready.append((root, _joined(root, first._waiter)))
+        outcome = outcome_of(first)
+        if outcome is not None:
+            self.ready.append((root, _joined(root, outcome)))
         else:
             self.twins.setdefault(first, []).append(root)
 

@@ -17,7 +17,7 @@ import math
 import threading
 from contextvars import copy_context
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -592,8 +592,9 @@ class Engine:
 
     def _released(self, held: Job[Any], call: Call) -> None:
         """Give back what a call held that went on after its attempt was over."""
-        if type(call.value) is CoroutineType:
-            call.value.close()  # nobody awaits it any more
+        value: Any = call.value
+        if type(value) is CoroutineType:
+            cast("Any", value).close()  # nobody awaits it any more
         self.dispatcher.release(held, call.value, call.error, self.now())
         if self._on_release is not None:
             self._on_release()

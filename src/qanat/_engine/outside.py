@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -101,7 +102,11 @@ class Outside:
         self, function: Callable[[Any], Any], item: Any, hear: Callable[[list[bytes]], object] | None = None
     ) -> Call:
         """Call a function that was prepared in a child process; who hears is told what the call spawned."""
-        told = None if hear is None else lambda frames: self.tell(lambda: hear(frames))
+
+        def told(frames: list[bytes]) -> None:
+            if hear is not None:
+                self.tell(partial(hear, frames))
+
         return self._processes[_key_of(function)].submit(item, self._ended, told)
 
     async def wait(self, call: Call) -> None:
