@@ -41,13 +41,16 @@ def limits_given(given: object, expected: str) -> tuple[Limit, ...]:
     """
     if isinstance(given, Limit):
         return (given,)
-    # A text would be read letter by letter, and an empty one taken for no limits.
-    is_many = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
-    found = tuple(cast("Iterable[object]", given)) if is_many else (given,)
+    found = tuple(cast("Iterable[object]", given)) if _are_several(given) else (given,)
     for each in found:
         if not isinstance(each, Limit):
             raise TypeError(f"{expected}, got {given!r}")
     return cast("tuple[Limit, ...]", found)
+
+
+def _are_several(given: object) -> bool:
+    # A text would be read letter by letter, and an empty one taken for no limits.
+    return isinstance(given, Iterable) and not isinstance(given, (str, bytes))
 
 
 def given_twice(limits: Sequence[Limit]) -> Limit | None:
