@@ -301,15 +301,9 @@ async def test_simulate_visits_a_key_once(virtual_time: VirtualTime):
     assert simulation.outcomes["done"] == 4
 
 
-@pytest.mark.parametrize(
-    "key",
-    [1.5, None, True, ["a"], ("a", 1.5), object()],
-    ids=["a float", "none", "a bool", "a list", "a float inside", "an object"],
-)
+@pytest.mark.parametrize("key", [1.5, True, ["a"], ("a", 1.5), {"a"}], ids=str)
 async def test_a_key_of_another_kind_is_refused(virtual_time: VirtualTime, key: Any):
     async def root(name: str) -> None:
-        if key is None:
-            raise TypeError("key must be something")
         qanat.current_job().spawn("child", key=key)
 
     (outcome,) = await qanat.collect(root, ["root"])
@@ -497,8 +491,11 @@ async def test_a_recorded_run_refuses_to_spawn(virtual_time: VirtualTime, tmp_pa
         ({"handler": 3}, TypeError, "handler must be a function"),
         ({"handler": lambda: None}, TypeError, "handler must take exactly one argument"),
     ],
-    ids=range(10),
-)
+    ids=[
+        "delay below 0", "delay a text", "priority", "lane", "id", "metadata", "failure", "failure a number",
+        "handler", "handler without an argument",
+    ],
+)  # fmt: skip
 async def test_wrong_arguments_are_refused_at_the_call(
     virtual_time: VirtualTime, options: dict[str, Any], error: type[Exception], message: str
 ):

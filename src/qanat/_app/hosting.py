@@ -100,7 +100,7 @@ def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
         batch=rules.batch,
     )
     spawner: Spawner | None = getattr(engine, "spawner", None)  # a simulation has none
-    return task if spawner is None else spawner.serve(task)
+    return task if spawner is None else spawner.serve(handler, task)
 
 
 def make_intake(

@@ -12,12 +12,12 @@ import logging
 from collections.abc import Mapping
 from functools import partial
 from threading import Lock, get_ident
-from types import MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 from qanat._app import waiting
 from qanat._app.handle import Handle
-from qanat._app.handlers import check_handler, check_returns, name_of
+from qanat._app.handlers import check_returns, name_of
+from qanat._app.stages import Stages
 from qanat._core.arguments import at_least, number
 from qanat._core.batch import BatchJob
 from qanat._core.branch import AfterJob, Branch, FamilyJob, checked_failure, checked_key
@@ -44,24 +44,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("qanat")
 
-MOST_HANDLERS = 64
-"""Handlers of spawned jobs that are kept for the next such job, though they have none left."""
-
 
 def no_roots() -> int:
     """Say that nothing came from outside."""
     return 0
-
-
-class _Stage:
-    """Another handler of spawned jobs."""
-
-    __slots__ = ("function", "number", "task")
-
-    def __init__(self, function: Callable[..., Any], task: Task) -> None:
-        self.function = function  # kept alive, so that its id stays its own
-        self.task = task
-        self.number = 0
 
 
 class Spawner:
@@ -70,7 +56,7 @@ class Spawner:
     Attributes:
         tells: Whether the outcomes of jobs have to be told to those who hold their handles.
         count_roots: How many jobs came from outside by now.
-        dress: What a handler of spawned jobs is called through; None is as it is.
+        stages: The handlers.
         seal: What the value of a callback becomes, given the job; None is as it is.
     """
 
@@ -78,7 +64,6 @@ class Spawner:
         """Spawn nothing yet."""
         self.tells = True
         self.count_roots: Callable[[], int] = no_roots
-        self.dress: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
         self.seal: Callable[[Job[Any], Any], Any] | None = None
         self._engine = engine
         self._rules = rules
@@ -90,19 +75,14 @@ class Spawner:
         self._callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
         self._asks = bool(self._callbacks)
         self._bounded = rules.max_depth is not None or rules.max_jobs is not None
-        self._main: Task | None = None
-        self._tasks: dict[Any, Task] = {}
-        self._stages: dict[Hashable, _Stage] = {}
-        self._by_node: dict[Any, _Stage] = {}
+        self.stages = Stages(engine, rules)
         # By the code of a callback and its kind: whether it is a coroutine function.
         self._known: dict[Any, bool] = {}
 
-    def serve(self, task: Task, *, is_main: bool = True) -> Task:
-        """Let jobs of a task spawn; those of the main one are what is spawned where no handler is named."""
+    def serve(self, handler: Callable[..., Any], task: Task) -> Task:
+        """Let the jobs of the run's own handler spawn."""
         task.spawner = self
-        if is_main:
-            self._main = task
-            self._tasks[task.node] = task
+        self.stages.set_main(handler, task)
         return task
 
     def begin(self) -> None:
@@ -145,11 +125,11 @@ class Spawner:
             key = checked_key(key)
         task: Task | None = None
         if handler is None:
-            task = self._tasks.get(job._task.node) or self._main_task()
+            task = self.stages.own(job)
         elif on_loop:
-            task = self._stage_of(handler).task
+            task = self.stages.task(handler)
         else:
-            self._check_handler(handler)
+            self.stages.check(handler)
         book = self._book
         branch = None if book is None else job._branch if type(job) is FamilyJob else book.roots.get(job)
         if (
@@ -275,7 +255,7 @@ class Spawner:
         if dispatcher.family is None:
             self._raise_family()
         if handler is not None:
-            child._task = self._stage_of(handler).task
+            child._task = self.stages.task(handler)
         assert above is not None  # noqa: S101 - it was spawned
         if above.is_over:
             # A thread went on after its job had ended.
@@ -283,8 +263,7 @@ class Spawner:
             return
         above.open_jobs += 1
         above.open_trees += 1
-        if self._stages and (stage := self._by_node.get(child._task.node)) is not None:
-            stage.number += 1
+        self.stages.arrived(child)
         now = engine.now()
         problem: BaseException | None = None
         if self._asks:
@@ -308,10 +287,7 @@ class Spawner:
                 job._waiter = outcome
             else:
                 waiting.ended(job, outcome)
-        if self._stages:
-            stage = self._by_node.get(job._task.node)
-            if stage is not None:
-                stage.number -= 1
+        self.stages.ended(job)
 
     def _stand_in(self, branch: Branch) -> AfterJob:
         """Return the job that calls a callback."""
@@ -325,60 +301,7 @@ class Spawner:
             parent=job.parent,
         )  # fmt: skip
 
-    # --- handlers ----------------------------------------------------------------------------
-
-    def _main_task(self) -> Task:
-        """Return the task of the run's own handler, for jobs whose own is no handler of one item.
-
-        Raises:
-            TypeError: If there is none.
-        """
-        if self._main is None:
-            raise TypeError("handler must be given where the Pool has none: spawn(item, handler=function)")
-        return self._main
-
-    def _check_handler(self, handler: Callable[..., Any]) -> Hashable:
-        """Return by what a handler is known, checked if it is new.
-
-        Raises:
-            TypeError: If it is no function of one item.
-        """
-        # The methods of an object are made anew each time they are looked up, but are equal.
-        key: Hashable = handler if isinstance(handler, MethodType) else id(handler)
-        if key not in self._stages:
-            check_handler(handler)
-        return key
-
-    def _stage_of(self, handler: Callable[..., Any]) -> _Stage:
-        """Return a handler with its task, added if it is new; in the loop's thread."""
-        key = self._check_handler(handler)
-        return self._stages.get(key) or self._add_stage(key, handler)
-
-    def _add_stage(self, key: Hashable, handler: Callable[..., Any]) -> _Stage:
-        if len(self._stages) >= MOST_HANDLERS:
-            self._drop_stages()
-        rules, engine = self._rules, self._engine
-        called = handler if self.dress is None else self.dress(handler)
-        callee = callee_of(called, None if is_coroutine_function(called) else rules.executor)
-        callee.prepare(engine.outside)
-        task = engine.dispatcher.add_task(
-            name_of(handler), callee,
-            make_order=rules.make_order, retry=rules.retry_of, timeout=rules.timeout, state=rules.state,
-            lane_limits=rules.lane_limits, weights=rules.weight_of, uses_lanes=rules.lane is not None,
-        )  # fmt: skip
-        stage = self._stages[key] = self._by_node[task.node] = _Stage(
-            handler, self.serve(task, is_main=False)
-        )
-        self._tasks[task.node] = task
-        return stage
-
-    def _drop_stages(self) -> None:
-        """Forget handlers without jobs."""
-        for key, stage in list(self._stages.items()):
-            if not stage.number:
-                node = stage.task.node
-                del self._stages[key], self._by_node[node], self._tasks[node]
-                self._engine.dispatcher.drop_task(stage.task)
+    # --- callbacks ---------------------------------------------------------------------------
 
     def _is_async(self, callback: object, gather: object) -> bool:
         """Return whether a callback is a coroutine function, checked if it is new."""

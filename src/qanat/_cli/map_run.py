@@ -135,7 +135,7 @@ class MapRun:
         )  # fmt: skip
         task = add_task(engine, plan.handler, plan.rules)
         spawner = engine.spawner
-        spawner.dress, spawner.seal = dressed, _sealed
+        spawner.stages.dress, spawner.seal = dressed, _sealed
         if not self._output.is_regular:
             self._threaded = ThreadedOutput(self._output, self._wrote)
             self._write = self._threaded.write
