@@ -367,6 +367,8 @@ class Engine:
         if self.idle:
             self.called = True
             self.idle.popitem()[0].wake()
+        elif self._group.cancel_scope.cancel_called:
+            pass  # it may be closed by now, and takes nobody
         elif len(self.carriers) < self.dispatcher.capacity:
             self.called = True
             carrier = Carrier(self)
