@@ -119,7 +119,11 @@ def make_intake(
         engine,
         task,
         callbacks=Callbacks(
-            rules.lane, rules.priority, rules.id, cost=rules.cost, deadline=rules.deadline,
+            rules.lane,
+            rules.priority,
+            rules.id,
+            cost=rules.cost,
+            deadline=rules.deadline,
             # With a journal it is the journal's keeper that looks at keys.
             key=rules.key if rules.journal is None else None,
         ),
