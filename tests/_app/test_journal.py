@@ -530,8 +530,11 @@ async def test_pool_cancels_jobs_that_are_looked_up_or_follow(virtual_time: Virt
 
 async def test_pool_gives_a_job_that_is_looked_up_its_new_priority(virtual_time: VirtualTime, calls, path):
     async with Pool(calls.double, journal=path, concurrency=1, order="priority") as pool:
+        pool.pause()
         handles = [pool.submit(item, priority=item) for item in (1, 2, 3)]
         assert handles[2].prioritise(0)
+        await virtual_time.advance(1)
+        pool.resume()
         for handle in handles:
             await handle
     assert calls.taken() == [3, 1, 2]
