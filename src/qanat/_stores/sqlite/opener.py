@@ -164,6 +164,24 @@ class Database:
             raise
         self._tend_log(connection)
 
+    @contextmanager
+    def snapshot(self) -> Generator[sqlite3.Connection]:
+        """Read in several statements what was there at one moment, without a lock that others wait for.
+
+        Raises:
+            StoreError: If it cannot be read.
+            StoreForked: If the process was forked since.
+        """
+        connection = self._usable()
+        try:
+            connection.execute("BEGIN")
+            yield connection
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        finally:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+
     def checkpoint(self) -> bool:
         """Bring what the log holds into the file; False if somebody still reads what was there before.
 
