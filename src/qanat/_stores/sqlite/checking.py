@@ -60,7 +60,7 @@ _FORLORN: Final = (
 _WAITING: Final = (
     "SELECT id FROM jobs WHERE queue = ? AND state = 3 AND state <> 1 AND state <> 2 AND open_children = 0"
 )
-_SET_CHILDREN: Final = "UPDATE jobs SET open_children = ? WHERE queue = ? AND id = ?"
+_SET_CHILDREN: Final = "UPDATE jobs SET open_children = ?, rare = 1 WHERE queue = ? AND id = ?"
 _BESIDE: Final = (
     "SELECT jobs.id FROM jobs WHERE queue = ? AND large <> 0 AND (SELECT coalesce(sum(what), 0) "
     "FROM large WHERE large.n = jobs.n) <> jobs.large"
@@ -171,8 +171,7 @@ def _repair_counts(sheet: Sheet) -> None:
 
 
 def _let_go_on(sheet: Sheet, rows: list[tuple[Any, ...]]) -> None:
-    for row in rows:
-        record = sheet.adopt(row)
+    for record in sheet.adopt(rows):
         parent = sheet.go_on(record)
         if parent is not None:
             sheet.end_parent(parent, [])

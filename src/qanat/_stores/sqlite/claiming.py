@@ -8,17 +8,17 @@ here has a parent is everything written at once and read anew, since the parent 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from msgspec import json
 
 from qanat._core.store.bounds import MOST, MOST_SUSPECTS
 from qanat._core.store.rules import beyond
 from qanat._core.store.values import Claim, Ended, StoredJob
-from qanat._stores.sqlite.record import DEAD, LEASED, READY, SCHEDULED, WHOLE, WIDTH, stored, whole
+from qanat._stores.sqlite.record import DEAD, LEASED, READY, SCHEDULED, WHOLE, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
     from sqlite3 import Connection
 
     from qanat._stores.sqlite.lanes import Lane
@@ -61,6 +61,10 @@ _HEADS: Final = (
 )
 
 
+Job: TypeAlias = "tuple[tuple[Any, ...], Record]"
+"""A row as it was read, and its record."""
+
+
 class Wish(NamedTuple):
     """What is asked for."""
 
@@ -90,7 +94,8 @@ class Claiming:
     def __init__(self, sheet: Sheet, wish: Wish) -> None:
         self.sheet = sheet
         self.wish = wish
-        self.rows: list[tuple[tuple[Any, ...], Record]] = []
+        self.rows: list[tuple[Any, ...]] = []
+        self.records: list[Record] = []
         self.ended: list[Ended] = []
         self.looks = 0
         """Jobs that ended instead of being leased."""
@@ -115,8 +120,7 @@ class Claiming:
             self._write()
             if not self.stirred:
                 break
-        whole_rows = whole(sheet.connection, [row for row, _ in self.rows])
-        jobs = [stored(row, record) for row, (_, record) in zip(whole_rows, self.rows, strict=True)]
+        jobs = stored(sheet.connection, self.rows, self.records)
         return Claim(jobs, 0.0 if self.looks >= MOST else self._next_due(), self.ended)
 
     def _let_due_in(self) -> None:
@@ -145,8 +149,8 @@ class Claiming:
     def _take_suspect(self) -> None:
         for n, lane in self._suspects(MOST_SUSPECTS):
             if lane not in self.wish.skip:
-                row = self.sheet.connection.execute(_ONE, (n,)).fetchone()
-                if self.lease(row):
+                rows = self.sheet.connection.execute(_ONE, (n,)).fetchall()
+                if self.lease(rows[0], self.sheet.adopt(rows)[0]):
                     return
 
     def _take_turns(self) -> None:
@@ -162,7 +166,7 @@ class Claiming:
                 ring.turn()
                 continue
             passed.clear()
-            leased = self.lease(ring.take(lane, wish.n - len(self.rows)))
+            leased = self.lease(*ring.take(lane, wish.n - len(self.rows)))
             if not lane.size:
                 ring.drop()
                 continue
@@ -174,11 +178,9 @@ class Claiming:
             if queue.given >= weights.get(lane.name, 1):
                 ring.turn()
 
-    def lease(self, row: tuple[Any, ...]) -> bool:
+    def lease(self, row: tuple[Any, ...], record: Record) -> bool:
         """Lease a job, or let it end if it is beyond a bound."""
         sheet, now = self.sheet, self.sheet.now
-        # On the sheet, as it may be the parent of one that ends in this claim.
-        record = sheet.adopt(row[:WIDTH])
         why = beyond(sheet.conf, attempt=record.attempt, crashes=record.crashes, age=now - record.born_at)
         if why:
             self.looks += 1
@@ -200,7 +202,8 @@ class Claiming:
         record.note = ""
         record.started_at = now
         record.due_at = now + self.wish.lease
-        self.rows.append((row, record))
+        self.rows.append(row)
+        self.records.append(record)
         self._leased.append(
             (record.attempt, record.token, record.family, record.worker, now, record.due_at, record.n)
         )
@@ -236,8 +239,8 @@ class Ring:
         self._behind: deque[Lane] = deque()
         self._read_to = -1
         self._all_read = wanted <= 0
-        self._jobs: dict[str, deque[tuple[Any, ...]]] = {}
-        self._last: dict[str, tuple[float, int]] = {}
+        self._jobs: dict[str, deque[Job]] = {}
+        self._last: dict[str, Record] = {}
 
     def head(self) -> Lane | None:
         """Return the lane whose turn it is."""
@@ -258,23 +261,31 @@ class Ring:
         """Let the lane at the head leave, as it has run empty."""
         self._ahead.popleft()
 
-    def take(self, lane: Lane, wanted: int) -> tuple[Any, ...]:
+    def take(self, lane: Lane, wanted: int) -> Job:
         """Return the first job of a lane that has not been taken."""
         jobs = self._jobs.get(lane.name)
         if not jobs:
             share = -(-wanted // (len(self._ahead) + len(self._behind)))
             weight = self._sheet.conf.weights.get(lane.name, 1)
             jobs = self._jobs[lane.name] = self._fetch(lane, max(share, min(weight, wanted)))
-        row = jobs.popleft()
-        self._last[lane.name] = (row[4], row[5])
-        return row
+        job = jobs.popleft()
+        self._last[lane.name] = job[1]
+        return job
 
-    def _fetch(self, lane: Lane, most: int) -> deque[tuple[Any, ...]]:
+    def _fetch(self, lane: Lane, most: int) -> deque[Job]:
         connection, queue = self._sheet.connection, self._sheet.queue.n
         last = self._last.get(lane.name)
         if last is None:
-            return deque(connection.execute(_FIRST, (queue, lane.name, most)))
-        return deque(connection.execute(_NEXT, (queue, lane.name, *last, most)))
+            rows = connection.execute(_FIRST, (queue, lane.name, most)).fetchall()
+        else:
+            rows = connection.execute(
+                _NEXT, (queue, lane.name, last.priority, last.order, most)
+            ).fetchall()
+        return deque(self._jobs_of(rows))
+
+    def _jobs_of(self, rows: list[tuple[Any, ...]]) -> Iterator[Job]:
+        # On the sheet, as any of them may be the parent of one that ends in this claim.
+        return zip(rows, self._sheet.adopt(rows), strict=True)
 
     def _read(self) -> None:
         """Read more lanes, and if they are many the first job of each in one go."""
@@ -287,8 +298,9 @@ class Ring:
         names = [lane.name for lane in lanes if lane.name not in self._skip]
         if len(names) > 1 and self._wanted > 1:
             asked = json.encode(names).decode()
-            for row in self._sheet.connection.execute(_HEADS, (asked, self._sheet.queue.n)):
-                self._jobs[row[3]] = deque((row,))
+            rows = self._sheet.connection.execute(_HEADS, (asked, self._sheet.queue.n)).fetchall()
+            for job in self._jobs_of(rows):
+                self._jobs[job[1].lane] = deque((job,))
 
 
 def _seconds_until(now: float, *times: float | None) -> float | None:

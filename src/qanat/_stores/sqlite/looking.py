@@ -8,7 +8,7 @@ from msgspec import DecodeError, json
 
 from qanat._core.store.values import Counts, Page
 from qanat._stores.sqlite.queue_row import read_queue
-from qanat._stores.sqlite.record import LEASED, READY, WHOLE, stored, whole
+from qanat._stores.sqlite.record import LEASED, READY, WHOLE, stored
 from qanat._stores.sqlite.settling import NUMBERS
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ _BEFORE_ALL: Final = ("", -1.8e308, 0)
 def get(connection: Connection, queue: str, ids: Sequence[str]) -> list[StoredJob | None]:
     """Return what is known of jobs, in order."""
     row = read_queue(connection, queue)
-    rows = connection.execute(_GET, (json.encode(list(dict.fromkeys(ids))).decode(), row.n))
-    found = {each[1]: stored(each) for each in whole(connection, rows)}
+    rows = connection.execute(_GET, (json.encode(list(dict.fromkeys(ids))).decode(), row.n)).fetchall()
+    found = {job.id: job for job in stored(connection, rows)}
     return [found.get(id) for id in ids]
 
 
@@ -98,8 +98,8 @@ class Search:
         """Look, and return a page."""
         row = read_queue(connection, queue)
         numbers, cursor = (self._lines if self.by_line else self._rows)(connection, row.n)
-        rows = connection.execute(_BY_NUMBER, (json.encode(numbers).decode(),))
-        jobs = [stored(each) for each in whole(connection, rows)]
+        rows = connection.execute(_BY_NUMBER, (json.encode(numbers).decode(),)).fetchall()
+        jobs = stored(connection, rows)
         return Page(jobs, None if cursor is None else json.encode(cursor).decode())
 
     def _rows(self, connection: Connection, queue: int) -> tuple[list[int], list[Any] | None]:

@@ -79,6 +79,7 @@ def _row(sheet: Sheet, job: NewJob, family: Record | None, state: int) -> tuple[
         sheet.beside.append((job.id, METADATA, metadata))
         metadata = b""
     due_at = sheet.now + job.delay
+    fails = 1 if job.failure == "fail" else 0
     return (
         sheet.queue.n,
         job.id,
@@ -93,10 +94,11 @@ def _row(sheet: Sheet, job: NewJob, family: Record | None, state: int) -> tuple[
         None if state == READY else due_at,
         job.keep,
         job.dedupe_for,
-        1 if job.failure == "fail" else 0,
+        fails,
         None if family is None else family.id,
         0 if family is None else family.family,
         large,
+        1 if large or family is not None or job.keep is not None or job.dedupe_for or fails else 0,
         body,
         metadata,
     )

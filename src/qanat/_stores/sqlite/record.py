@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct, json
+from msgspec.structs import replace
 
 from qanat._core.store.states import STATES
 from qanat._core.store.values import StoredJob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from sqlite3 import Connection
 
 SCHEDULED, READY, LEASED, WAITING, DONE, DEAD, CANCELLED = range(7)
@@ -23,8 +24,8 @@ BODY, METADATA, VALUE, ERROR = 1, 2, 4, 8
 class Record(Struct, gc=False):
     """The row of a job, without its bytes. Whoever changes one tells its sheet.
 
-    The fields are the columns of `COLUMNS`, in that order, and then what is to be written of the value
-    and the error, which are not read.
+    The fields are the columns of `COLUMNS`, then those of `RARE`, in that order, and then what is to be
+    written of the value and the error, which are not read.
     """
 
     n: int
@@ -44,23 +45,24 @@ class Record(Struct, gc=False):
     born_at: float
     due_at: float | None
     started_at: float | None
-    cancel: int
-    keep: float | None
-    dedupe_for: float
-    failure: int
-    note: str
-    ended_at: float | None
-    reason: str
-    parent: str | None
-    parent_family: int
-    phase: int
-    after: str
-    open_children: int
-    done_children: int
-    dead_children: int
-    cancelled_children: int
-    failed_children: int
-    large: int
+    rare: int
+    cancel: int = 0
+    keep: float | None = None
+    dedupe_for: float = 0.0
+    failure: int = 0
+    note: str = ""
+    ended_at: float | None = None
+    reason: str = ""
+    parent: str | None = None
+    parent_family: int = 0
+    phase: int = 0
+    after: str = ""
+    open_children: int = 0
+    done_children: int = 0
+    dead_children: int = 0
+    cancelled_children: int = 0
+    failed_children: int = 0
+    large: int = 0
     new_value: bytes | None = None
     new_error: str | None = None
 
@@ -68,21 +70,70 @@ class Record(Struct, gc=False):
 COLUMNS: Final = (
     "jobs.n, jobs.id, jobs.state, jobs.lane, jobs.priority, jobs.ord, jobs.key, jobs.handler, jobs.attempt, "
     "jobs.crashes, jobs.token, jobs.family, jobs.worker, jobs.put_at, jobs.born_at, jobs.due_at, "
-    "jobs.started_at, jobs.cancel, jobs.keep, jobs.dedupe_for, jobs.failure, jobs.note, jobs.ended_at, "
-    "jobs.reason, jobs.parent, jobs.parent_family, jobs.phase, jobs.after, jobs.open_children, "
-    "jobs.done_children, jobs.dead_children, jobs.cancelled_children, jobs.failed_children, jobs.large"
+    "jobs.started_at, jobs.rare"
 )
-WIDTH: Final = 34
-WHOLE: Final = COLUMNS + ", jobs.body, jobs.metadata, jobs.value, jobs.error"
+WIDTH: Final = 18
+WHOLE: Final = COLUMNS + ", jobs.body, jobs.metadata"
 """The columns of a record, and its bytes after them."""
+_RARE: Final = (
+    "SELECT n, cancel, keep, dedupe_for, failure, note, ended_at, reason, parent, parent_family, phase, after, "
+    "open_children, done_children, dead_children, cancelled_children, failed_children, large "
+    "FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.n = asked.value"
+)
+_BYTES: Final = (
+    "SELECT n, value, error FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.n = asked.value"
+)
+_BESIDE: Final = (
+    "SELECT large.n, what, data FROM json_each(?) AS asked CROSS JOIN large ON large.n = asked.value"
+)
 
-_BESIDE: Final = "SELECT n, what, data FROM large WHERE n IN (SELECT value FROM json_each(?))"
+
+def records(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> list[Record]:
+    """Return the records of rows that begin with `COLUMNS`."""
+    found = [Record(*row[:WIDTH]) for row in rows]
+    complete(connection, found)
+    return found
 
 
-def stored(row: tuple[Any, ...], record: Record | None = None) -> StoredJob:
-    """Return a row of `WHOLE` as it is handed out, or the record that was made of it and changed."""
-    if record is None:
-        record = Record(*row[:WIDTH])
+def complete(connection: Connection, found: Iterable[Record]) -> None:
+    """Read the rare columns of those records that have any."""
+    rare = {record.n: record for record in found if record.rare}
+    if not rare:
+        return
+    for row in connection.execute(_RARE, (json.encode(list(rare)).decode(),)):
+        record = rare[row[0]]
+        (
+            _, record.cancel, record.keep, record.dedupe_for, record.failure, record.note, record.ended_at,
+            record.reason, record.parent, record.parent_family, record.phase, record.after,
+            record.open_children, record.done_children, record.dead_children, record.cancelled_children,
+            record.failed_children, record.large,
+        ) = row  # fmt: skip
+
+
+def stored(
+    connection: Connection, rows: Sequence[tuple[Any, ...]], found: Sequence[Record] | None = None
+) -> list[StoredJob]:
+    """Return rows of `WHOLE` as they are handed out, or the records that were made of them and changed."""
+    if found is None:
+        found = records(connection, rows)
+    rare = [record.n for record in found if record.rare]
+    if not rare:
+        return [_plain(row, record) for row, record in zip(rows, found, strict=True)]
+    asked = (json.encode(rare).decode(),)
+    more: dict[int, tuple[Any, Any]] = {
+        n: (value, error) for n, value, error in connection.execute(_BYTES, asked)
+    }
+    beside: dict[tuple[int, int], bytes] = {}
+    if any(record.large for record in found):
+        beside.update(((n, what), data) for n, what, data in connection.execute(_BESIDE, asked))
+    return [
+        _whole(row, record, more[record.n], beside) if record.rare else _plain(row, record)
+        for row, record in zip(rows, found, strict=True)
+    ]
+
+
+def _plain(row: tuple[Any, ...], record: Record) -> StoredJob:
+    """Return a job that has nothing rare: half the fields, half the time."""
     return StoredJob(
         id=record.id,
         state=STATES[record.state],
@@ -92,23 +143,37 @@ def stored(row: tuple[Any, ...], record: Record | None = None) -> StoredJob:
         priority=record.priority,
         key=record.key,
         metadata=row[WIDTH + 1],
-        keep=record.keep,
-        dedupe_for=record.dedupe_for,
-        failure="fail" if record.failure else "ignore",
         attempt=record.attempt,
         crashes=record.crashes,
         token=record.token,
         worker=record.worker,
-        note=record.note,
-        cancel=record.cancel != 0,
         put_at=record.put_at,
         born_at=record.born_at,
         due_at=record.due_at,
         started_at=record.started_at,
+        family=record.family,
+        order=record.order,
+    )
+
+
+def _whole(
+    row: tuple[Any, ...], record: Record, more: tuple[Any, Any], beside: dict[tuple[int, int], bytes]
+) -> StoredJob:
+    large, n = record.large, record.n
+    value, error = more
+    return replace(
+        _plain(row, record),
+        body=beside[n, BODY] if large & BODY else row[WIDTH],
+        metadata=beside[n, METADATA] if large & METADATA else row[WIDTH + 1],
+        value=beside[n, VALUE] if large & VALUE else value,
+        error=beside[n, ERROR].decode() if large & ERROR else error,
+        keep=record.keep,
+        dedupe_for=record.dedupe_for,
+        failure="fail" if record.failure else "ignore",
+        note=record.note,
+        cancel=record.cancel != 0,
         ended_at=record.ended_at,
-        value=row[WIDTH + 2],
         reason=record.reason,
-        error=row[WIDTH + 3],
         parent=record.parent,
         phase=record.phase,
         after=record.after,
@@ -117,30 +182,5 @@ def stored(row: tuple[Any, ...], record: Record | None = None) -> StoredJob:
         dead_children=record.dead_children,
         cancelled_children=record.cancelled_children,
         failed_children=record.failed_children,
-        family=record.family,
         parent_family=record.parent_family,
-        order=record.order,
     )
-
-
-def whole(connection: Connection, rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
-    """Return rows of `WHOLE` with what lies beside them in its place."""
-    found = list(rows)
-    split = [row[0] for row in found if row[WIDTH - 1]]
-    if not split:
-        return found
-    beside: dict[tuple[int, int], Any] = {
-        (n, what): data for n, what, data in connection.execute(_BESIDE, (json.encode(split).decode(),))
-    }
-    return [_joined(row, beside) if row[WIDTH - 1] else row for row in found]
-
-
-def _joined(row: tuple[Any, ...], beside: dict[tuple[int, int], Any]) -> tuple[Any, ...]:
-    n, large = row[0], row[WIDTH - 1]
-    parts = list(row)
-    for index, what in enumerate((BODY, METADATA, VALUE)):
-        if large & what:
-            parts[WIDTH + index] = beside[n, what]
-    if large & ERROR:
-        parts[WIDTH + 3] = beside[n, ERROR].decode()
-    return tuple(parts)

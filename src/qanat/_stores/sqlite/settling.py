@@ -45,7 +45,7 @@ _FORGET_ANSWERS: Final = (
     "DELETE FROM answers WHERE rowid IN "
     "(SELECT rowid FROM answers WHERE queue = ? AND answered_at <= ? ORDER BY answered_at LIMIT ?)"
 )
-_EXTEND: Final = "UPDATE jobs SET due_at = ?, note = ? WHERE n = ?"
+_EXTEND: Final = "UPDATE jobs SET due_at = ?, note = ?, rare = ? WHERE n = ?"
 
 
 def settle(sheet: Sheet, settles: Sequence[Settle]) -> list[Settled]:
@@ -139,7 +139,9 @@ def extend(sheet: Sheet, leases: Sequence[Lease], lease: float) -> Extended:
             continue
         if each.note is not None:
             record.note = each.note
-        changed.append((until, record.note, record.n))
+            record.rare = 1
+        record.due_at = until
+        changed.append((until, record.note, record.rare, record.n))
         if record.cancel:
             cancelled.append(each.id)
     # Two columns instead of all of a record: one index is written instead of two.
@@ -152,7 +154,7 @@ def rescue(sheet: Sheet, n: int) -> Rescued:
     connection, queue, now = sheet.connection, sheet.queue.n, sheet.now
     ids: list[str] = []
     ended: list[Ended] = []
-    expired = [sheet.adopt(row) for row in connection.execute(_EXPIRED, (queue, now, n)).fetchall()]
+    expired = sheet.adopt(connection.execute(_EXPIRED, (queue, now, n)).fetchall())
     sheet.load_parents()
     for record in expired:
         record.crashes += 1
@@ -174,7 +176,7 @@ def rescue(sheet: Sheet, n: int) -> Rescued:
             sheet.move(record, state, record.phase)
             ids.append(record.id)
     sheet.write()
-    over = [sheet.adopt(row) for row in connection.execute(_OVER, (queue, now, n)).fetchall()]
+    over = sheet.adopt(connection.execute(_OVER, (queue, now, n)).fetchall())
     for record in over:
         sheet.remove(record)
     sheet.write()

@@ -33,6 +33,7 @@ from qanat._stores.sqlite.record import (
     WAITING,
     Record,
 )
+from qanat._stores.sqlite.record import records as read
 from qanat._stores.sqlite.schema import LARGE
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ _DELETE_BESIDE: Final = "DELETE FROM large WHERE n = ?"
 # The parent is not among them: it does not change, and its index would be written with it.
 _UPDATE: Final = (
     "UPDATE jobs SET state = ?, ord = ?, attempt = ?, crashes = ?, token = ?, family = ?, worker = ?, "
-    "put_at = ?, born_at = ?, due_at = ?, started_at = ?, cancel = ?, note = ?, ended_at = ?, reason = ?, "
+    "put_at = ?, born_at = ?, due_at = ?, started_at = ?, rare = 1, cancel = ?, note = ?, ended_at = ?, reason = ?, "
     "phase = ?, after = ?, open_children = ?, done_children = ?, dead_children = ?, "
     "cancelled_children = ?, failed_children = ?, large = ?, value = coalesce(?, value), "
     "error = coalesce(?, error) WHERE n = ?"
@@ -67,8 +68,8 @@ _BESIDE: Final = "REPLACE INTO large(n, what, data) VALUES(?, ?, ?)"
 _NOT_BESIDE: Final = "DELETE FROM large WHERE n = ? AND what = ?"
 _INSERT: Final = (
     "INSERT INTO jobs(queue, id, state, lane, priority, ord, key, handler, put_at, born_at, due_at, keep, "
-    "dedupe_for, failure, parent, parent_family, large, body, metadata) "
-    "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "dedupe_for, failure, parent, parent_family, large, rare, body, metadata) "
+    "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _NUMBER: Final = "SELECT n FROM jobs WHERE queue = ? AND id = ?"
 _REMEMBER: Final = "REPLACE INTO known(queue, id, until) VALUES(?, ?, ?)"
@@ -108,8 +109,9 @@ class Sheet:
         if not missing:
             return
         records.update(dict.fromkeys(missing))
-        for row in self.connection.execute(_LOAD, (json.encode(missing).decode(), self.queue.n)):
-            records[row[1]] = Record(*row)
+        rows = self.connection.execute(_LOAD, (json.encode(missing).decode(), self.queue.n)).fetchall()
+        for record in read(self.connection, rows):
+            records[record.id] = record
 
     def load_parents(self) -> None:
         """Read the parents of the jobs that are read."""
@@ -128,12 +130,15 @@ class Sheet:
         record = self.record(id)
         return record if record is not None and record.state == 2 and record.token == token else None
 
-    def adopt(self, row: tuple[Any, ...]) -> Record:
-        """Return the record of a row that was read by a deed itself."""
-        record = self._records.get(row[1])
-        if record is None:
-            record = self._records[row[1]] = Record(*row)
-        return record
+    def adopt(self, rows: Iterable[tuple[Any, ...]]) -> list[Record]:
+        """Return the records of rows that were read by a deed itself."""
+        adopted: list[Record] = []
+        for record in read(self.connection, rows):
+            known = self._records.get(record.id)
+            if known is None:
+                known = self._records[record.id] = record
+            adopted.append(known)
+        return adopted
 
     def known(self, ids: list[str], *, records: bool = True) -> set[str]:
         """Return which of these ids are known; without `records`, by what is no record any more."""
@@ -304,6 +309,7 @@ class Sheet:
 
     def _write_changed(self) -> None:
         for record in self._changed.values():
+            record.rare = 1
             if record.new_value is not None or record.new_error is not None:
                 self._split(record)
         self.connection.executemany(_UPDATE, list(map(_changes, self._changed.values())))
