@@ -76,12 +76,12 @@ WIDTH: Final = 18
 WHOLE: Final = COLUMNS + ", jobs.body, jobs.metadata"
 """The columns of a record, and its bytes after them."""
 _RARE: Final = (
-    "SELECT n, cancel, keep, dedupe_for, failure, note, ended_at, reason, parent, parent_family, phase, after, "
-    "open_children, done_children, dead_children, cancelled_children, failed_children, large "
+    "SELECT n, cancel, keep, dedupe_for, failure, note, ended_at, reason, jobs.parent, parent_family, phase, "
+    "after, open_children, done_children, dead_children, cancelled_children, failed_children, large "
     "FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.n = asked.value"
 )
 _BYTES: Final = (
-    "SELECT n, value, error FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.n = asked.value"
+    "SELECT n, jobs.value, error FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.n = asked.value"
 )
 _BESIDE: Final = (
     "SELECT large.n, what, data FROM json_each(?) AS asked CROSS JOIN large ON large.n = asked.value"

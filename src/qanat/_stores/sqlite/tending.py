@@ -122,12 +122,19 @@ def purge(sheet: Sheet, state: State, n: int) -> int:
     """Remove up to `n` jobs of a state."""
     number = NUMBERS[state]
     ids = _some(sheet, number, n)
-    delete(sheet, ids)
+    sheet.load(ids)
+    deleted = 0
+    for id in ids:
+        # One that was the parent of another may have gone on.
+        record = sheet.record(id)
+        if record is not None and record.state == number:
+            _delete(sheet, id)
+            deleted += 1
     sheet.write()
     if not _some(sheet, number, 1):
         sheet.queue.removed += sheet.counts[number]
         sheet.counts[number] = 0
-    return len(ids)
+    return deleted
 
 
 def _some(sheet: Sheet, state: int, n: int) -> list[str]:
@@ -149,7 +156,8 @@ def forget(sheet: Sheet, keys: Sequence[str]) -> int:
     forgotten = 0
     for key, id in held.items():
         record = sheet.record(id)
-        if record is None or record.state >= DONE:
+        # Its id may have gone to another job since.
+        if record is None or record.key != key or record.state >= DONE:
             sheet.keys.free(key, id)
             forgotten += 1
     return forgotten
