@@ -29,8 +29,11 @@ def put(sheet: Sheet, jobs: Sequence[NewJob], *, hopeful: bool) -> list[Placed]:
     """
     sheet.queue.conf_set = 1
     sheet.load({job.parent.id for job in jobs if job.parent is not None})
-    if sheet.conf.unique is not None:
-        sheet.keys.load({job.key for job in jobs if job.key is not None})
+    keys = {job.key for job in jobs if job.key is not None} if sheet.conf.unique is not None else ()
+    if keys:
+        sheet.keys.load(keys)
+        # A job that is refused for its key is not written, so the index would not tell that its id is known.
+        hopeful = False
     ids = [job.id for job in jobs]
     known = sheet.known(ids, records=not hopeful)
     sheet.lanes.load({job.lane for job in jobs})
