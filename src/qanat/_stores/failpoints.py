@@ -24,11 +24,11 @@ DELAY = 0.2
 """Seconds of a delay: longer than a transaction, shorter than a lease."""
 
 
-def _kill(step: str) -> None:
+def _kill(_step: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _stop(step: str) -> None:
+def _stop(_step: str) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
@@ -36,7 +36,7 @@ def _raise(step: str) -> None:
     raise StoreUnavailable(f"{step} failed, as {VARIABLE} asked for")
 
 
-def _delay(step: str) -> None:
+def _delay(_step: str) -> None:
     time.sleep(DELAY)
 
 

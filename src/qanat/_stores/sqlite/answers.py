@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import msgpack
 
@@ -16,17 +16,39 @@ if TYPE_CHECKING:
 
 _READ: Final = "SELECT number, deed, plain, answer FROM answers WHERE queue = ? AND client = ?"
 _KEEP: Final = (
-    "INSERT INTO answers(queue, client, number, deed, answered_at, plain, answer) VALUES(?, ?, ?, ?, ?, ?, ?) "
+    "INSERT INTO answers(queue, client, number, deed, answered_at, plain, answer) "
+    "VALUES(?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT(queue, client) DO UPDATE SET number = excluded.number, deed = excluded.deed, "
     "answered_at = excluded.answered_at, plain = excluded.plain, answer = excluded.answer"
 )
 
 Deed = Literal["put", "settle"]
-AnswerT = TypeVar("AnswerT", Placed, Settled)
 
 
-def answered(sheet: Sheet, stamp: Stamp, deed: Deed, kind: type[AnswerT]) -> list[AnswerT] | None:
-    """Return the answer that a batch got before, or None if it is new."""
+def placed_before(sheet: Sheet, stamp: Stamp) -> list[Placed] | None:
+    """Return the answer that a put got before, or None if it is new."""
+    row = _row(sheet, stamp, "put")
+    if row is None:
+        return None
+    plain, packed = row
+    return (
+        msgpack.decode(packed, type=list[Placed]) if plain is None else list(map(Placed, plain.split("\0")))
+    )
+
+
+def settled_before(sheet: Sheet, stamp: Stamp) -> list[Settled] | None:
+    """Return the answer that a settle got before, or None if it is new."""
+    row = _row(sheet, stamp, "settle")
+    if row is None:
+        return None
+    plain, packed = row
+    if plain is None:
+        return msgpack.decode(packed, type=list[Settled])
+    return [Settled(id, "ok", "done") for id in plain.split("\0")]
+
+
+def _row(sheet: Sheet, stamp: Stamp, deed: Deed) -> tuple[Any, Any] | None:
+    """Return what is kept of a batch, or None if it is new."""
     row = sheet.connection.execute(_READ, (sheet.queue.n, stamp.client)).fetchone()
     if row is None or stamp.number > row[0]:
         return None
@@ -36,9 +58,7 @@ def answered(sheet: Sheet, stamp: Stamp, deed: Deed, kind: type[AnswerT]) -> lis
             f"stamp must be newer than {did} number {number} of this client, got {deed} "
             f"number {stamp.number}: a client sends one batch after the other"
         )
-    if plain is None:
-        return msgpack.decode(answer, type=list[kind])  # type: ignore[valid-type]  # which of the two is known here only
-    return [_plain(kind, id) for id in plain.split("\0")]
+    return plain, answer
 
 
 def remember(sheet: Sheet, stamp: Stamp, deed: Deed, answer: Sequence[Any]) -> None:
@@ -51,10 +71,6 @@ def remember(sheet: Sheet, stamp: Stamp, deed: Deed, answer: Sequence[Any]) -> N
     sheet.connection.execute(
         _KEEP, (sheet.queue.n, stamp.client, stamp.number, deed, sheet.now, plain, packed)
     )
-
-
-def _plain(kind: type[AnswerT], id: str) -> AnswerT:
-    return kind(id) if kind is Placed else kind(id, "ok", "done")
 
 
 def _is_plain(answer: Placed | Settled) -> bool:

@@ -97,7 +97,10 @@ def _keys(connection: Connection, queue: QueueRow, conf: Conf) -> Iterator[str]:
 def _wrongly_held(connection: Connection, queue: QueueRow, conf: Conf) -> Iterator[tuple[str, str]]:
     if conf.unique == "forever":
         return
-    for key, id, own, state, phase in connection.execute(_KEYS, (queue.n,)):
+    rows: list[tuple[str, str, str | None, int | None, int]] = connection.execute(
+        _KEYS, (queue.n,)
+    ).fetchall()
+    for key, id, own, state, phase in rows:
         if state is None or own != key or not holds_key(conf.unique, STATES[state], phase):
             yield key, id
 

@@ -14,7 +14,7 @@ from msgspec import json
 
 from qanat._core.store.bounds import MOST, MOST_SUSPECTS
 from qanat._core.store.rules import beyond
-from qanat._core.store.values import Claim, Ended, StoredJob
+from qanat._core.store.values import Claim, Ended
 from qanat._stores.sqlite.record import DEAD, LEASED, READY, SCHEDULED, WHOLE, stored
 
 if TYPE_CHECKING:
@@ -278,9 +278,7 @@ class Ring:
         if last is None:
             rows = connection.execute(_FIRST, (queue, lane.name, most)).fetchall()
         else:
-            rows = connection.execute(
-                _NEXT, (queue, lane.name, last.priority, last.order, most)
-            ).fetchall()
+            rows = connection.execute(_NEXT, (queue, lane.name, last.priority, last.order, most)).fetchall()
         return deque(self._jobs_of(rows))
 
     def _jobs_of(self, rows: list[tuple[Any, ...]]) -> Iterator[Job]:

@@ -87,10 +87,9 @@ def settle_clock(connection: Connection, host: HostClock) -> StoreClock:
     kept = connection.execute("SELECT boot, zero FROM clock").fetchone()
     since_boot = host.since_boot()
     (seen,) = connection.execute("SELECT coalesce(max(seen), 0) FROM queues").fetchone()
-    if kept is not None and kept[0] == host.boot:
-        # Where starts of the machine have no name, one is told by a clock that has run backwards.
-        if host.boot or kept[1] + since_boot >= seen:
-            return StoreClock(host, kept[1])
+    # Where starts of the machine have no name, a new one is told by a clock that has run backwards.
+    if kept is not None and kept[0] == host.boot and (host.boot or kept[1] + since_boot >= seen):
+        return StoreClock(host, kept[1])
     # A machine that wakes in 1970 must not go behind what the file has seen.
     zero = max(host.wall(), seen) - since_boot
     connection.execute("REPLACE INTO clock(one, boot, zero) VALUES(1, ?, ?)", (host.boot, zero))

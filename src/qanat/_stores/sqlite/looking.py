@@ -37,9 +37,7 @@ _STATE: Final = (
     "ORDER BY n LIMIT ?"
 )
 # Leases are few, and their index follows their extensions, so they are sorted here.
-_LEASED: Final = (
-    "SELECT n, state, lane FROM jobs WHERE queue = ? AND state = 2 AND n > ? ORDER BY n LIMIT ?"
-)
+_LEASED: Final = "SELECT n, state, lane FROM jobs WHERE queue = ? AND state = 2 AND n > ? ORDER BY n LIMIT ?"
 _READY: Final = (
     "SELECT n, lane, priority, ord FROM jobs WHERE queue = ? AND state = 1 AND crashes = 0 "
     "AND (lane, priority, ord) > (?, ?, ?) ORDER BY lane, priority, ord LIMIT ?"
@@ -130,7 +128,7 @@ class Search:
         numbers: list[int] = []
         if line == 0:
             rows = connection.execute(_SUSPECTS, (queue, priority, order, LOOKS)).fetchall()
-            for n, of, priority, order in rows:  # noqa: B020, PLR1704 - the cursor moves on
+            for n, of, priority, order in rows:
                 if self.lane in {None, of}:
                     numbers.append(n)
                     if len(numbers) == self.limit:

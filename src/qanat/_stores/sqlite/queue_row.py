@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 _READ: Final = "SELECT * FROM queues WHERE name = ?"
 _MAKE: Final = (
-    "INSERT INTO queues(name, conf, conf_set, paused, orders, tokens, turns, given, given_turn, put, removed, "
-    "scheduled, ready, leased, waiting, done, dead, cancelled, seen) "
+    "INSERT INTO queues(name, conf, conf_set, paused, orders, tokens, turns, given, given_turn, put, "
+    "removed, scheduled, ready, leased, waiting, done, dead, cancelled, seen) "
     "VALUES(?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)"
 )
 _WRITE: Final = (
@@ -74,7 +74,11 @@ def read_queue(connection: Connection, name: str, *, make: bool = False) -> Queu
     if row is None and make:
         connection.execute(_MAKE, (name, PLAIN))
         row = connection.execute(_READ, (name,)).fetchone()
-    return QueueRow(*row) if row is not None else QueueRow(0, name, PLAIN, *[0] * 16, 0.0)
+    return QueueRow(*row) if row is not None else _absent(name)
+
+
+def _absent(name: str) -> QueueRow:
+    return QueueRow(0, name, PLAIN, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
 
 
 def write_queue(connection: Connection, row: QueueRow) -> None:

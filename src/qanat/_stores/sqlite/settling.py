@@ -91,9 +91,7 @@ def _settle(sheet: Sheet, settle: Settle) -> Settled:
         sheet.move(record, state, step.phase)
     if settle.also:
         placed += _place_also(sheet, settle)
-    return Settled(
-        settle.id, "ok", step.state, reason if step.reason else "", tuple(placed), tuple(ended)
-    )
+    return Settled(settle.id, "ok", step.state, reason if step.reason else "", tuple(placed), tuple(ended))
 
 
 def _keep(sheet: Sheet, record: Record, settle: Settle) -> None:

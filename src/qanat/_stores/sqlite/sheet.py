@@ -59,9 +59,9 @@ _DELETE_BESIDE: Final = "DELETE FROM large WHERE n = ?"
 # The parent is not among them: it does not change, and its index would be written with it.
 _UPDATE: Final = (
     "UPDATE jobs SET state = ?, ord = ?, attempt = ?, crashes = ?, token = ?, family = ?, worker = ?, "
-    "put_at = ?, born_at = ?, due_at = ?, started_at = ?, rare = 1, cancel = ?, note = ?, ended_at = ?, reason = ?, "
-    "phase = ?, after = ?, open_children = ?, done_children = ?, dead_children = ?, "
-    "cancelled_children = ?, failed_children = ?, large = ?, value = coalesce(?, value), "
+    "put_at = ?, born_at = ?, due_at = ?, started_at = ?, rare = 1, cancel = ?, note = ?, "
+    "ended_at = ?, reason = ?, phase = ?, after = ?, open_children = ?, done_children = ?, "
+    "dead_children = ?, cancelled_children = ?, failed_children = ?, large = ?, value = coalesce(?, value), "
     "error = coalesce(?, error) WHERE n = ?"
 )
 _BESIDE: Final = "REPLACE INTO large(n, what, data) VALUES(?, ?, ?)"
@@ -212,9 +212,7 @@ class Sheet:
 
     # Ending.
 
-    def end(
-        self, record: Record, state: int, reason: str, ended: list[Ended], *, told: bool = False
-    ) -> None:
+    def end(self, record: Record, state: int, reason: str, ended: list[Ended], *, told: bool = False) -> None:
         """Let a job end, and then those whose last child it was; `told` if it is to be named itself."""
         ending: Record | None = record
         while ending is not None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from msgspec import json
 
 from qanat._core.store import bounds, rules
-from qanat._core.store.values import Claim, Placed, Rescued, Settled
+from qanat._core.store.values import Rescued
 from qanat._stores import failpoints
 from qanat._stores.sqlite import answers, checking, looking, placing, settling, tending
 from qanat._stores.sqlite.claiming import Claiming, Wish, peek
@@ -32,13 +32,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Sequence
 
     from qanat._core.store.states import State
-    from qanat._core.store.values import Conf, Counts, Extended, Lease, NewJob, Page, Settle, Stamp, StoredJob
+    from qanat._core.store.values import (
+        Claim,
+        Conf,
+        Counts,
+        Extended,
+        Lease,
+        NewJob,
+        Page,
+        Placed,
+        Settle,
+        Settled,
+        Stamp,
+        StoredJob,
+    )
 
 AnswerT = TypeVar("AnswerT")
 
 _QUEUES = "SELECT name FROM queues ORDER BY name"
 _IN_USE = (
-    "SELECT EXISTS(SELECT 1 FROM jobs WHERE queue = :queue) OR EXISTS(SELECT 1 FROM keys WHERE queue = :queue)"
+    "SELECT EXISTS(SELECT 1 FROM jobs WHERE queue = :queue) "
+    "OR EXISTS(SELECT 1 FROM keys WHERE queue = :queue)"
 )
 
 
@@ -113,7 +127,7 @@ class SqliteStore:
             try:
                 with self._step("put", queue, make=True) as sheet:
                     if stamp is not None:
-                        answer = answers.answered(sheet, stamp, "put", Placed)
+                        answer = answers.placed_before(sheet, stamp)
                         if answer is not None:
                             return answer
                     answer = placing.put(sheet, jobs, hopeful=hopeful)
@@ -150,7 +164,7 @@ class SqliteStore:
         bounds.check_settle(queue, settles, stamp)
         with self._step("settle", queue) as sheet:
             if stamp is not None:
-                answer = answers.answered(sheet, stamp, "settle", Settled)
+                answer = answers.settled_before(sheet, stamp)
                 if answer is not None:
                     return answer
             answer = settling.settle(sheet, settles)
