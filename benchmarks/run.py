@@ -26,6 +26,7 @@ from benchmarks.scenarios.overhead import no_op, pause
 from benchmarks.scenarios.pacing import pacing
 from benchmarks.scenarios.scale import many_at_once, many_in_all
 from benchmarks.scenarios.timer import timer
+from benchmarks.sqlite_store import sqlite_store
 from benchmarks.trees import trees
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ SCENARIOS: dict[str, Callable[[Plan], list[Table]]] = {
     "threads": calls_in_threads,
     "limits": limits,
     "trees": trees,
+    "sqlite-store": sqlite_store,
 }
 
 

@@ -59,6 +59,10 @@ def _settle(sheet: Sheet, settle: Settle) -> Settled:
     record = sheet.live(settle.id, settle.token)
     if record is None:
         return _settle_late(sheet, settle)
+    if _is_plain(sheet, record, settle):
+        # The way of nearly all jobs: what follows comes to the same, and takes 4 us instead of 1.
+        sheet.leave_done(record)
+        return Settled(settle.id, "ok", "done")
     # Most have none, and even an empty list is a tenth of a microsecond.
     placed = _place_children(sheet, settle) if settle.children else []
     was = record.phase
@@ -92,6 +96,17 @@ def _settle(sheet: Sheet, settle: Settle) -> Settled:
     if settle.also:
         placed += _place_also(sheet, settle)
     return Settled(settle.id, "ok", step.state, reason if step.reason else "", tuple(placed), tuple(ended))
+
+
+def _is_plain(sheet: Sheet, record: Record, settle: Settle) -> bool:
+    """Whether a job is done of which nothing stays: no record, no key, no family, no callback."""
+    return (
+        settle.kind == "done"
+        and not record.rare
+        and record.key is None
+        and not (settle.children or settle.also or settle.after)
+        and sheet.conf.keep == 0
+    )
 
 
 def _keep(sheet: Sheet, record: Record, settle: Settle) -> None:

@@ -28,6 +28,7 @@ from qanat._stores.sqlite.record import (
     DEAD,
     DONE,
     ERROR,
+    LEASED,
     READY,
     VALUE,
     WAITING,
@@ -128,7 +129,7 @@ class Sheet:
     def live(self, id: str, token: int) -> Record | None:
         """Return the job that is leased under a token, or None."""
         record = self.record(id)
-        return record if record is not None and record.state == 2 and record.token == token else None
+        return record if record is not None and record.state == LEASED and record.token == token else None
 
     def adopt(self, rows: Iterable[tuple[Any, ...]]) -> list[Record]:
         """Return the records of rows that were read by a deed itself."""
@@ -229,6 +230,12 @@ class Sheet:
         """Let a parent end that waits for nobody any more."""
         state, reason = _by_children(parent)
         self.end(parent, state, reason, ended, told=True)
+
+    def leave_done(self, record: Record) -> None:
+        """Let a leased job be done and go, of which nothing stays."""
+        self.counts[LEASED] -= 1
+        self.counts[DONE] += 1
+        self.remove(record)
 
     def _close(self, record: Record, state: int) -> None:
         """Keep the record of a job that has ended, for as long as it is wanted."""
