@@ -63,7 +63,7 @@ def test_many_lanes_take_turns_as_in_memory(jobs, weights, claims):
         store.put("q", old)
         bench.advance(10.0)
         store.put("q", [NewJob(id=str(n), lane=lane, priority=p) for n, (lane, p, _) in enumerate(jobs)])
-        story = []
+        story: list[object] = []
         for n, skip in claims:
             claim = store.claim("q", n, worker="w", lease=60.0, skip=skip)
             story.append(([job.id for job in claim.jobs], [each.id for each in claim.ended]))

@@ -50,7 +50,7 @@ def connection():
 
 
 def plan(connection: sqlite3.Connection, statement: str) -> list[str]:
-    parameters: object = tuple("1" for _ in range(statement.count("?")))
+    parameters: tuple[str, ...] | dict[str, float] = tuple("1" for _ in range(statement.count("?")))
     if ":queue" in statement:
         parameters = {"queue": 1, "now": 1.0, "then": 1.0}
     return [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, parameters)]

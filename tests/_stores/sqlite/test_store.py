@@ -348,7 +348,7 @@ def test_closed_store_says_so(store):
     store.close()
     store.close()
     with pytest.raises(StoreError, match=r"work\.db is closed"):
-        store.now() and put(store, "a")
+        put(store, "a")
 
 
 def test_store_that_cannot_set_its_clock_is_closed(path, monkeypatch):
@@ -469,15 +469,12 @@ def test_pages_of_ready_jobs_go_through_suspects_and_lanes(store, clock):
         put(store, *[f"{lane}{n}" for n in range(4)], lane=lane)
     for limit in (1, 2, 3, 5, 7, 17, 100):
         for lane, wanted in ((None, 17), ("z", 9), ("x", 4), ("none", 0)):
-            seen: list[str] = []
-            after = None
-            while True:
-                page = store.find("q", "ready", lane=lane, limit=limit, after=after)
+            page = store.find("q", "ready", lane=lane, limit=limit)
+            seen = [job.id for job in page.jobs]
+            while page.next is not None:
+                page = store.find("q", "ready", lane=lane, limit=limit, after=page.next)
                 assert len(page.jobs) <= limit
                 seen += [job.id for job in page.jobs]
-                after = page.next
-                if after is None:
-                    break
             assert len(seen) == len(set(seen)) == wanted
 
 

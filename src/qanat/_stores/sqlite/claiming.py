@@ -37,7 +37,7 @@ _DUE: Final = (
     "SELECT n, lane, crashes FROM jobs WHERE queue = ? AND state = 0 AND due_at <= ? "
     "ORDER BY due_at, ord LIMIT ?"
 )
-_MAKE_READY: Final = "UPDATE jobs SET state = 1, due_at = NULL WHERE n = ?"
+_MAKE_READY: Final = "UPDATE jobs SET state = 1, due_at = NULL WHERE n IN (SELECT value FROM json_each(?))"
 _LEASE: Final = (
     "UPDATE jobs SET state = 2, attempt = ?, token = ?, family = ?, worker = ?, note = '', started_at = ?, "
     "due_at = ? WHERE n = ?"
@@ -137,7 +137,7 @@ class Claiming:
                 sheet.lanes.enter(lane)
         sheet.counts[SCHEDULED] -= len(due)
         sheet.counts[READY] += len(due)
-        sheet.connection.executemany(_MAKE_READY, [(n,) for n, _, _ in due])
+        sheet.connection.execute(_MAKE_READY, (json.encode([n for n, _, _ in due]).decode(),))
         sheet.lanes.write()
 
     def _has_suspects(self) -> bool:

@@ -55,8 +55,9 @@ _KNOWN: Final = (
     "ON known.queue = ? AND known.id = asked.value WHERE known.until > ?"
 )
 _ANY_KNOWN: Final = "SELECT 1 FROM known WHERE queue = ? LIMIT 1"
-_DELETE: Final = "DELETE FROM jobs WHERE n = ?"
-_DELETE_BESIDE: Final = "DELETE FROM large WHERE n = ?"
+# One statement for all: half the time of one for each.
+_DELETE: Final = "DELETE FROM jobs WHERE n IN (SELECT value FROM json_each(?))"
+_DELETE_BESIDE: Final = "DELETE FROM large WHERE n IN (SELECT value FROM json_each(?))"
 # The parent is not among them: it does not change, and its index would be written with it.
 _UPDATE: Final = (
     "UPDATE jobs SET state = ?, ord = ?, attempt = ?, crashes = ?, token = ?, family = ?, worker = ?, "
@@ -110,7 +111,7 @@ class Sheet:
         if not missing:
             return
         records.update(dict.fromkeys(missing))
-        rows = self.connection.execute(_LOAD, (json.encode(missing).decode(), self.queue.n)).fetchall()
+        rows = self.connection.execute(_LOAD, (_listed(missing), self.queue.n)).fetchall()
         for record in read(self.connection, rows):
             records[record.id] = record
 
@@ -144,7 +145,7 @@ class Sheet:
     def known(self, ids: list[str], *, records: bool = True) -> set[str]:
         """Return which of these ids are known; without `records`, by what is no record any more."""
         known: set[str] = set()
-        asked = (json.encode(ids).decode(), self.queue.n)
+        asked = (_listed(ids), self.queue.n)
         if records:
             known.update(id for (id,) in self.connection.execute(_IDS, asked))
             known.difference_update(record.id for record in self._gone)
@@ -296,10 +297,10 @@ class Sheet:
         """Write all that has changed."""
         connection = self.connection
         if self._gone:
-            connection.executemany(_DELETE, [(record.n,) for record in self._gone])
-            beside = [(record.n,) for record in self._gone if record.large]
+            connection.execute(_DELETE, (_listed([record.n for record in self._gone]),))
+            beside = [record.n for record in self._gone if record.large]
             if beside:
-                connection.executemany(_DELETE_BESIDE, beside)
+                connection.execute(_DELETE_BESIDE, (_listed(beside),))
             self._gone.clear()
         if self._changed:
             self._write_changed()
@@ -359,6 +360,11 @@ class Sheet:
             queue.seen = self.now
             write_queue(self.connection, queue)
             self._before = astuple(queue)
+
+
+def _listed(values: list[Any]) -> str:
+    """Return values as `json_each` takes them apart again."""
+    return json.encode(values).decode()
 
 
 def _by_children(parent: Record) -> tuple[int, str]:
