@@ -465,8 +465,8 @@ def test_pages_of_ready_jobs_go_through_suspects_and_lanes(store, clock):
     claim(store, 5, lease=1.0)
     clock.advance(2.0)
     assert len(store.rescue("q").ids) == 5
-    for lane in "xyz":
-        put(store, *[f"{lane}{n}" for n in range(4)], lane=lane)
+    for name in "xyz":
+        put(store, *[f"{name}{n}" for n in range(4)], lane=name)
     for limit in (1, 2, 3, 5, 7, 17, 100):
         for lane, wanted in ((None, 17), ("z", 9), ("x", 4), ("none", 0)):
             page = store.find("q", "ready", lane=lane, limit=limit)
