@@ -211,7 +211,7 @@ def sqlite_store(plan: Plan) -> list[Table]:
     )
     single = Table(
         "SQLite store: milliseconds",
-        f"medians of 100; of {ROUNDS} claims of 10 jobs with their settles the 99th percentile, of processor time",
+        f"medians of 100; 99th percentile of the processor time of {ROUNDS} claims of 10 with their settles",
         ["", "ms"],
         [
             ("floor: write and sync a page", number(sync * 1e3)),
