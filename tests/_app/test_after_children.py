@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -359,6 +360,24 @@ async def test_chains_of_policies_are_judged_without_recursion(virtual_time: Vir
     assert sum(isinstance(outcome.error, ChildrenFailedError) for outcome in outcomes) == 3_000
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("concurrency", [1, qanat.Concurrency(1)], ids=["slots", "a limit"])
+def test_a_callback_that_outlives_its_timeout_keeps_its_slot(concurrency: Any):
+    def slow(children: Children[Any]) -> None:
+        time.sleep(0.3)
+
+    def root(item: int) -> float:
+        if not item:
+            qanat.current_job().after_children(slow)
+        return time.monotonic()
+
+    first, second = qanat.run(root, [0, 1], timeout=0.1, concurrency=concurrency)
+    assert isinstance(first.error, JobTimeoutError)
+    assert first.error.still_running
+    assert second.value is not None
+    assert second.value - first.ended_at >= 0.1
+
+
 @pytest.mark.parametrize("share", [0, 1.1, -0.5, float("nan")])
 def test_a_quorum_is_a_share(share: float):
     with pytest.raises(ValueError, match="share must be"):
@@ -485,6 +504,52 @@ async def test_what_is_spawned_while_the_run_stops_is_cancelled(virtual_time: Vi
         pool._engine.stop()
         assert await handle is True
         assert pool.stats().cancelled == 1
+
+
+async def test_a_gentle_stop_cancels_a_job_whose_children_were_to_judge_it(virtual_time: VirtualTime):
+    async with qanat.Pool(spawning(*[5.0] * 5, callback=None, failure="fail"), concurrency=2) as pool:
+        handle = pool.submit(0)
+        await anyio.sleep(1.0)
+        assert pool._engine is not None
+        pool._engine.stop()
+        outcome = await handle.outcome()
+        assert (outcome.state, outcome.ended_at) == ("cancelled", 5.0)
+        assert "stopped before the job's children" in str(outcome.error)
+
+
+async def test_a_callback_that_fails_while_the_run_stops_is_not_tried_again(virtual_time: VirtualTime):
+    calls: list[float] = []
+
+    async def callback(children: Children[Any]) -> None:
+        calls.append(virtual_time.now())
+        await anyio.sleep(5.0)
+        raise OSError("again")
+
+    async with qanat.Pool(spawning(callback=callback), retry=3) as pool:
+        handle = pool.submit(0)
+        await anyio.sleep(1.0)
+        assert pool._engine is not None
+        pool._engine.stop()
+        outcome = await handle.outcome()
+        assert (outcome.state, calls) == ("cancelled", [0.0])
+
+
+async def test_a_callback_that_gives_a_coroutine_fails(virtual_time: VirtualTime):
+    async def callback(children: Children[Any]) -> Any:
+        return leaf(1.0)
+
+    (outcome,) = await qanat.collect(spawning(callback=callback), [0])
+    assert isinstance(outcome.error, TypeError)
+    assert "nobody awaited" in str(outcome.error)
+
+
+async def test_a_callback_waits_for_a_slot_that_others_hold(virtual_time: VirtualTime):
+    """With a limit beside it, so that jobs take turns."""
+    async with qanat.Pool(spawning(1.0), concurrency=1, rate="100/s") as pool:
+        handle = pool.submit(0)
+        other = pool.call(leaf, 3.0)
+        assert await handle == (1, 0, 0)
+        assert (await other.outcome()).ended_at <= 5.0
 
 
 async def test_nothing_of_a_finished_tree_is_left(virtual_time: VirtualTime):

@@ -152,6 +152,7 @@ class Pool(Generic[T, R]):
             deadline=self._rules.deadline,
             key=self._rules.key if self._rules.journal is None else None,
         )
+        self._kind: type[Job[Any]] = Job if self._rules.key is None else FamilyJob
         self._failures = FailureLimit(self._rules.max_failures)
         self._readers = Readers(self._rules.buffer, self._hold)
         self._engine: Engine | None = None
@@ -372,8 +373,7 @@ class Pool(Generic[T, R]):
         if delay != 0.0:
             delay = at_least("delay", delay, 0.0)
         index = self._count
-        kind: type[Job[Any]] = Job if self._callbacks.key is None else FamilyJob
-        job = kind(index, item, index, task, metadata=_checked(metadata))
+        job = self._kind(index, item, index, task, metadata=_checked(metadata))
         # Checked before the rules' functions are asked: a wrong call fails here, whatever they do.
         given = None
         if given_id is not None or priority is not None or lane is not None or cost is not None:
@@ -392,13 +392,13 @@ class Pool(Generic[T, R]):
                 )
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                 problem = blamed_on_job(error)
+            if problem is None and type(job) is FamilyJob:
+                job._took = ()
+                first = engine.spawner.first(job)
+                if first is not job:
+                    return Handle(first, engine)
         if given is not None:
             given.fill(job)
-        if problem is None and type(job) is FamilyJob:
-            job._took = ()
-            first = engine.spawner.first(job)
-            if first is not job:
-                return Handle(first, engine)
         self._count = index + 1
         handle: Handle[T, R] = Handle(job, engine)
         if problem is None and engine.keeper is not None and not scheduled:
