@@ -82,15 +82,25 @@ class Site(_Handler):
 
 
 class Api(_Handler):
-    """Documents in pages of ten, and a summary of each; more than so much in a window is a 429."""
+    """Documents in pages of ten, and a summary of each; more than so much in a window is a 429.
+
+    The first summary of each eleventh document fails with a 500.
+    """
 
     documents: ClassVar[int] = 40
     requests: ClassVar[int] = 30
-    tokens: ClassVar[int] = 6_000
-    window: ClassVar[float] = 2.0
+    tokens: ClassVar[int] = 4_000
+    window: ClassVar[int] = 2
+    """Seconds of a window; the next one begins with the first request after it."""
+    others: ClassVar[int] = 0
+    """Requests that others make in each window."""
+    asked: ClassVar[int] = 0
     refused: ClassVar[int] = 0
+    most: ClassVar[dict[str, int]] = {"requests": 0, "tokens": 0}
+    """The most that was used in a window, without that of others."""
     _began: ClassVar[float] = 0.0
     _used: ClassVar[dict[str, int]] = {"requests": 0, "tokens": 0}
+    _failed: ClassVar[set[int]] = set()
     _lock: ClassVar[Lock] = Lock()
 
     def do_GET(self) -> None:
@@ -98,30 +108,40 @@ class Api(_Handler):
         parts = urlsplit(self.path)
         query = parse_qs(parts.query)
         number = int(query.get("id", query.get("cursor", ["0"]))[0])
-        tokens = 100 + number % 7 * 30 if parts.path == "/summary" else 0
+        is_summary = parts.path == "/summary"
+        tokens = 100 + number % 7 * 30 if is_summary else 0
         wait = self._wait(tokens)
         if wait is not None:
             self.answer(429, b"{}", "application/json", Retry_After=f"{wait:.3f}")
             return
-        if parts.path == "/documents":
+        status = 200
+        found: dict[str, Any]
+        if not is_summary:
             last = min(number + 10, self.documents)
             found = {"ids": list(range(number, last)), "next": last if last < self.documents else None}
+        elif number % 11 == 5 and number not in self._failed:
+            self._failed.add(number)
+            status, found = 500, {"error": "the model is out of breath"}
         else:
             time.sleep(0.01)
             found = {"text": f"Document {number} in short.", "tokens": tokens}
-        self.answer(200, json.dumps(found).encode(), "application/json")
+        self.answer(status, json.dumps(found).encode(), "application/json")
 
     @classmethod
     def _wait(cls, tokens: int) -> float | None:
         """Count a request; if it is one too many, return when to come again."""
         with cls._lock:
             now = time.monotonic()
+            used = cls._used
             if now - cls._began >= cls.window:
                 cls._began = now
-                cls._used = {"requests": 0, "tokens": 0}
-            if cls._used["requests"] >= cls.requests or cls._used["tokens"] + tokens > cls.tokens:
+                used["requests"] = used["tokens"] = 0
+            cls.asked += 1
+            if used["requests"] + cls.others >= cls.requests or used["tokens"] + tokens > cls.tokens:
                 cls.refused += 1
                 return cls._began + cls.window - now
-            cls._used["requests"] += 1
-            cls._used["tokens"] += tokens
+            used["requests"] += 1
+            used["tokens"] += tokens
+            for name, number in used.items():
+                cls.most[name] = max(cls.most[name], number)
             return None

@@ -234,6 +234,21 @@ def spawn_in_callback(children: Children[Any]) -> None:
     qanat.current_job().spawn(1)
 
 
+def spawn_and_tell_item(n: int) -> None:
+    job = qanat.current_job()
+    job.spawn(n + 1, handler=double)
+    job.after_children(tell_item, gather=True)
+
+
+def tell_item(children: Children[Any]) -> list[int]:
+    return [qanat.current_job().item, *children.values()]
+
+
+@pytest.mark.real
+def test_a_callback_in_a_process_runs_as_its_job():
+    assert qanat.run(spawn_and_tell_item, [3], executor="process")[0].value == [3, 8]
+
+
 @pytest.mark.real
 def test_a_callback_in_a_process_cannot_spawn():
     (outcome,) = qanat.run(fail_in_callback, [0], executor="process")

@@ -33,13 +33,20 @@ _USERS = ("lane", "metadata", "target", "cost")
 """What is the user's own, and may not."""
 
 
-def with_job(item_frame: bytes) -> bytes:
-    """Return an item's frame with the facts on the job that the calling code runs for, if it does."""
+def with_job(item_frame: bytes, *, and_item: bool = False) -> bytes:
+    """Return an item's frame with the facts on the job that the calling code runs for, if it does.
+
+    Args:
+        item_frame: What the function is called with, pickled.
+        and_item: Whether that is not the job's item, which has to come along then.
+    """
     cell = running_cell.get(None)
     job = None if cell is None else cell.job
     if job is None:
         return item_frame
     facts = {name: getattr(job, name) for name in _OURS}
+    if and_item:
+        facts["item"] = job.item  # it has crossed before
     try:
         return item_frame + frame_of(facts | {name: getattr(job, name) for name in _USERS})
     except Exception:  # noqa: BLE001 - a lane may be anything, and is of no use there then
@@ -82,7 +89,7 @@ def job_around(item: Any, facts: dict[str, Any], send: Callable[[bytes], object]
 
     cell = Cell()
     task = Task("", None, None, Retry(0), describe=describe)
-    cell.job = Job(item=item, _task=task, _status=RUNNING, **facts)
+    cell.job = Job(_task=task, _status=RUNNING, **({"item": item} | facts))
     token = running_cell.set(cell)
     try:
         yield

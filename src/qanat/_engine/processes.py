@@ -348,7 +348,8 @@ def _pickled_item(item: Any) -> bytes:
         raise TypeError(
             f"item must pickle to reach its process, got {kind_of(given)}: {said(error)}"
         ) from error
-    return with_job(frame)
+    # A callback is called with something else than its job's item.
+    return with_job(frame, and_item=isinstance(item, Errand) and not item.may_spawn)
 
 
 def _unpickled(answer: bytes) -> tuple[Any, ...]:
