@@ -105,9 +105,8 @@ def main() -> int:
     print(outcomes.summary())
     for outcome in outcomes.failed:
         print(f"{outcome.item}: {outcome.error}", file=sys.stderr)
-    print(
-        f"the API counted at most {Api.most['requests']} requests and {Api.most['tokens']:,} tokens in a window"
-    )
+    requests, tokens = Api.most["requests"], Api.most["tokens"]
+    print(f"the API counted at most {requests} requests and {tokens:,} tokens in a window")
     print(f"and refused {Api.refused} of {Api.asked} requests")
     return 1 if outcomes.failed else 0
 

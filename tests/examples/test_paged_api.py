@@ -37,7 +37,7 @@ def test_every_document_is_summed_up_within_the_budget(tmp_path: Path) -> None:
     assert lines[5] == "4 retried"  # 5, 16, 27 and 38 fail once
     requests, tokens, refused, asked = figures(ran.stdout)
     assert requests <= 30
-    assert 2_000 < tokens <= 4_000  # more than a window's estimates would have allowed: they are settled
+    assert 2_800 < tokens <= 4_000  # estimates alone would allow 14 summaries, 2,660 tokens
     assert asked == 48 + refused
     assert refused <= 2  # the API's windows begin when it likes, so one at a border may be too early
 

@@ -15,7 +15,7 @@ from qanat._cli.usage import UsageError
 PAGES: Final = 300
 LOST: Final = frozenset({73, 211})
 """Pages that are not there, and never will be."""
-PAUSES: Final = (80, 190)
+PAUSES: Final = (60, 230)
 """After so many answers the server asks for a pause."""
 PAUSE: Final = 1.2
 """Seconds of such a pause."""
@@ -26,17 +26,28 @@ ABOUT: Final = (
 )
 
 
+def addresses(port: int, pages: int) -> list[str]:
+    """Return the addresses of all pages."""
+    return [f"http://127.0.0.1:{port}/page/{number}" for number in range(1, pages + 1)]
+
+
 class DemoServer:
     """Serve HTTP on a port of the loopback interface, from a thread with a loop of its own.
 
     What happens to a request depends on its page, on how often that was asked for, and on the seed,
     so every run is much the same.
+
+    Attributes:
+        requests: How often each path was asked for, whatever came of it.
+        served: The paths of pages that were sent.
     """
 
     def __init__(self, seed: int = 7) -> None:
         """Serve nothing yet."""
         self._seed = seed
         self._asked = Counter[str]()
+        self.requests = Counter[str]()
+        self.served: set[str] = set()
         self._answers = 0
         self._pauses = list(PAUSES)
         self._closed_until = 0.0
@@ -50,7 +61,7 @@ class DemoServer:
     @property
     def urls(self) -> list[str]:
         """The addresses of all pages."""
-        return [f"http://127.0.0.1:{self.port}/page/{number}" for number in range(1, PAGES + 1)]
+        return addresses(self.port, PAGES)
 
     def __enter__(self) -> Self:
         """Begin to serve.
@@ -94,6 +105,7 @@ class DemoServer:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             path = head.split(b" ", 2)[1].decode()
+            self.requests[path] += 1
             status, headers, body, delay = self._decide(path, time.monotonic())
             await asyncio.sleep(delay)
             if status is None:
@@ -102,6 +114,8 @@ class DemoServer:
             lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
             writer.write("\r\n".join([*lines, "", ""]).encode() + body)
             await writer.drain()
+            if status.startswith("200"):
+                self.served.add(path)
             writer.close()
             await writer.wait_closed()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
