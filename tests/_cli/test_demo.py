@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
+import os
+import re
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +19,7 @@ import pytest
 from qanat._cli import demo_command, demo_server
 from qanat._cli.demo_server import DemoServer
 from tests._cli.shell import begin, call, ended
+from tests._cli.test_terminal import Terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,27 +55,119 @@ def test_the_server_asks_for_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
         assert status(server, 2) == "429"
 
 
-def test_it_tells_what_happened_and_with_which_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_server, "PAGES", 40)
-    monkeypatch.setattr(demo_command, "PAGES", 40)
+def test_the_server_counts_what_is_asked_for_and_what_is_sent() -> None:
+    with DemoServer() as server:
+        assert [status(server, page) for page in (73, 2, 2)] == ["404", "200", "200"]
+        assert server.requests == {"/page/73": 1, "/page/2": 2}
+        assert server.served == {"/page/2"}
+
+
+def test_it_is_killed_goes_on_and_tells_with_which_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_server, "PAGES", 60)
+    monkeypatch.setattr(demo_command, "PAGES", 60)
     monkeypatch.setattr(demo_server, "PAUSES", (5,))
     monkeypatch.setattr(demo_server, "LOST", frozenset({3}))
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     ran = call(tmp_path, "demo")
     assert ran.returncode == 0, ran.stderr
     for words in (
-        "fetches 40 pages", "39 pages were fetched", "1 failed for good: there is no such page",
-        "for the server", "raise qanat.Throttled", "qanat.run(fetch, urls", "def fetch(url: str) -> int:",
+        "fetches 60 pages", "the server was asked 0 times for these, and ",
+        "1 failed for good: there is no such page", "in all, 59 pages were fetched",
+        "raise qanat.Throttled", "qanat.run(fetch, urls", "def fetch(url: str) -> int:",
     ):  # fmt: skip
         assert words in ran.stdout, words
+    (killed,) = re.findall(r"kill -9, after (\d+) pages", ran.stdout)
+    (known,) = re.findall(r"(\d+) pages were taken from the journal", ran.stdout)
+    assert 30 <= int(killed) < 59
+    assert 0 < int(known) <= int(killed)
+    assert f"59 of 60 done, {known} of them from the journal, 1 failed" in ran.stderr
     assert max(map(len, ran.stdout.splitlines())) < 80
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_ctrl_c_ends_it(tmp_path: Path) -> None:
-    process = begin(tmp_path, "demo")
-    assert process.stdout is not None
-    assert b"fetches 300 pages" in process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    code, out, err = ended(process, 15)
-    assert code == 130, err
-    assert "Stopped: " in out
+def test_a_program_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(shutil.which("false")))
+    ran = call(tmp_path, "demo")
+    assert ran.returncode == 1
+    assert ran.stderr == "qanat: the program of the demo ended with status 1\n"
+
+
+def test_without_a_place_for_the_journal_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    ran = call(tmp_path, "demo")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "qanat: the demo needs a folder for its journal: No such file or directory\n"
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    listed = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [int(child) for child, parent in map(str.split, listed) if int(parent) == pid]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for_child(pid: int) -> int:
+    """Wait until a process has started another."""
+    end = time.monotonic() + 20
+    while not (found := children_of(pid)):
+        assert time.monotonic() < end, "no process was started"
+        time.sleep(0.01)
+    return found[0]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of a POSIX system")
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGINT, 130, "Stopped: "),
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGHUP, 129, ""),
+        (signal.SIGKILL, -9, ""),
+    ],
+    ids=["ctrl-c", "terminate", "closed", "kill"],
+)
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 2.0], ids=["begins", "loads", "runs"])
+def test_however_it_is_ended_nothing_is_left(
+    number: int, code: int, words: str, seconds: float, tmp_path: Path
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    process = begin(tmp_path, "demo", env={"TMPDIR": str(tmp_path / "tmp")})
+    child = wait_for_child(process.pid)
+    time.sleep(seconds)
+    process.send_signal(number)
+    status, out, err = ended(process, 15)
+    assert status == code, err
+    assert words in out
     assert "Traceback" not in err
+    end = time.monotonic() + 10
+    while is_running(child):  # without its parent it ends by itself
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    if number != signal.SIGKILL:
+        assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_ctrl_c_on_a_terminal_leaves_it_in_order(tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path, "demo")
+    terminal.read(b" of 300 done")
+    os.killpg(terminal.process.pid, signal.SIGINT)  # as a terminal does it: to the whole group
+    written = terminal.read()
+    assert terminal.end() == 130
+    assert b"nothing was left running" in written.splitlines()[-1]
+    assert b"Traceback" not in written
+    assert b"\x1b[?25l" not in written  # the cursor stays

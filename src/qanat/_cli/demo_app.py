@@ -23,7 +23,7 @@ def fetch(url: str) -> int:
         raise
 
 
-def crawl(urls: list[str], journal: str) -> qanat.Outcomes[str, int]:
+def crawl(urls: list[str], file: str) -> qanat.Outcomes[str, int]:
     """Fetch all pages gently, and after a crash those that are left."""
     rules = qanat.Rules(concurrency=20, rate="40/s", retry=4, timeout=10)
-    return qanat.run(fetch, urls, rules=rules, journal=journal, progress=True)
+    return qanat.run(fetch, urls, rules=rules, journal=file, progress=True)

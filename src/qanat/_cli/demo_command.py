@@ -174,7 +174,7 @@ def _story(report: demo_child.Report, known: set[str], sent: frozenset[str], sin
     """
     twice = sum(since.get(path, 0) for path in known)
     lines = [
-        f"{len(known)} pages were taken from the journal: journal=journal",
+        f"{len(known)} pages were taken from the journal: journal=file",
         f"the server was asked {twice} times for these, and {sum(since.values()) - twice} times for others",
     ]
     if lost := len(sent - known):

@@ -49,6 +49,7 @@ class DemoServer:
         self.requests = Counter[str]()
         self.served: set[str] = set()
         self._answers = 0
+        self._open = set[asyncio.Task[None] | None]()
         self._pauses = list(PAUSES)
         self._closed_until = 0.0
         self._started = Event()
@@ -99,9 +100,14 @@ class DemoServer:
         self._started.set()
         await self._ended.wait()
         server.close()
+        answering = [task for task in self._open if task is not None]
+        if answering:  # cancelled ones would say so on standard error
+            await asyncio.wait(answering, timeout=1.0)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request, and close the connection."""
+        task = asyncio.current_task()
+        self._open.add(task)
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             path = head.split(b" ", 2)[1].decode()
@@ -120,6 +126,8 @@ class DemoServer:
             await writer.wait_closed()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             writer.transport.abort()  # whoever asked has gone
+        finally:
+            self._open.discard(task)
 
     def _decide(self, path: str, now: float) -> tuple[str | None, list[str], bytes, float]:
         """Return the status line (None: drop the connection), headers, body and delay of an answer."""
