@@ -80,9 +80,13 @@ def main() -> int:
             print(f"{outcome.value.digest}  {outcome.item}")
         else:
             print(f"{outcome.item}: {reason(outcome.error)}", file=sys.stderr)
-    print(outcomes.summary(), file=sys.stderr)
+    if not sys.stderr.isatty():  # where the live view has said it
+        print(outcomes.summary(), file=sys.stderr)
     return 1 if outcomes.failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -102,7 +102,8 @@ def main() -> int:
         print(f"{number}: {text}")
     pages = sum(outcome.ok and isinstance(outcome.item, Page) for outcome in outcomes)
     print(f"{len(summaries)} documents of {pages} pages summed up")
-    print(outcomes.summary())
+    if not sys.stderr.isatty():  # where the live view has said it
+        print(outcomes.summary())
     for outcome in outcomes.failed:
         print(f"{outcome.item}: {outcome.error}", file=sys.stderr)
     requests, tokens = Api.most["requests"], Api.most["tokens"]
@@ -112,4 +113,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
