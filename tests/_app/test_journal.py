@@ -599,7 +599,7 @@ async def test_items_without_a_key_of_their_own_fail_alone(virtual_time: Virtual
     assert "an item of type object has no content that could be a key: give key=" in str(outcomes[0].error)
     assert "too large for a key: give key=" in str(outcomes[2].error)
     bad = await qanat.collect(handler, [1], journal=path, key=lambda item: 1.5)  # type: ignore[arg-type, return-value]
-    assert "key must give a str, bytes, int or a tuple of these, got 1.5" in str(bad[0].error)
+    assert "key must be a str, bytes, an int or a tuple of these, got 1.5" in str(bad[0].error)
 
 
 async def test_rules_functions_that_raise_fail_their_job(virtual_time: VirtualTime, calls, path):

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
+from qanat._app import waiting
 from qanat._app.handlers import name_of, size_of
 from qanat._app.journaling import ValueCodec, handler_name, make_keeper
 from qanat._app.observing import observe_function
 from qanat._app.recording import recorded
 from qanat._app.spawning import Spawner
+from qanat._core.job import Job
 from qanat._core.retry import Retry
 from qanat._engine.callee import InBatches, InProcess, InThread, callee_of
 from qanat._engine.clock import clock_in_use
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from qanat._app.rules import Rules
     from qanat._app.stopping import Stopping
-    from qanat._core.job import Job, Task
+    from qanat._core.job import Task
     from qanat._core.limit import Limit
     from qanat._core.outcome import Outcome
     from qanat._engine.keeper import Keeper
@@ -67,18 +69,25 @@ def make_engine(
         name=name,
     )
     engine.spawner = Spawner(engine, rules)
-    if rules.key is not None and rules.journal is None:
+    if rules.key is not None:
         engine.spawner.begin()
     if rules.journal is not None and handler is not None:
         codec = ValueCodec(handler, batch=rules.batch is not None)
-        engine.keeper = make_keeper(engine, rules, handler_name(handler, rules.version), codec)
+        name = handler_name(handler, rules.version)
+        engine.keeper = make_keeper(engine, rules, name, codec, handler=handler)
     return engine
 
 
 def _appending(
     append: Callable[[Outcome[Any, Any]], None],
 ) -> Callable[[Job[Any], Outcome[Any, Any]], None]:
-    return lambda _job, outcome: append(outcome)
+    def deliver(job: Job[Any], outcome: Outcome[Any, Any]) -> None:
+        append(outcome)
+        if type(job) is Job and job._waiter is not outcome:
+            # A root whose handle a job has, as it spawned what has the same content.
+            waiting.ended(job, outcome)
+
+    return deliver
 
 
 def add_task(engine: Engine, handler: Callable[..., Any], rules: Rules) -> Task:
@@ -124,8 +133,7 @@ def make_intake(
             rules.id,
             cost=rules.cost,
             deadline=rules.deadline,
-            # With a journal it is the journal's keeper that looks at keys.
-            key=rules.key if rules.journal is None else None,
+            key=rules.key,
         ),
         buffer=rules.buffer,
         chooses=rules.chooses,

@@ -66,10 +66,11 @@ def handler_name(handler: Callable[..., Any], version: str | int | None) -> str:
         )
     if getattr(named, "__qualname__", None) is None:
         named = named.__class__
-    return f"{_module_of(named)}:{named.__qualname__}"
+    return f"{module_of(named)}:{named.__qualname__}"
 
 
-def _module_of(named: Any) -> str:
+def module_of(named: Any) -> str:
+    """Return the name of the module that something is from, as it would be imported."""
     module: str = getattr(named, "__module__", None) or "builtins"
     if module == "__main__":
         main = sys.modules["__main__"]
@@ -88,6 +89,7 @@ def make_keeper(
     name: str,
     codec: Codec,
     *,
+    handler: Callable[..., Any] | None = None,
     item_of: Callable[[Any], Any] | None = None,
     fresh: bool = False,
 ) -> Keeper:
@@ -98,10 +100,12 @@ def make_keeper(
         rules: Its rules, with a journal.
         name: By what the journal knows the handler.
         codec: How its values are written.
+        handler: The handler itself, as it may be that of spawned jobs.
         item_of: Gives the item of what the engine's jobs have for one.
         fresh: Whether to forget what was done before.
     """
     # Imported here: most runs have none, and SQLite takes 5 ms.
+    from qanat._app.kept_trees import KeptTrees
     from qanat._engine.courier import Courier
     from qanat._engine.keeper import Keeper
     from qanat._stores.journal import JournalConnection
@@ -110,7 +114,7 @@ def make_keeper(
     version = "" if rules.version is None else str(rules.version)
     key = rules.key
     key_of: Callable[[Any], bytes] = content_key if key is None else lambda item: given_key(key(item))
-    return Keeper(
+    keeper = Keeper(
         engine,
         Courier(partial(JournalConnection, Path(rules.journal), name, version), name="qanat-journal"),
         key_of=key_of if item_of is None else lambda item: key_of(item_of(item)),
@@ -118,6 +122,10 @@ def make_keeper(
         retry_failed=rules.retry_failed,
         fresh=fresh,
     )
+    trees = KeptTrees(engine.spawner, keeper, rules, name=name, handler=handler, codec=codec)
+    keeper.trees = trees
+    engine.spawner.keep(trees, keeper)
+    return keeper
 
 
 def tell_how_to_go_on(rules: Rules, outcomes: Sequence[Outcome[Any, Any]]) -> None:
@@ -168,7 +176,7 @@ class ValueCodec:
         except Exception as error:
             raise self._refused(value, str(error) or type(error).__name__) from error
         if not same:
-            raise self._refused(value, f"it would come back as {_short(back)}")
+            raise self._refused(value, f"it would come back as {short(back)}")
         if len(content) > MOST_BYTES:
             raise SerialisationError(
                 f"the value is larger than {MOST_BYTES:,} bytes, more than a journal takes"
@@ -191,9 +199,79 @@ class ValueCodec:
 
     def _refused(self, value: object, why: str) -> SerialisationError:
         return SerialisationError(
-            f"the value {_short(value)} of type {type(value).__name__} cannot be kept in the journal, as "
+            f"the value {short(value)} of type {type(value).__name__} cannot be kept in the journal, as "
             f"{why}: {self._remedy}"
         )
+
+
+class ItemCodec:
+    """Write the items of spawned jobs as JSON, and read them as what they were.
+
+    Args:
+        handler: The function that gets them; None if nothing is known of it.
+    """
+
+    def __init__(self, handler: Callable[..., Any] | None) -> None:
+        """Find out nothing yet: most items are plain JSON."""
+        self._handler = handler
+        self._typed: Callable[[bytes], Any] | None = None
+
+    def encode(self, item: Any, digest: bytes | None) -> tuple[bool, bytes]:
+        """Return whether an item has to be read as what the function's parameter says, and its JSON.
+
+        Args:
+            item: The item.
+            digest: Of its content, if that is known.
+
+        Raises:
+            SerialisationError: If it would not come back as it was.
+        """
+        try:
+            content = _encode(item)
+        except Exception as error:
+            raise SerialisationError(f"its item has no form in JSON ({error})") from error
+        if type(item) is str or type(item) is int:
+            return False, content
+        if digest is None:
+            digest = content_key(item)
+        for typed in (False, True):
+            try:
+                if content_key(self.decode(content, typed=typed)) == digest:
+                    return typed, content
+            except SerialisationError:
+                pass
+        raise SerialisationError("its item would come back from JSON as something else")
+
+    def decode(self, content: bytes | msgspec.Raw, *, typed: bool) -> Any:
+        """Return an item that was written.
+
+        Raises:
+            SerialisationError: If it is none that the function takes.
+        """
+        try:
+            return self._typed_decode()(bytes(content)) if typed else _decode(content)
+        except Exception as error:
+            raise SerialisationError(f"it cannot be read back ({error})") from error
+
+    def _typed_decode(self) -> Callable[[bytes], Any]:
+        if self._typed is None:
+            self._typed = msgspec.json.Decoder(_item_type(self._handler)).decode
+        return self._typed
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def _item_type(handler: Callable[..., Any] | None) -> Any:
+    """Return the type of a function's first parameter, as far as it is annotated."""
+    function: Any = handler
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function):
+        function = type(function).__call__
+    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    return typing.get_type_hints(function, include_extras=True).get(names[0], Any)
 
 
 class TextCodec:
@@ -253,7 +331,8 @@ def _type_name(hint: Any) -> str:
     return hint.__qualname__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """Return a short text of a value, whatever its `repr` does."""
     import reprlib
 
     try:

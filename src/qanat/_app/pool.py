@@ -150,7 +150,7 @@ class Pool(Generic[T, R]):
             self._rules.id,
             cost=self._rules.cost,
             deadline=self._rules.deadline,
-            key=self._rules.key if self._rules.journal is None else None,
+            key=self._rules.key,
         )
         self._kind: type[Job[Any]] = Job if self._rules.key is None else FamilyJob
         self._failures = FailureLimit(self._rules.max_failures)
@@ -392,7 +392,7 @@ class Pool(Generic[T, R]):
                 )
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                 problem = blamed_on_job(error)
-            if problem is None and type(job) is FamilyJob:
+            if problem is None and type(job) is FamilyJob and (engine.keeper is None or not scheduled):
                 job._took = ()
                 first = engine.spawner.first(job)
                 if first is not job:

@@ -11,6 +11,7 @@ import inspect
 import logging
 from collections.abc import Mapping
 from functools import partial
+from itertools import count as count_up
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,12 +36,14 @@ from qanat.errors import JobCancelledError, PoolClosedError, blamed_on_job
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from qanat._app.kept_trees import KeptTrees, Kind, Row, Sprout
     from qanat._app.rules import Rules
     from qanat._core.branch import Failure, Key
     from qanat._core.job import Job
     from qanat._core.outcome import Outcome
     from qanat._engine.carrier import Carrier
     from qanat._engine.engine import Engine
+    from qanat._engine.keeper import Keeper
 
 _log = logging.getLogger("qanat")
 
@@ -58,6 +61,7 @@ class Spawner:
         count_roots: How many jobs came from outside by now.
         stages: The handlers.
         seal: What the value of a callback becomes, given the job; None is as it is.
+        problems: Why what a job spawned in a process could not be kept in a journal.
     """
 
     def __init__(self, engine: Engine, rules: Rules) -> None:
@@ -65,8 +69,11 @@ class Spawner:
         self.tells = True
         self.count_roots: Callable[[], int] = no_roots
         self.seal: Callable[[Job[Any], Any], Any] | None = None
+        self.problems: dict[Job[Any], Exception] = {}
         self._engine = engine
         self._rules = rules
+        self._kept: KeptTrees | None = None
+        self._keeper: Keeper | None = None
         self._thread = get_ident()
         self._lock = Lock()
         self._book: Family | None = None
@@ -90,6 +97,29 @@ class Spawner:
         self._begin()
         self._raise_family()
 
+    def keep(self, kept: KeptTrees, keeper: Keeper) -> None:
+        """Let a journal know the trees."""
+        self._kept, self._keeper = kept, keeper
+        self.stages.kind_of = kept.kind_of
+        if self._book is not None:
+            self._keep_book(self._book)
+
+    def _keep_book(self, book: Family) -> None:
+        """Let a family and a keeper know each other's jobs; from any thread."""
+        keeper = self._keeper
+        assert keeper is not None  # noqa: S101 - there is a journal
+        book.seal = keeper.seal
+        if self._key is not None:
+            return  # and roots are known by it
+
+        def know(key: Any, root: Job[Any]) -> None:
+            book.seen.setdefault((None, None, key), root)
+
+        keeper.when_arrived = know
+        for key, job in keeper.under_way():
+            if job.parent is None:
+                know(key, job)
+
     def first(self, root: FamilyJob) -> Job[Any]:
         """Return the job that is visited for the key of a root: itself, if no other is known by it."""
         assert self._book is not None  # noqa: S101 - begun by whoever has a key
@@ -103,7 +133,7 @@ class Spawner:
 
     # --- what a job calls --------------------------------------------------------------------
 
-    def spawn(  # noqa: C901, PLR0912 - each is a question that most calls skip, and a call costs more
+    def spawn(  # noqa: C901, PLR0912, PLR0915 - each is a question that most calls skip, and a call costs more
         self, job: Job[Any], item: Any, handler: Callable[..., Any] | None, key: Key | None,
         id: int | str | None, priority: float | None, lane: Hashable, delay: float,
         metadata: Mapping[str, Any] | None, failure: Failure,
@@ -123,6 +153,11 @@ class Spawner:
             key = self._key(item)
         if key is not None:
             key = checked_key(key)
+        sprout: Sprout | None = None
+        kept = self._kept
+        if kept is not None and kept.holds(job):
+            kind = self.kind_of(job) if handler is None else self.kind_for(handler)
+            sprout = kept.sprout(kind, item, handler is not None, key, id, priority, lane, metadata)
         task: Task | None = None
         if handler is None:
             task = self.stages.own(job)
@@ -134,16 +169,22 @@ class Spawner:
         branch = None if book is None else job._branch if type(job) is FamilyJob else book.roots.get(job)
         if (
             on_loop and book is not None and branch is not None and not branch.is_fresh
-            and key is None and id is None and not self._bounded
+            and key is None and id is None and not self._bounded and sprout is None
         ):  # fmt: skip
             # No step of it can be done by halves: a lock would cost a sixth of it.
             child, is_new = book.adopt(branch, item, task or job._task, None, None, failure)
         else:
             with self._lock:
                 book = self._book or self._begin()
-                child, is_new = book.adopt(
-                    book.branch(job), item, task or job._task, key, id, failure, self.count_roots
-                )
+                branch = book.branch(job)
+                if sprout is None:
+                    child, is_new = book.adopt(
+                        branch, item, task or job._task, key, id, failure, self.count_roots
+                    )
+                else:
+                    child, is_new = self._adopt_kept(
+                        book, branch, item, task or job._task, key, id, failure, sprout
+                    )
         if failure != "continue":
             self._divert(carrier, job, on_loop=on_loop)
         if is_new and type(child) is FamilyJob:
@@ -154,11 +195,68 @@ class Spawner:
             asks = priority is None and not self._inherits
             if not asks:
                 child.priority = job.priority if priority is None else priority
+            found = None if sprout is None else sprout.key
             if on_loop:
-                self._arrive(child, delay, asks)
+                self._arrive(child, delay, asks, kept_by=found)
             else:
-                self._engine.outside.tell(partial(self._arrive, child, delay, asks, handler))
+                self._engine.outside.tell(partial(self._arrive, child, delay, asks, handler, found))
+        elif sprout is not None:
+            # What was left out is recorded, too, so the end goes the way of families.
+            if on_loop:
+                self._raise_family()
+            else:
+                self._engine.outside.tell(self._raise_family)
         return Handle(child, self._engine)
+
+    def _adopt_kept(
+        self, book: Family, branch: Branch, item: Any, task: Task, key: Key | None, id: int | str | None,
+        failure: Failure, sprout: Sprout,
+    ) -> tuple[Job[Any], bool]:  # fmt: skip
+        """Return what is spawned in a run with a journal, noted for that unless it was left out."""
+        child, is_new = book.adopt(branch, item, task, key, id, failure, self.count_roots, sprout.known)
+        if is_new or sprout.known in book.seen or (key is not None and key in book.seen):
+            branch.note(sprout.known, branch.place, sprout.row)
+        return child, is_new
+
+    def spawn_again(self, job: Job[Any], rows: list[Row], left: dict[str, int]) -> None:
+        """Let what a job had spawned arrive that is recalled from a journal; in the loop's thread."""
+        with self._lock:
+            book = self._book or self._begin()
+            branch = book.branch(job)
+        self._raise_family()
+        for row in rows:
+            branch.places = count_up(row.place)
+            task = self.stages.own(job) if row.handler is None else self.stages.task(row.handler)
+            with self._lock:
+                child, is_new = book.adopt(
+                    branch, row.item, task, row.key, row.id, "continue", self.count_roots, row.sprout.known
+                )
+            if not is_new or type(child) is not FamilyJob:
+                continue
+            child.metadata = row.metadata
+            child.lane = row.lane
+            asks = row.priority is None and not self._inherits
+            if not asks:
+                child.priority = job.priority if row.priority is None else row.priority
+            self._arrive(child, 0.0, asks, kept_by=row.sprout.key)
+        for rule, times in left.items():
+            name = rule.partition("=")[0]
+            book.left_out[name] = book.left_out.get(name, 0) + times
+
+    def kind_of(self, job: Job[Any]) -> Kind:
+        """Return by what a journal knows what a job spawns without naming a handler."""
+        assert self._kept is not None  # noqa: S101 - there is a journal
+        return self.stages.kind(job) or self._kept.main
+
+    def kind_for(self, handler: Callable[..., Any]) -> Kind:
+        """Return by what a journal knows a handler of spawned jobs; from any thread.
+
+        Raises:
+            TypeError: If it is no function of one item.
+            ValueError: If a journal could not tell it from others.
+        """
+        assert self._kept is not None  # noqa: S101 - there is a journal
+        return self._kept.kind_of(self.stages.check(handler), handler)
 
     def after_children(self, job: Job[Any], callback: object, gather: bool) -> None:
         """Register a callback; see `Job.after_children`."""
@@ -237,8 +335,11 @@ class Spawner:
                 "spawn() and after_children() do not work in a run with record=, whose recording holds "
                 f"jobs that come from outside, got record={rules.record!r}: run it without"
             )
-        self._book = Family(max_depth=rules.max_depth, max_jobs=rules.max_jobs, on_end=self._ended)
-        return self._book
+        book = Family(max_depth=rules.max_depth, max_jobs=rules.max_jobs, on_end=self._ended)
+        if self._keeper is not None:
+            self._keep_book(book)
+        self._book = book
+        return book
 
     def _raise_family(self) -> None:
         """Let the dispatcher know of the trees; in the loop's thread."""
@@ -247,8 +348,9 @@ class Spawner:
             dispatcher.raise_family(book, self._stand_in)
 
     def _arrive(
-        self, child: FamilyJob, delay: float, asks_priority: bool, handler: Callable[..., Any] | None = None
-    ) -> None:
+        self, child: FamilyJob, delay: float, asks_priority: bool,
+        handler: Callable[..., Any] | None = None, kept_by: Any = None,
+    ) -> None:  # fmt: skip
         """Hand a new job to the dispatcher, in the loop's thread; one from another comes with its handler."""
         engine, above = self._engine, child._above
         dispatcher = engine.dispatcher
@@ -271,10 +373,13 @@ class Spawner:
                 self._callbacks.fill(child, now, lane=child.lane is None, priority=asks_priority)
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                 problem = blamed_on_job(error)
-        if problem is None:
-            dispatcher.offer(child, now, delay=delay)
-        else:
+        if problem is not None:
             dispatcher.refuse(child, problem, now)
+        elif kept_by is not None and engine.keeper is not None:
+            engine.keeper.arrived(child, now, delay, kept_by)
+            return
+        else:
+            dispatcher.offer(child, now, delay=delay)
         if engine.stopped:
             dispatcher.cancel(child, now)
         if not engine.called or dispatcher.ended:
@@ -322,6 +427,10 @@ class Spawner:
                 what, given = thing_in(frame)
                 getattr(self, what)(job, *given)
             except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+                if self._kept is not None and self._kept.holds(job):
+                    # Recorded without it, the job would be recalled, and nobody would do this one.
+                    self.problems[job] = error
+                    return
                 _log.warning("what job %r spawned in a process was not taken: %s", job.id, error)
 
 

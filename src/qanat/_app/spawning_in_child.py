@@ -36,6 +36,7 @@ class Collector:
 
     def __init__(self, present: Present) -> None:
         """Collect for the job that is there now."""
+        self.problems: dict[Any, Exception] = {}  # nothing is kept here
         self._present = present
         self._errand = present.errand
         self._place = 0

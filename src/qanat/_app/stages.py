@@ -11,6 +11,7 @@ from qanat._engine.callee import callee_of, is_coroutine_function
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
+    from qanat._app.kept_trees import Kind
     from qanat._app.rules import Rules
     from qanat._core.job import Job, Task
     from qanat._engine.engine import Engine
@@ -22,11 +23,12 @@ MOST_HANDLERS = 64
 class _Stage:
     """A handler of spawned jobs, and how many of these have not ended."""
 
-    __slots__ = ("function", "number", "task")
+    __slots__ = ("function", "kind", "number", "task")
 
-    def __init__(self, function: Callable[..., Any], task: Task) -> None:
+    def __init__(self, function: Callable[..., Any], task: Task, kind: Kind | None) -> None:
         self.function = function  # kept alive, so that its id stays its own
         self.task = task
+        self.kind = kind
         self.number = 0
 
 
@@ -35,11 +37,13 @@ class Stages:
 
     Attributes:
         dress: What a handler is called through; None is as it is.
+        kind_of: Says by what a journal knows a handler; None without a journal.
     """
 
     def __init__(self, engine: Engine, rules: Rules) -> None:
         """Begin with none."""
         self.dress: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+        self.kind_of: Callable[[Hashable, Callable[..., Any]], Kind] | None = None
         self._engine = engine
         self._rules = rules
         self._main: tuple[Callable[..., Any], Task] | None = None
@@ -88,6 +92,11 @@ class Stages:
         key = self.check(handler)
         return (self._stages.get(key) or self._add(key, handler)).task
 
+    def kind(self, job: Job[Any]) -> Kind | None:
+        """Return by what a journal knows a job's handler; None if it is the run's own."""
+        stage = self._by_node.get(job._task.node)
+        return None if stage is None else stage.kind
+
     def arrived(self, job: Job[Any]) -> None:
         """Count a job that has arrived."""
         if self._stages and (stage := self._by_node.get(job._task.node)) is not None:
@@ -111,7 +120,9 @@ class Stages:
             lane_limits=rules.lane_limits, weights=rules.weight_of, uses_lanes=rules.lane is not None,
         )  # fmt: skip
         task.spawner = engine.spawner
-        stage = self._stages[key] = self._by_node[task.node] = _Stage(handler, task)
+        stage = self._stages[key] = self._by_node[task.node] = _Stage(
+            handler, task, None if self.kind_of is None else self.kind_of(key, handler)
+        )
         self._tasks[task.node] = task
         return stage
 

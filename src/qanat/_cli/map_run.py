@@ -144,7 +144,7 @@ class MapRun:
         make: Callable[..., Intake] = Intake
         if plan.rules.journal is not None:
             engine.keeper = make_keeper(
-                engine, plan.rules, plan.name, TextCodec(),
+                engine, plan.rules, plan.name, TextCodec(), handler=plan.handler,
                 item_of=lambda record: record.value, fresh=plan.fresh,
             )  # fmt: skip
             make = partial(KeptIntake, keeper=engine.keeper)

@@ -190,12 +190,15 @@ class Branch:
         is_over: Whether the job has ended for good.
         is_cut: Whether a job of its tree was cancelled because the run stopped.
         is_cancelled: Whether the job was cancelled while its end was held.
+        place: With a journal, the last place that was given.
+        spawned: With a journal, the place and the record of each that the present attempt spawned.
+        left: With a journal, how many were not taken, by the rule and its number.
     """
 
     __slots__ = (
         "above", "after", "callback", "cancelled", "children", "depth", "done", "due_at", "failed", "gathers",
-        "is_cancelled", "is_cut", "is_fresh", "is_over", "job", "open_jobs", "open_trees", "outcome",
-        "places", "policies", "turn",
+        "is_cancelled", "is_cut", "is_fresh", "is_over", "job", "left", "open_jobs", "open_trees", "outcome",
+        "place", "places", "policies", "spawned", "turn",
     )  # fmt: skip
 
     def __init__(self, job: Job[Any], above: Branch | None) -> None:
@@ -215,13 +218,22 @@ class Branch:
         self.after: AfterJob | None = None
         self.due_at = 0.0
         self.is_over = self.is_cut = self.is_cancelled = False
+        self.spawned: dict[Any, tuple[int, bytes | None]] | None = None
+        self.left: dict[str, int] | None = None
+        self.place = 0
 
     def renew(self) -> None:
         """Begin another attempt: what it spawns and registers counts, not what an earlier one did."""
         self.is_fresh = False
         self.places = count_up()
         self.turn += 1
-        self.callback = self.policies = None
+        self.callback = self.policies = self.spawned = None
+
+    def note(self, known: Any, place: int, row: bytes | None) -> None:
+        """Keep for a journal what the present attempt has spawned."""
+        if self.spawned is None:
+            self.spawned = {}
+        self.spawned.setdefault(known, (place, row))
 
     def expect(self, failure: Failure, child: FamilyJob) -> None:
         """Note what a child of the present attempt was spawned with."""

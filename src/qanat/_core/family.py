@@ -51,11 +51,12 @@ class Family:
         twins: Roots that are known by the key of another job, which is visited in their place.
         stopping: Whether nothing more starts: jobs that are cancelled from now on cut their trees.
         cancelling: Whether callbacks are not called any more.
+        seal: Makes of what a job ends with what can be kept in a journal; None without one.
     """
 
     __slots__ = (
-        "_max_depth", "_max_jobs", "cancelling", "due", "left_out", "on_end", "ready", "roots", "seen",
-        "spawned", "stopping", "twins",
+        "_max_depth", "_max_jobs", "cancelling", "due", "left_out", "on_end", "ready", "roots", "seal",
+        "seen", "spawned", "stopping", "twins",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,7 @@ class Family:
         self.twins: dict[Job[Any], list[FamilyJob]] = {}
         self.stopping = self.cancelling = False
         self.on_end = on_end
+        self.seal: Callable[[Job[Any], Branch | None, Outcome[Any, Any]], Outcome[Any, Any]] | None = None
         self._max_depth = max_depth
         self._max_jobs = max_jobs
 
@@ -105,9 +107,9 @@ class Family:
             branch.renew()
         return branch
 
-    def adopt(
+    def adopt(  # noqa: C901, PLR0912 - each is a question that most calls skip, and a call costs more
         self, branch: Branch, item: Any, task: Task, key: Key | None = None, id: int | str | None = None,
-        failure: Failure = "continue", count_roots: Callable[[], int] = nothing,
+        failure: Failure = "continue", count_roots: Callable[[], int] = nothing, known_by: Any = None,
     ) -> tuple[Job[Any], bool]:  # fmt: skip
         """Return the job that a job spawns, and whether it is a new one, that is to arrive.
 
@@ -119,6 +121,7 @@ class Family:
             id: Its id; None makes one of its parent's and its key or its place in the attempt.
             failure: What its failure means for its parent.
             count_roots: Says how many roots there are by now.
+            known_by: By what a journal knows it, beside the key.
 
         Returns:
             A new job. Or one that there is: of the same id under this parent, or of the same key. Or one
@@ -128,12 +131,16 @@ class Family:
         if parent is None or children is None:
             raise ended_before("spawn")
         last: int | str = next(branch.places) if key is None else key_text(key)
+        if known_by is not None and isinstance(last, int):
+            branch.place = last
         if id is None:
             id = f"{parent.id}/{last}"
             if len(id) > MOST_ID:
                 id = child_id(parent.id, last)
-        if key is not None:
-            there = self.seen.get(key)
+        if key is not None or known_by is not None:
+            there = self.seen.get(key) if key is not None else None
+            if there is None and known_by is not None:
+                there = self.seen.get(known_by)
             if there is not None:
                 if type(there) is FamilyJob and there._above is branch:
                     self._again(branch, there, failure)
@@ -149,10 +156,15 @@ class Family:
             rule = self._rule_against(branch.depth + 1, count_roots)
             if rule is not None:
                 self.leave_out(child, rule)
+                if known_by is not None:
+                    branch.left = branch.left or {}
+                    branch.left[rule] = branch.left.get(rule, 0) + 1
                 return child, False
         if key is not None:
             child._key = key
             self.seen[key] = child
+        if known_by is not None:
+            self.seen[known_by] = child
         if failure != "continue":
             child._failure = failure
             branch.expect(failure, child)
@@ -236,6 +248,8 @@ class Family:
             outcome = final
         elif type(job) is not FamilyJob:
             return outcome
+        if self.seal is not None:
+            outcome = self.seal(job, branch, outcome)
         self._look(self._over(job, branch, outcome), now)
         return outcome
 
@@ -279,6 +293,8 @@ class Family:
         elif value is not None and final.ok:
             final = msgspec.structs.replace(final, value=value)
         final = _ended(final, outcome.ended_at, branch.due_at, now, ran)
+        if self.seal is not None:
+            final = self.seal(job, branch, final)
         self.ready.append((job, final))
         self._look(self._over(job, branch, final), now)
 
@@ -353,6 +369,8 @@ class Family:
                 job = branch.job
                 if final is None or job is None:
                     return
+                if self.seal is not None:
+                    final = self.seal(job, branch, final)
                 self.ready.append((job, final))
                 branch = self._over(job, branch, final)
             elif branch.is_over and not branch.open_trees:

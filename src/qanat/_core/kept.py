@@ -21,12 +21,14 @@ class Kept(NamedTuple):
         attempts: How many attempts counted.
         ran: Seconds in the handler.
         value: What the handler returned, as its codec wrote it; of a failed job its error as JSON.
+        spawned: What its last attempt spawned, as JSON; None if nothing.
     """
 
     state: int
     attempts: int
     ran: float
     value: bytes
+    spawned: bytes | None = None
 
 
 class Codec(Protocol):

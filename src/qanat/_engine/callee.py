@@ -132,6 +132,8 @@ class InProcess(Callee):
         except BaseException:
             await outside.kill_process(self.function, call)
             raise
+        if spawner is not None and spawner.problems and (problem := spawner.problems.pop(job, None)):
+            return None, problem if call.error is None else call.error
         return call.value, call.error
 
 

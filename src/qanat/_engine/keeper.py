@@ -11,6 +11,9 @@ What must stay true:
 - **`pending` counts every job that is here and not with the dispatcher**, so the engine is not over
   before the last outcome was handed over.
 - **Nothing starts while too much waits for its commit**: what a crash could lose is bounded.
+- **A tree's jobs are known to its family, too.** Whatever ends here that was spawned, or has children,
+  ends there as well, at once; and what a job is done with is written before its family hears of it, as
+  a value that cannot be kept fails it. What a recalled job had spawned arrives before it ends.
 - **A journal that cannot be used ends the run.** What ended until then is handed over all the same, as it
   is done; it is not recorded, and another run does it again.
 """
@@ -19,8 +22,10 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from qanat._core.branch import FamilyJob
+from qanat._core.content_key import given_key
 from qanat._core.job import ENDED, NEW, Job
 from qanat._core.kept import DONE, FAILED, Kept, failed_instead
 from qanat._core.outcome import Outcome
@@ -30,10 +35,14 @@ from qanat.errors import JobCancelledError, SerialisationError, blamed_on_job
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qanat._core.branch import Branch
     from qanat._core.kept import Codec
     from qanat._core.outcome import State
     from qanat._engine.courier import Call, Courier, Desk
     from qanat._engine.engine import Engine
+
+Key: TypeAlias = "bytes | tuple[str, bytes]"
+"""The key of a job, with the name of its handler if that is not the run's own."""
 
 MOST_UNKEPT: Final = 4096
 """Outcomes that wait for their commit, beyond which nothing more starts."""
@@ -55,18 +64,51 @@ class LeftOutError(JobCancelledError):
     """Say that a job was not run, as it had not failed before."""
 
 
+class Trees(Protocol):
+    """Who knows what jobs spawn, and how that is recorded."""
+
+    def codec_of(self, job: Job[Any]) -> Codec:
+        """Return what writes and reads a job's value."""
+        ...
+
+    def record(self, branch: Branch) -> bytes | None:
+        """Return what is recorded of what a job spawned; None if it spawned nothing."""
+        ...
+
+    def read(self, job: Job[Any], content: bytes) -> Any:
+        """Return what a recalled job had spawned; None if its handler has to be called again."""
+        ...
+
+    def spawn_again(self, job: Job[Any], recorded: Any) -> None:
+        """Let what a recalled job had spawned arrive."""
+        ...
+
+
 class Entry:
-    """A key that is under way, the job that leads and those that follow."""
+    """A key that is under way, the job that leads and those that follow.
 
-    __slots__ = ("delay", "followers", "job", "key", "offered_at", "where")
+    Attributes:
+        opens: Whether what its job spawns may run though only what failed before is to.
+        content: The value as it is written, once the job is done.
+        spawned: What it spawned, as it is written.
+        stops: Why the run is to end, if the value cannot be kept.
+    """
 
-    def __init__(self, key: bytes, job: Job[Any], delay: float, now: float) -> None:
+    __slots__ = (
+        "content", "delay", "followers", "job", "key", "offered_at", "opens", "spawned", "stops", "where",
+    )  # fmt: skip
+
+    def __init__(self, key: Key, job: Job[Any], delay: float, now: float) -> None:
         self.key = key
         self.job = job
         self.delay = delay
         self.offered_at = now
         self.where = ASKING
         self.followers: list[Job[Any]] = []
+        self.opens = False
+        self.content: bytes | None = None
+        self.spawned: bytes | None = None
+        self.stops: SerialisationError | None = None
 
 
 class Keeper:
@@ -84,6 +126,8 @@ class Keeper:
         recalled: How many outcomes were taken from the journal.
         left_out: How many jobs were not run because they had never failed.
         when_moved: Called when jobs were handed to the dispatcher.
+        trees: Knows what jobs spawn.
+        when_arrived: Called with the key and the job of each that arrives, once there are trees.
     """
 
     def __init__(
@@ -98,11 +142,12 @@ class Keeper:
         self._codec = codec
         self._retry_failed = retry_failed
         self._fresh = fresh
-        self._entries: dict[bytes, Entry] = {}
+        self._entries: dict[Key, Entry] = {}
         self._by_job: dict[Job[Any], Entry] = {}
         self._to_ask: list[Entry] = []
         self._to_keep: deque[tuple[Entry, Outcome[Any, Any], tuple[Any, ...]]] = deque()
-        self._failures: dict[bytes, Outcome[Any, Any]] = {}
+        self._failures: dict[Key, Outcome[Any, Any]] = {}
+        self._forgotten: set[str] = set()
         self._asking = self._keeping = False
         self._unkept = self._unkept_bytes = 0
         self._followers = 0
@@ -113,6 +158,8 @@ class Keeper:
         self.recalled = 0
         self.left_out = 0
         self.when_moved: Callable[[], object] | None = None
+        self.trees: Trees
+        self.when_arrived: Callable[[Key, Job[Any]], object] | None = None
 
     async def open(self) -> None:
         """Open the journal.
@@ -145,16 +192,32 @@ class Keeper:
         """How many jobs are here at all."""
         return self._asked + self._followers + self._unkept
 
-    def arrived(self, job: Job[Any], now: float, delay: float = 0.0) -> None:
-        """Take a new job in; it goes to the dispatcher, or ends, when it was looked up."""
+    def holds(self, job: Job[Any]) -> bool:
+        """Whether a job is here, or came by way of here and has not ended."""
+        return job in self._by_job
+
+    def under_way(self) -> list[tuple[Key, Job[Any]]]:
+        """Return the keys that are under way, each with the job that leads."""
+        return [(key, entry.job) for key, entry in self._entries.items()]
+
+    def arrived(self, job: Job[Any], now: float, delay: float = 0.0, key: Key | None = None) -> None:
+        """Take a new job in; it goes to the dispatcher, or ends, when it was looked up.
+
+        Args:
+            job: The job.
+            now: The time.
+            delay: Seconds before which it does not start.
+            key: Its key, if that is known.
+        """
         engine = self._engine
         job.offered_at = now
-        try:
-            key = self._key_of(job.item)
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            engine.dispatcher.refuse(job, blamed_on_job(error), now)
-            engine.offered()
-            return
+        if key is None:
+            try:
+                key = self._key_of(job.item) if type(job) is not FamilyJob else given_key(job._key)
+            except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+                engine.dispatcher.refuse(job, blamed_on_job(error), now)
+                engine.offered()
+                return
         entry = self._entries.get(key)
         if entry is not None:
             entry.followers.append(job)
@@ -167,10 +230,24 @@ class Keeper:
             engine.offered()
             return
         entry = self._entries[key] = self._by_job[job] = Entry(key, job, delay, now)
+        if job.parent is not None:
+            self._inherit(entry, job)
+        elif self.when_arrived is not None:
+            self.when_arrived(key, job)
         self._asked += 1
         self._to_ask.append(entry)
         if not self._asking:
             self._ask()
+
+    def _inherit(self, entry: Entry, job: Job[Any]) -> None:
+        """Note of a job that was spawned what follows from who did, and from its handler."""
+        above = job._above.job if type(job) is FamilyJob and job._above is not None else None
+        parent = None if above is None else self._by_job.get(above)
+        entry.opens = parent is not None and parent.opens
+        if self._fresh and isinstance(entry.key, tuple) and entry.key[0] not in self._forgotten:
+            name = entry.key[0]
+            self._forgotten.add(name)
+            self._desk.send("forget", [name], _heed)
 
     async def wait_answered(self) -> None:
         """Wait until no job is being looked up."""
@@ -184,7 +261,6 @@ class Keeper:
 
     def _heard(self, call: Call, entries: list[Entry]) -> None:
         """Hear what is kept of jobs that were asked about."""
-        self._asking = False
         if call.error is not None:
             self._break(call.error)
             answers: list[Kept | None] = [None] * len(entries)
@@ -195,6 +271,8 @@ class Keeper:
             if self._entries.get(entry.key) is entry:  # or all of its jobs were cancelled meanwhile
                 self._asked -= 1
                 self._go_on(entry, kept, now)
+        # Not before: what recalled jobs had spawned is looked up in one go.
+        self._asking = False
         if self._to_ask:
             self._ask()
         elif not self._asked:
@@ -204,20 +282,30 @@ class Keeper:
     def _go_on(self, entry: Entry, kept: Kept | None, now: float) -> None:
         """Let a job run that was looked up, or end."""
         if kept is not None and kept.state == DONE:
+            spawned: Any = None
+            if kept.spawned is not None:
+                # Nothing more starts once the run is stopped: the job is cancelled, for the next run.
+                spawned = None if self._engine.stopped else self.trees.read(entry.job, kept.spawned)
+                if spawned is None:
+                    self._offer(entry, now)
+                    return
             try:
-                value = self._codec.decode(kept.value)
+                value = self.trees.codec_of(entry.job).decode(kept.value)
             except SerialisationError as error:
                 self._leave(entry, self._ended(entry.job, "dead", now, error=error))
                 return
             self.recalled += 1 + len(entry.followers)
             entry.job.offered_at = now
+            if spawned is not None:
+                self.trees.spawn_again(entry.job, spawned)
             outcome = self._ended(entry.job, "done", now, value=value, attempts=kept.attempts, ran=kept.ran)
             self._leave(entry, outcome)
-        elif kept is None and self._retry_failed and self.broken is None:
+        elif kept is None and self._retry_failed and not entry.opens and self.broken is None:
             self.left_out += 1 + len(entry.followers)
             left_out = LeftOutError("the job was left out: it has not failed before, and only such run")
             self._leave(entry, self._ended(entry.job, "cancelled", now, error=left_out))
         else:
+            entry.opens = self._retry_failed
             self._offer(entry, now)
 
     def _offer(self, entry: Entry, now: float) -> None:
@@ -241,6 +329,29 @@ class Keeper:
 
     # --- ending ----------------------------------------------------------------------------
 
+    def seal(self, job: Job[Any], branch: Branch | None, outcome: Outcome[Any, Any]) -> Outcome[Any, Any]:
+        """Write what a job of a tree is done with; return its outcome, which failed if that cannot be."""
+        entry = self._by_job.get(job)
+        if entry is None or entry.where != WITH_DISPATCHER or outcome.error is not None:
+            return outcome
+        error = self._write(entry, job, outcome)
+        if error is not None:
+            return failed_instead(outcome, error)
+        if branch is not None:
+            entry.spawned = self.trees.record(branch)
+        return outcome
+
+    def _write(self, entry: Entry, job: Job[Any], outcome: Outcome[Any, Any]) -> SerialisationError | None:
+        """Write the value of a job that is done; return why it cannot be kept, if so."""
+        try:
+            entry.content = self.trees.codec_of(job).encode(outcome.value)
+        except SerialisationError as error:
+            # The first value of the run already: it is the type that cannot be kept, and all would fail.
+            entry.stops = None if self._kept_one else error
+            return error
+        self._kept_one = True
+        return None
+
     def keeps(self, job: Job[Any], outcome: Outcome[Any, Any]) -> bool:
         """Take the outcome of a job that ended, to hand it over later; False if it is not kept."""
         entry = self._by_job.pop(job, None)
@@ -249,24 +360,19 @@ class Keeper:
         if outcome.state == "cancelled":
             self._succeed(entry)
             return False
-        stops: SerialisationError | None = None
-        content = b""
-        if outcome.error is None:
-            try:
-                content = self._codec.encode(outcome.value)
-            except SerialisationError as error:
+        if outcome.error is None and entry.content is None:
+            error = self._write(entry, job, outcome)
+            if error is not None:
                 outcome = self._refused(outcome, error)
-                stops = None if self._kept_one else error
-            else:
-                self._kept_one = True
-        state = DONE
+        state, content, spawned = DONE, entry.content or b"", entry.spawned
         if outcome.error is not None:
-            state, content = FAILED, _written(outcome.error)
+            state, content, spawned = FAILED, _written(outcome.error), None
         entry.where = KEEPING
         entry.job = job
         self._unkept += 1
         self._unkept_bytes += len(content)
-        row = (entry.key, state, outcome.attempts, outcome.ran, self._engine.clock.wall(), content)
+        wall = self._engine.clock.wall()
+        row = (entry.key, state, outcome.attempts, outcome.ran, wall, spawned, content)
         self._to_keep.append((entry, outcome, row))
         if self.broken is not None:
             self._hand_over([self._to_keep.pop()])
@@ -274,9 +380,8 @@ class Keeper:
             self._keep()
         if self._unkept >= MOST_UNKEPT or self._unkept_bytes >= MOST_BYTES:
             self._engine.hold(True, by="journal")
-        if stops is not None:
-            # The first value of the run already: it is the type that cannot be kept, and all would fail.
-            self._engine.cancel(stops)
+        if entry.stops is not None:
+            self._engine.cancel(entry.stops)
         return True
 
     def _refused(self, outcome: Outcome[Any, Any], error: SerialisationError) -> Outcome[Any, Any]:
@@ -354,10 +459,13 @@ class Keeper:
         else:
             dispatcher.cancelled += 1
         job._status = ENDED
-        return Outcome(
+        outcome: Outcome[Any, Any] = Outcome(
             job.id, job.index, job.item, value, error, state, attempts, job.lane, job.metadata, job.parent,
             job.offered_at, started_at, now, ran, _NO_WAITS,
         )  # fmt: skip
+        if dispatcher.family is not None:
+            dispatcher.family.recall(job, outcome, now)
+        return outcome
 
     def _break(self, error: BaseException) -> None:
         """End the run, as the journal cannot be used any more."""
@@ -419,6 +527,10 @@ class Keeper:
             await self._desk.ask("keep", [])
             await self._desk.ask("look", [])
         await self._courier.aclose()
+
+
+def _heed(_call: Call) -> None:
+    """Go on: if that failed, so does the next look."""
 
 
 _NO_WAITS: Final[dict[str, float]] = {}

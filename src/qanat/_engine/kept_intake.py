@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from qanat._core.branch import FamilyJob
 from qanat._core.job import Job
 from qanat._engine.intake import CHUNK, LONG, Intake
 from qanat.errors import blamed_on_job
@@ -98,7 +99,26 @@ class KeptIntake(Intake):
             self._reading = False
         return number - first
 
+    def _offer_once(self, item: Any, number: int, now: float) -> None:
+        """Hand in an item whose key says whether it was visited."""
+        dispatcher = self._engine.dispatcher
+        job = FamilyJob(number, item, number, self.task, _took=())
+        try:
+            self._callbacks.fill(job, now)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            dispatcher.refuse(job, blamed_on_job(error), now)
+            self._engine.offered()
+            return
+        assert dispatcher.family is not None  # noqa: S101 - raised by whoever has a key
+        if dispatcher.family.visit(job, now):
+            self._keeper.arrived(job, now)
+        else:
+            self._engine.offered()
+
     def _offer(self, item: Any, number: int, now: float) -> None:
+        if self._callbacks.key is not None:
+            self._offer_once(item, number, now)
+            return
         job = Job(number, item, number, self.task)
         try:
             self._callbacks.fill(job, now)

@@ -8,12 +8,16 @@ This is what a courier asks for deeds; the engine's keeper knows them by these n
     count   (done, failed) of this handler
     look    for each key: None, or what is kept of it
     keep    commits what ended; answers None to each
-    forget  drops what is kept of this handler; answers how many
+    forget  drops what is kept of this handler, or of the one that is named; answers how many
+
+A key is of this handler, or comes in a pair behind the name of another one of the same version, as a run
+may spawn jobs of several. What a job spawned lies beside its value, in the same row: so both are there or
+neither. A row of such a job is replaced when its handler was called again all the same.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+Key: TypeAlias = "bytes | tuple[str, bytes]"
+
 PATIENCE: Final = 30.0
 """Seconds to wait for another run that writes to the same journal."""
 
@@ -38,7 +44,7 @@ _HANDLERS: Final = (
 _JOBS: Final = (
     "CREATE TABLE jobs(id INTEGER PRIMARY KEY, handler INTEGER NOT NULL, key BLOB NOT NULL, "
     "state INTEGER NOT NULL, attempts INTEGER NOT NULL, ran REAL NOT NULL, ended_at REAL NOT NULL, "
-    "value BLOB NOT NULL)"
+    "spawned BLOB, value BLOB NOT NULL)"
 )
 
 KIND: Final = Kind(
@@ -55,18 +61,20 @@ _SIZES: Final = (512, 64, 8, 1)
 """How many keys or rows go into one statement, the largest first; each has a statement of its own."""
 
 _LOOK: Final = (
-    "SELECT json_group_array(json_array(hex(key), state, attempts, ran, hex(value))) FROM jobs "
+    "SELECT json_group_array(json_array(hex(key), state, attempts, ran, hex(spawned), hex(value))) FROM jobs "
     "WHERE handler=? AND key IN (?{})"
 )
 _KEEP: Final = (
-    "INSERT INTO jobs(handler, key, state, attempts, ran, ended_at, value) VALUES{} "
+    "INSERT INTO jobs(handler, key, state, attempts, ran, ended_at, spawned, value) VALUES{} "
     "ON CONFLICT(handler, key) DO UPDATE SET state=excluded.state, attempts=excluded.attempts, "
-    f"ran=excluded.ran, ended_at=excluded.ended_at, value=excluded.value WHERE jobs.state={FAILED:d}"
+    f"ran=excluded.ran, ended_at=excluded.ended_at, spawned=excluded.spawned, "
+    f"value=excluded.value WHERE jobs.state={FAILED:d} "
+    f"OR (jobs.spawned IS NOT NULL AND excluded.state<>{FAILED:d})"
 )
 _LOOKS: Final = {size: _LOOK.replace("{}", ",?" * (size - 1)) for size in _SIZES}
-_KEEPS: Final = {size: _KEEP.replace("{}", ",".join(["(?,?,?,?,?,?,?)"] * size)) for size in _SIZES}
+_KEEPS: Final = {size: _KEEP.replace("{}", ",".join(["(?,?,?,?,?,?,?,?)"] * size)) for size in _SIZES}
 
-_decode = msgspec.json.Decoder(list[tuple[str, int, int, float, str]]).decode
+_decode = msgspec.json.Decoder(list[tuple[str, int, int, float, str, str]]).decode
 
 
 class JournalConnection:
@@ -91,16 +99,29 @@ class JournalConnection:
         self._deeds: dict[str, Callable[[list[Any]], list[Any]]] = {
             "count": self._count, "look": self._look, "keep": self._keep, "forget": self._forget,
         }  # fmt: skip
+        self._version = version
+        self._others: dict[str, int] = {}
         try:
-            with self._database.transaction() as connection:
-                named = (handler, version)
-                connection.execute("INSERT OR IGNORE INTO handlers(name, version) VALUES(?, ?)", named)
-                self._handler: int = connection.execute(
-                    "SELECT id FROM handlers WHERE name=? AND version=?", named
-                ).fetchone()[0]
+            self._handler = self._id_of(handler)
         except BaseException:
             self._database.close()
             raise
+
+    def _id_of(self, handler: str) -> int:
+        """Return the number of a handler, which it is given if it has none."""
+        named = (handler, self._version)
+        with self._database.transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO handlers(name, version) VALUES(?, ?)", named)
+            number: int = connection.execute(
+                "SELECT id FROM handlers WHERE name=? AND version=?", named
+            ).fetchone()[0]
+        return number
+
+    def _other(self, handler: str) -> int:
+        number = self._others.get(handler)
+        if number is None:
+            number = self._others[handler] = self._id_of(handler)
+        return number
 
     def do(self, deed: str, asked: list[Any]) -> list[Any]:
         """Carry out one deed for a batch."""
@@ -119,27 +140,53 @@ class JournalConnection:
         failed = counts.pop(FAILED, 0)
         return [(sum(counts.values()), failed)] * len(asked)
 
-    def _look(self, asked: list[bytes]) -> list[Kept | None]:
+    def _look(self, asked: list[Key]) -> list[Kept | None]:
+        others = {key[0] for key in asked if type(key) is tuple}
+        if not others:
+            found = self._found(self._handler, cast("list[bytes]", asked))
+            return [found.get(cast("bytes", key)) for key in asked]
+        of_all: dict[str | None, dict[bytes, Kept]] = {
+            name: self._found(
+                self._other(name), [key[1] for key in asked if type(key) is tuple and key[0] == name]
+            )
+            for name in others
+        }
+        of_all[None] = self._found(self._handler, [key for key in asked if type(key) is bytes])
+        parts = [key if type(key) is tuple else (None, key) for key in asked]
+        return [of_all[name].get(cast("bytes", key)) for name, key in parts]
+
+    def _found(self, handler: int, asked: list[bytes]) -> dict[bytes, Kept]:
         found: dict[bytes, Kept] = {}
         for keys in _in_parts(asked):
-            (rows,) = self._database.execute(_LOOKS[len(keys)], (self._handler, *keys)).fetchone()
-            for key, state, attempts, ran, value in _decode(rows):
-                found[bytes.fromhex(key)] = Kept(state, attempts, ran, bytes.fromhex(value))
-        return [found.get(key) for key in asked]
+            (rows,) = self._database.execute(_LOOKS[len(keys)], (handler, *keys)).fetchone()
+            for key, state, attempts, ran, spawned, value in _decode(rows):
+                found[bytes.fromhex(key)] = Kept(
+                    state, attempts, ran, bytes.fromhex(value), bytes.fromhex(spawned) if spawned else None
+                )
+        return found
 
-    def _keep(self, asked: list[tuple[bytes, int, int, float, float, bytes]]) -> list[None]:
-        handler = self._handler
+    def _keep(self, asked: list[tuple[Key, int, int, float, float, bytes | None, bytes]]) -> list[None]:
         if not asked:
             return []
+        values = [self._values(row) for row in asked]
         with self._database.transaction() as connection:
-            for rows in _in_parts(asked):
-                connection.execute(_KEEPS[len(rows)], [value for row in rows for value in (handler, *row)])
+            for rows in _in_parts(values):
+                connection.execute(_KEEPS[len(rows)], [value for row in rows for value in row])
         return [None] * len(asked)
 
-    def _forget(self, asked: list[None]) -> list[int]:
-        with self._database.transaction() as connection:
-            gone = connection.execute("DELETE FROM jobs WHERE handler=?", (self._handler,)).rowcount
-        return [gone] * len(asked)
+    def _values(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        key = row[0]
+        if type(key) is bytes:
+            return (self._handler, *row)
+        return (self._other(key[0]), key[1], *row[1:])
+
+    def _forget(self, asked: list[str | None]) -> list[int]:
+        gone: list[int] = []
+        for name in asked:
+            handler = self._handler if name is None else self._other(name)
+            with self._database.transaction() as connection:
+                gone.append(connection.execute("DELETE FROM jobs WHERE handler=?", (handler,)).rowcount)
+        return gone
 
 
 def _in_parts(asked: list[T]) -> Iterator[list[T]]:

@@ -82,6 +82,11 @@ class Kinship:
         self.settle(now)
         return False
 
+    def recall(self, job: Job[Any], outcome: Outcome[Any, Any], now: float) -> None:
+        """Let a job end that a driver has counted, as it did not run in this dispatcher."""
+        self.book.end(job, outcome, now, ran=False)
+        self.settle(now)
+
     def settle(self, now: float) -> None:
         """Do what follows from an end: others end that were held, and callbacks are due."""
         dispatcher, book = self._dispatcher, self.book
@@ -320,6 +325,7 @@ def finish_other(
     if (
         type(job) is not FamilyJob or dispatcher._lone is None or job._branch is not None
         or job._history is not None or error is not None or cancelled or holding
+        or family.book.seal is not None
     ):  # fmt: skip
         return False, None
     # One of the lone lane without children, at its first attempt, is done.
