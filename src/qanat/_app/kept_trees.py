@@ -185,13 +185,11 @@ class KeptTrees:
             SerialisationError: If it has no key, and no content that could be one, or no form in JSON.
         """
         if key is None:
-            key_error = "give spawn() a key= that says what it is"
             try:
                 digest = content_key(item)
             except SerialisationError as error:
-                raise SerialisationError(
-                    str(error).replace("give key= a function of it", key_error)
-                ) from None
+                what = str(error).partition(": give key=")[0]
+                raise SerialisationError(f"{what}: give spawn() a key= that says what it is") from None
         else:
             digest = given_key(key)
         row: bytes | None = None
@@ -269,13 +267,17 @@ def _home_of(handler: Any) -> tuple[str, str]:
     return getattr(handler, "__module__", None) or "", module_of(handler)
 
 
+def _type_of(value: object) -> type[object]:
+    return type(value)
+
+
 def _packed(value: Any) -> Any:
     """Return a key or lane in a form that JSON gives back as it was.
 
     Raises:
         SerialisationError: If it has none.
     """
-    kind: type[object] = type(value)
+    kind = _type_of(value)
     if value is None or kind in {str, int, bool, float}:
         return value
     if kind is bytes:
@@ -288,8 +290,8 @@ def _packed(value: Any) -> Any:
 def _unpacked(value: Any) -> Any:
     if isinstance(value, dict):
         return bytes.fromhex(cast("dict[str, str]", value)["hex"])
-    if isinstance(value, list):
-        return tuple(map(_unpacked, cast("list[Any]", value)))
+    if _type_of(value) is list:
+        return tuple(map(_unpacked, value))
     return value
 
 

@@ -155,6 +155,8 @@ class FamilyJob(Job[Any], eq=False):
     # The attempt of the parent that spawned it last.
     _turn: int = 0
     _key: Any = None
+    # With a journal: what it ended with, which others are told when it is recorded.
+    _sealed: Outcome[Any, Any] | None = None
 
 
 class AfterJob(Job[Any], eq=False):
@@ -278,6 +280,8 @@ class Branch:
 
 def outcome_of(job: Job[Any]) -> Outcome[Any, Any] | None:
     """Return how a job ended; None if it has not, or was not told."""
+    if type(job) is FamilyJob and job._sealed is not None:
+        return job._sealed
     waiter: object = job._waiter
     return cast("Outcome[Any, Any]", job._waiter) if isinstance(waiter, Outcome) else None
 

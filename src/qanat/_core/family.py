@@ -341,6 +341,8 @@ class Family:
             branch.is_cut |= is_cut
             is_cut = branch.is_cut
             is_complete = not branch.open_trees
+        if self.seal is not None and type(job) is FamilyJob:
+            job._sealed = outcome
         if self.on_end is not None:
             self.on_end(job, outcome)
         if self.twins and (twins := self.twins.pop(job, None)) is not None:
