@@ -21,7 +21,7 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "a callback waits for its children alone": (Family._final, "if branch.open_trees:", "if branch.open_jobs:"),
     "a complete tree does not tell the one above": (Family._look, "above.open_trees -= 1", "pass"),
     "the callback of an earlier attempt stays": (
-        Branch.renew, "self.callback = self.policies = None", "self.policies = None",
+        Branch.renew, "self.callback = self.policies = self.spawned = None", "self.policies = None",
     ),
     "a quorum counts what failed": (Branch.verdict, "if done < failure.share", "if failed < failure.share"),
     "a policy is not waited for": (Family._final, "if branch.open_jobs:", "if not branch.open_jobs:"),
