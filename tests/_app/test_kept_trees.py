@@ -326,7 +326,8 @@ async def test_circles_end_with_callbacks_and_without_keys(virtual_time: Virtual
     for called in (["a", "b", "c"], []):
         outcomes = await qanat.collect(circle, ["c", "a"], journal=path, key=rule, concurrency=1)
         assert taken() == called
-        assert sorted(each.item for each in outcomes) == ["a", "b", "c"]
+        # A root that comes after another found its item has an outcome of its own.
+        assert {each.item for each in outcomes} == {"a", "b", "c"}
 
 
 async def test_handle_of_a_root_that_is_found_again_can_be_awaited(virtual_time: VirtualTime, path):
