@@ -117,6 +117,33 @@ async def test_many_threads_of_one_handler_spawn_for_it(virtual_time: VirtualTim
     assert len({outcome.id for outcome in outcomes}) == len(outcomes) == 201
 
 
+@on_virtual_time
+@pytest.mark.parametrize("fails", [False, True], ids=["returns", "raises"])
+async def test_what_a_thread_of_the_handlers_own_spawns_is_not_lost(virtual_time: VirtualTime, fails: bool):
+    """Even if the handler holds up the loop until that thread has ended, and ends at once."""
+
+    async def hold_up(n: int) -> int:
+        job = qanat.current_job()
+
+        def spawn() -> None:
+            job.spawn(n, handler=double_later)
+            job.after_children(total, gather=True)
+
+        thread = threading.Thread(target=spawn)
+        thread.start()
+        thread.join()
+        if fails:
+            raise LookupError(n)
+        return n
+
+    outcomes = await qanat.collect(hold_up, [1, 2], concurrency=4)
+    children = {(outcome.id, outcome.state, outcome.value) for outcome in outcomes[2:]}
+    assert children == {("0/0", "done", 2), ("1/0", "done", 4)}
+    assert [outcome.state for outcome in outcomes[:2]] == ["dead" if fails else "done"] * 2
+    assert [outcome.value for outcome in outcomes[:2]] == ([None, None] if fails else [2, 4])
+    assert [outcome.ended_at for outcome in outcomes[:2]] == [virtual_time.now()] * 2
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("what", ["spawn", "after_children"])
 def test_a_thread_whose_attempt_timed_out_cannot_spawn(what: str):

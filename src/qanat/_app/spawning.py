@@ -144,7 +144,7 @@ class Spawner:
             carrier = self._carrier_of(job, "spawn")
         on_loop = get_ident() == self._thread
         if not on_loop:
-            self._refuse_left("spawn")
+            self._heed_thread(carrier, job, "spawn")
         if failure != "continue":
             failure = checked_failure(failure)
         if delay != 0.0 or priority is not None or lane is not None or id is not None or metadata is not None:
@@ -265,7 +265,7 @@ class Spawner:
             carrier = self._carrier_of(job, "after_children")
         on_loop = get_ident() == self._thread
         if not on_loop:
-            self._refuse_left("after_children")
+            self._heed_thread(carrier, job, "after_children")
         is_async = self._is_async(callback, gather)
         callee = callee_of(cast("Any", callback), None if is_async else self._rules.executor)
         if on_loop:
@@ -308,10 +308,14 @@ class Spawner:
             )
         raise ended_before(what)
 
-    def _refuse_left(self, what: str) -> None:
+    def _heed_thread(self, carrier: Carrier, job: Job[Any], what: str) -> None:
         """Refuse a call from a thread whose attempt is over, such as one that timed out."""
         call = running_call.get()
-        if call is not None and self._engine.outside.has_left(call):
+        if call is None:
+            # A thread of the handler's own. Nobody hears of its end, and the handler may hold up the loop
+            # until then, so it is the end of the attempt that takes in what was told.
+            carrier.divert(job)
+        elif self._engine.outside.has_left(call):
             raise ended_before(what)
 
     def _divert(self, carrier: Carrier, job: Job[Any], *, on_loop: bool) -> None:

@@ -384,6 +384,7 @@ class Carrier:
         cancelled, self._cancelled = self._cancelled, False
         left_behind, self.left_behind = self.left_behind, None
         if self._diverted:
+            engine.outside.do_told()
             self._diverted = False
             assert self._scope is not None  # noqa: S101 - a carrier with a job is in its scope
             self.is_spent = self._scope.cancel_called

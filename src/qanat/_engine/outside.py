@@ -61,9 +61,10 @@ class Outside:
 
     def _hop(self) -> None:
         self._hop_pending = False
-        self._do_told()
+        self.do_told()
 
-    def _do_told(self) -> None:
+    def do_told(self) -> None:
+        """Do what was told by now; in the loop's thread."""
         while True:
             try:
                 action = self._told.popleft()
@@ -119,7 +120,7 @@ class Outside:
                 self._spots.pop(call, None)
         if self._told:
             # It may have ended before anybody waited for it.
-            self._do_told()
+            self.do_told()
 
     def withdraw_from_thread(self, call: Call) -> bool:
         """Take a call back that no thread has taken yet."""
@@ -144,7 +145,7 @@ class Outside:
 
     def _ended(self, call: Call) -> None:
         if self._told:
-            self._do_told()
+            self.do_told()
         spot = self._spots.pop(call, None)
         if spot is not None:
             spot.wake()
