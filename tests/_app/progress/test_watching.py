@@ -62,6 +62,19 @@ def test_figures_go_up_to_the_end(backend: str) -> None:
     assert summary["errors"][0]["type"] == "ValueError"
 
 
+def test_figures_are_no_older_than_a_moment_when_they_are_shown() -> None:
+    """However seldom that is."""
+
+    async def nap(item: int) -> None:
+        await anyio.sleep(0.05)
+
+    progress, stream = machine(interval=0.5)
+    anyio.run(lambda: watched(progress, nap, range(14), concurrency=1))
+    first, *_ = events(stream)
+    assert first["seconds"] > 0.3
+    assert first["done"] > 3
+
+
 def test_a_blocked_loop_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qanat._app.progress.view.BLOCKED", 0.1)
 

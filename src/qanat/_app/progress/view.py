@@ -49,6 +49,8 @@ __all__ = ["Progress", "View", "choose_view", "is_terminal"]
 
 BLOCKED = 2.0
 """Seconds without an answer of the loop from which on it is said to be blocked."""
+AHEAD = 0.1
+"""Seconds before figures are shown that the loop is asked for them: asked after a show, they would be old."""
 PATIENCE = 1.0
 """Seconds that the end of a run waits for a view whose terminal does not take what it writes."""
 
@@ -221,9 +223,10 @@ class Progress:
         assert view is not None  # noqa: S101 - or there would be no thread
         assert meter is not None  # noqa: S101 - watching
         assert engine is not None  # noqa: S101 - watching
-        while True:
+        self._ask(engine)
+        while not self._ended.wait(max(0.0, view.interval - AHEAD)):
             self._ask(engine)
-            if self._ended.wait(view.interval) or self._view is None:
+            if self._ended.wait(min(view.interval, AHEAD)) or self._view is None:
                 return
             if self.last is not None:
                 self._show(self.last, meter, engine.now())
