@@ -336,9 +336,7 @@ def test_one_slot_too_many_in_a_limit_is_found(monkeypatch: pytest.MonkeyPatch):
 
 def test_one_start_too_many_in_a_window_is_found(monkeypatch: pytest.MonkeyPatch):
     """`<=` for `<` in a limit: it is full one start too late."""
-    mutant = mutant_of(
-        SlidingWindow, "take", "            if len(log) < self._n:", "            if len(log) <= self._n:"
-    )
+    mutant = mutant_of(SlidingWindow, "take", "            if len(log) < n:", "            if len(log) <= n:")
     monkeypatch.setattr(SlidingWindow, "take", mutant)
     assert is_caught()
 
