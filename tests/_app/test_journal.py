@@ -734,6 +734,7 @@ async def test_nothing_starts_while_too_much_waits_for_its_commit(
     [
         ({"journal": 5}, TypeError, "journal must be the path of a file, got 5"),
         ({"journal": ""}, TypeError, "journal must be the path of a file, got ''"),
+        ({"journal": "a\0b"}, ValueError, "journal must be the path of a file, got 'a"),
         ({"key": 5}, TypeError, "key must be a plain function of the item, got 5"),
         ({"journal": "a", "version": True}, TypeError, "version must be a text or a whole number, got True"),
         ({"journal": "a", "retry_failed": 1}, TypeError, "retry_failed must be True or False, got 1"),

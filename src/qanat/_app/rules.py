@@ -139,7 +139,7 @@ class Rules:
         max_depth: How many generations a job may have below it: what comes from outside has depth 0,
             what it spawns 1. What is spawned beyond is not taken. None is any number.
         max_jobs: How many jobs there may be in a run or a Pool's life, from outside and spawned; what is
-            spawned beyond is not taken. None is any number.
+            spawned beyond is not taken, what comes from outside always is. None is any number.
         start_within: Seconds in which a first job has to arrive; None is for ever.
         max_failures: How many jobs may fail, or below 1 which share of the finished (judged after
             20); one more stops the run. None is any number.
@@ -282,6 +282,8 @@ class Rules:
             not isinstance(journal, (str, os.PathLike)) or not os.fspath(self.journal or "")
         ):
             raise TypeError(f"journal must be the path of a file, got {journal!r}")
+        if journal is not None and "\0" in str(journal):
+            raise ValueError(f"journal must be the path of a file, got {journal!r}")
         if version is not None and (isinstance(version, bool) or not isinstance(version, (str, int))):
             raise TypeError(f"version must be a text or a whole number, got {version!r}")
         if not isinstance(cast("object", self.retry_failed), bool):
