@@ -393,3 +393,20 @@ async def test_a_limit_of_ones_own_hears_of_charges(virtual_time: VirtualTime):
 
     await qanat.collect(handler, ["a"], limits=Own(), cost=lambda item: 3)
     assert heard == [("a", "tokens", 2.0, 1.0), ("a", "tokens", -3.0, 1.0)]
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_what_a_thread_of_the_handlers_own_charges_counts(virtual_time: VirtualTime):
+    """Even if the handler holds up the loop until that thread has ended, and ends at once."""
+
+    async def charge_elsewhere(item: int) -> None:
+        job = qanat.current_job()
+        thread = threading.Thread(target=lambda: job.charge("tokens", 60))
+        thread.start()
+        thread.join()
+
+    await qanat.collect(
+        charge_elsewhere, range(3), limits=qanat.Budget("model", tokens="100/m"), concurrency=1,
+        cost=lambda _: {"tokens": 1},
+    )  # fmt: skip
+    assert virtual_time.now() == 60.0

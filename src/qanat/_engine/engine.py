@@ -644,6 +644,10 @@ class Engine:
             return
         check_currency(job, currency)
         call = running_call.get()
+        if call is None:
+            # A thread of the handler's own, for which it may hold up the loop: its end hears what was told.
+            for carrier in list(self.carriers):
+                carrier.divert(job)
         self.outside.tell(lambda: self._charge_told(call, job, currency, amount))
 
     def _charge_told(self, call: Call | None, job: Job[Any], currency: str, amount: float) -> None:
