@@ -19,10 +19,10 @@ PIP       := -m pip --disable-pip-version-check --quiet install
 
 # What each set of targets installs.
 DEMO_EXTRAS  := cli
-TEST_EXTRAS  := cli,system,trio,uvloop,test
-LINT_EXTRAS  := cli,system,trio,uvloop,test,lint
+TEST_EXTRAS  := cli,redis,system,trio,uvloop,test
+LINT_EXTRAS  := cli,redis,system,trio,uvloop,test,lint
 DOCS_EXTRAS  := docs
-BENCH_EXTRAS := trio,uvloop,bench
+BENCH_EXTRAS := redis,trio,uvloop,bench
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

@@ -1,0 +1,27 @@
+"""The names of keys. All keys of a queue hold its name in braces, so a cluster keeps them together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from qanat._core.store.bounds import checked_name
+
+PREFIX: Final = "qanat"
+"""What all keys begin with, unless a store is told otherwise."""
+
+
+class Keys:
+    """The keys of one store.
+
+    Args:
+        prefix: What they begin with; made of what names are made of.
+    """
+
+    def __init__(self, prefix: str = PREFIX) -> None:
+        self.prefix = checked_name("prefix", prefix)
+        self.queues = f"{self.prefix}:queues"
+        """The set of all queues' names. In a cluster it may lie on another node than a queue."""
+
+    def meta(self, queue: str) -> str:
+        """Return the key of a queue's settings and counters, whose name the scripts make others from."""
+        return f"{self.prefix}:{{{checked_name('queue', queue)}}}:meta"

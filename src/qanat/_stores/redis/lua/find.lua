@@ -1,0 +1,155 @@
+-- ARGV: number of the state (0: any), lane ('0', or '1' and its name), parent (the same), limit, and the
+-- cursor: phase ('' at the start), lane, score, number. Each order below stays as it is for a job that
+-- fits all the while, so none is met twice: by when it is due and its order number, by lane and its place
+-- there, by token, by id.
+local state, limit = tonumber(ARGV[1]), tonumber(ARGV[4])
+local in_lane, of_parent = byte(ARGV[2]) == 49 and sub(ARGV[2], 2), byte(ARGV[3]) == 49 and sub(ARGV[3], 2)
+local phase, past_lane, past_score, past = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
+local LOOKS = 1000
+local ids, cursor, looks = {}, false, 0
+
+local function room() return #ids < limit and looks < LOOKS end
+
+local function look(id, keep)
+  looks = looks + 1
+  if keep then ids[#ids + 1] = id end
+end
+
+local function fits(r)
+  return r and (state == 0 or r.state == state) and (not in_lane or r.lane == in_lane)
+end
+
+-- The rank behind a (score, number): by halves among those of one score, as texts are not compared.
+local function rank_behind(name, score, number)
+  if score == '' then return 0 end
+  local low = call('ZCOUNT', key(name), '-inf', '(' .. score)
+  local high = call('ZCOUNT', key(name), '-inf', score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if number_of(call('ZRANGE', key(name), middle, middle)[1]) <= number then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  return low
+end
+
+-- Walk a sorted set from where the page before ended.
+local function walk(name, score, number, at_phase, lane)
+  local rank = rank_behind(name, score, number)
+  while room() do
+    local part = call('ZRANGE', key(name), rank, rank + 99, 'WITHSCORES')
+    if #part == 0 then return true end
+    local found = {}
+    for i = 1, #part, 2 do found[#found + 1] = sub(part[i], 8) end
+    fetch(found)
+    for i = 1, #part, 2 do
+      if not room() then return false end
+      local id = sub(part[i], 8)
+      look(id, fits(R[id]))
+      cursor = {at_phase, lane, part[i + 1], number_of(part[i])}
+    end
+    rank = rank + #found
+  end
+  return false
+end
+
+local function rank_in_list(name, number)
+  local low, high = 0, call('LLEN', key(name))
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if number_of(call('LINDEX', key(name), middle)) <= number then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+local function walk_list(lane, number)
+  local name = 'list:' .. lane
+  local rank = number and rank_in_list(name, number) or 0
+  while room() do
+    local part = call('LRANGE', key(name), rank, rank + 99)
+    if #part == 0 then return true end
+    local found = {}
+    for i, entry in ipairs(part) do found[i] = sub(entry, 8) end
+    fetch(found, true)
+    for _, entry in ipairs(part) do
+      if not room() then return false end
+      local id = sub(entry, 8)
+      local r = R[id]
+      look(id, r and r.listed and r.order == sub(entry, 1, 7))
+      cursor = {'list', lane, '', number_of(entry)}
+    end
+    rank = rank + #part
+  end
+  return false
+end
+
+local function walk_ready()
+  if phase == '' or phase == 'suspects' then
+    if not walk('suspects', past_score, past, 'suspects', '') then return end
+    phase, past_score = '', ''
+  end
+  local lane = in_lane or past_lane
+  if phase == '' then
+    lane = in_lane or call('ZRANGEBYLEX', key('names'), '-', '+', 'LIMIT', 0, 1)[1]
+  end
+  while lane do
+    if phase ~= 'list' then
+      if not walk('line:' .. lane, phase == 'line' and past_score or '', past, 'line', lane) then return end
+    end
+    if not walk_list(lane, phase == 'list' and past or nil) then return end
+    if in_lane then break end
+    phase = ''
+    lane = call('ZRANGEBYLEX', key('names'), '(' .. lane, '+', 'LIMIT', 0, 1)[1]
+  end
+  cursor = false
+end
+
+local function walk_leased()
+  local tokens, by_token = {}, {}
+  for _, member in ipairs(call('ZRANGE', key('leased'), 0, -1)) do
+    local token = number_of(member)
+    if phase == '' or token > past then
+      tokens[#tokens + 1] = token
+      by_token[token] = sub(member, 8)
+    end
+  end
+  table.sort(tokens)
+  local some = {}
+  for i = 1, math.min(#tokens, LOOKS) do some[i] = by_token[tokens[i]] end
+  fetch(some)
+  for i, id in ipairs(some) do
+    if not room() then return end
+    look(id, fits(R[id]))
+    cursor = i < #tokens and {'leased', '', '', tokens[i]} or false
+  end
+end
+
+local function walk_children()
+  local from = phase == '' and '-' or '(' .. past_lane
+  while room() do
+    local part = call('ZRANGEBYLEX', key('kids:' .. of_parent), from, '+', 'LIMIT', 0, 100)
+    if #part == 0 then
+      cursor = false
+      return
+    end
+    fetch(part, true)
+    for _, id in ipairs(part) do
+      if not room() then return end
+      look(id, fits(R[id]))
+      cursor, from = {'kids', id, '', 0}, '(' .. id
+    end
+  end
+end
+
+if of_parent then
+  walk_children()
+elseif state == READY then
+  walk_ready()
+elseif state == LEASED then
+  walk_leased()
+elseif walk(STATES[state], past_score, past, 'at', '') then
+  cursor = false
+end
+return {describe(ids), cursor}

@@ -1,0 +1,2 @@
+-- The time on the clock of the server that holds this key.
+return now

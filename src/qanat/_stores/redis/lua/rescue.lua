@@ -1,0 +1,71 @@
+-- ARGV: n.
+let_in_when_full()
+local n = tonumber(ARGV[1])
+local ids, ended, strays = {}, {}, {}
+
+-- `rules.after_rescue`.
+local function rescue(r)
+  local crashes = r.crashes + 1
+  local why = beyond(r.attempt, crashes, now - r.born)
+  touch(r)
+  if r.more.c then
+    r.crashes, r.token = crashes, 0
+    finish(r, CANCELLED, 'cancelled', ended, true)
+  elseif why ~= '' then
+    r.crashes, r.token = crashes, 0
+    finish(r, DEAD, why, ended, true)
+  else
+    leave(r)
+    r.crashes, r.token, r.more.r = crashes, 0, nil
+    enter(r, READY)
+    ids[#ids + 1] = r.id
+  end
+end
+
+local members, leased = call('ZRANGEBYSCORE', key('leased'), '-inf', now, 'LIMIT', 0, n), {}
+for i, member in ipairs(members) do leased[i] = sub(member, 8) end
+fetch(leased)
+local parents = {}
+for _, id in ipairs(leased) do
+  local l = R[id] and R[id].links
+  if l and l.parent then parents[#parents + 1] = l.parent end
+end
+fetch(parents)
+for i, id in ipairs(leased) do
+  local r = live(id, number_of(members[i]))
+  if r then rescue(r) else strays[#strays + 1] = members[i] end
+end
+many('ZREM', key('leased'), strays)
+flush()
+
+-- Records whose time is over: the earliest of the three states first.
+local over = {}
+for _, name in ipairs({'done', 'dead', 'cancelled'}) do
+  local found = call('ZRANGEBYSCORE', key(name), '-inf', now, 'WITHSCORES', 'LIMIT', 0, n)
+  for i = 1, #found, 2 do over[#over + 1] = {tonumber(found[i + 1]), number_of(found[i]), name, found[i]} end
+end
+table.sort(over, function(a, b)
+  if a[1] ~= b[1] then return a[1] < b[1] end
+  return a[2] < b[2]
+end)
+local removed, gone = math.min(n, #over), {}
+for i = 1, removed do gone[i] = sub(over[i][4], 8) end
+fetch(gone)
+for i = 1, removed do
+  local r = R[gone[i]]
+  if r and r.state >= DONE then remove(r) else call('ZREM', key(over[i][3]), over[i][4]) end
+end
+flush()
+
+-- Ids that are known no longer, and answers that nobody will ask for again.
+many('ZREM', key('known'), call('ZRANGEBYSCORE', key('known'), '-inf', now, 'LIMIT', 0, n))
+local clients = call('ZRANGEBYSCORE', key('stamps'), '-inf', now - 86400000, 'LIMIT', 0, n)
+many('ZREM', key('stamps'), clients)
+many('HDEL', key('answers'), clients)
+
+local more = false
+for _, name in ipairs({'leased', 'done', 'dead', 'cancelled'}) do
+  local first = call('ZRANGE', key(name), 0, 0, 'WITHSCORES')
+  more = more or (first[2] and tonumber(first[2]) <= now)
+end
+return {ids, ended, removed, more and 1 or 0}

@@ -1,0 +1,129 @@
+-- ARGV: client, number, count, then of each settle id, token and spec: 'D' for a plain done, else
+-- {kind, delay, has value, reason, error, after, children, also}, and behind it the value, and id, rest
+-- and links of each child and each other.
+local client, number, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local answer = answered(client, number, 2)
+if answer then return answer end
+see_type('answers', 'hash')
+see_type('stamps', 'zset')
+let_in_when_full()
+
+local RETRY, RELEASE, AGAIN = 2, 3, 4
+local KINDS = {done = 1, retry = RETRY, release = RELEASE, again = AGAIN, dead = 5, cancelled = 6}
+
+-- Where a job goes: `rules.after_settle`. Returns state, reason and whether it goes to a callback.
+local function after_settle(r, kind, delay, after, refused)
+  local m = r.more
+  if kind == 5 then return DEAD, '' end
+  if kind == 6 then return CANCELLED, '' end
+  if kind == 1 then
+    local open = (m.o or 0) + refused
+    if m.c and (open > 0 or after ~= '') then return CANCELLED, 'cancelled' end
+    if open > 0 then return WAITING, '' end
+    if after ~= '' then return READY, '', true end
+    if m.f then return DEAD, 'children' end
+    return DONE, ''
+  end
+  if m.c then return CANCELLED, 'cancelled' end
+  if kind == RETRY then
+    local why = beyond(r.attempt, 0, now - r.born + delay)
+    if why ~= '' then return DEAD, why end
+  end
+  return delay > 0 and SCHEDULED or READY, ''
+end
+
+local function place_all(at, n, parent, placed)
+  local refused = 0
+  for i = 1, n do
+    local why, other = place(ARGV[at], ARGV[at + 1], ARGV[at + 2], parent)
+    placed[#placed + 1] = why == '' and 0 or {why, other}
+    if why ~= '' then refused = refused + 1 end
+    at = at + 3
+  end
+  return at, refused
+end
+
+local function settle(r, spec, at)
+  local kind, delay, after, reason, err = KINDS[spec[1]], spec[2], spec[6], spec[4], spec[5]
+  local value, placed, ended, refused = nil, {}, {}, nil
+  if spec[3] then
+    value, at = ARGV[at], at + 1
+  end
+  at, refused = place_all(at, spec[7], r, placed)
+  local state, why, callback = after_settle(r, kind, delay, after, r.more.c and refused or 0)
+  local told = why
+  if why == '' then why = reason end
+  -- Written with the record, if that stays.
+  r.value, r.error = value, err ~= '' and err or nil
+  if kind == 1 then r.more.a = after ~= '' and after or nil end
+  if state >= DONE then
+    r.crashes = 0
+    finish(r, state, why, ended)
+  else
+    leave(r)
+    r.crashes, r.more.r = 0, why ~= '' and why or nil
+    if callback then
+      r.attempt, r.born = 0, now
+      r.more.p, r.more.f = (r.more.p or 0) + 1, nil
+    elseif kind == RELEASE then
+      r.attempt = r.attempt - 1
+    elseif kind == AGAIN then
+      r.attempt, r.more.p = 0, nil
+      anew(r, now + delay)
+    end
+    enter(r, state, state == SCHEDULED and now + delay or nil)
+  end
+  at = place_all(at, spec[8], nil, placed)
+  return at, {0, state, told, placed, ended}
+end
+
+-- All that will be looked at, in few calls.
+local ids, names, parents, others = {}, {}, {}, {}
+local at, specs = 4, {}
+for i = 1, count do
+  ids[i] = ARGV[at]
+  local text = ARGV[at + 2]
+  at = at + 3
+  if text ~= 'D' then
+    local spec = cmsgpack.unpack(text)
+    specs[i] = spec
+    if spec[3] then at = at + 1 end
+    for _ = 1, spec[7] + spec[8] do
+      others[#others + 1] = ARGV[at]
+      at = at + 3
+    end
+  end
+end
+fetch(ids)
+for _, id in ipairs(ids) do
+  local l = R[id] and R[id].links
+  if l and l.parent then parents[#parents + 1] = l.parent end
+  if l and l.key and M.unique ~= '' then names[#names + 1] = l.key end
+end
+fetch(parents)
+look_up(others)
+look_at_holders(names)
+
+local results, PLAIN = {}, {'done', 0, false, '', '', '', 0, 0}
+at = 4
+for i = 1, count do
+  local id, token, spec = ARGV[at], tonumber(ARGV[at + 1]), specs[i] or PLAIN
+  local r = live(id, token)
+  at = at + 3
+  if r then
+    local ended
+    at, ended = settle(r, spec, at)
+    -- Most are done and that is all: one number says so.
+    results[i] = (ended[3] == '' and #ended[4] == 0 and #ended[5] == 0) and ended[2] or ended
+  else
+    if spec[3] then at = at + 1 end
+    at = at + 3 * (spec[7] + spec[8])
+    r = R[id]
+    local repeated = r and not r.gone and r.state ~= LEASED and token > 0 and r.token == token
+    results[i] = repeated and {1, r.state} or 0
+  end
+end
+answer = cmsgpack.pack(results)
+flush()
+remember(client, number, 2, answer)
+return {'ok', answer}
