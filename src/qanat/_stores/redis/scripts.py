@@ -28,7 +28,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "get": ("prelude", "records", "unit", "describing", "get"),
     "find": ("prelude", "records", "unit", "describing", "find"),
     "conf": ("prelude", "records", "unit", "conf"),
-    "check": (*_LIFE, "check"),
+    "check": (*_LIFE, "looking", "check"),
     "now": ("prelude", "now"),
 }
 """What each script is made of; the files are put one behind the other."""
