@@ -104,7 +104,7 @@ class RedisStore:
         """Lease up to `n` jobs."""
         bounds.check_claim(queue, n, worker, lease, skip)
         arguments = (n, worker, wire.milliseconds(lease), "1" if suspect else "", len(skip), *skip)
-        return wire.claim_of(self._run("claim", queue, *arguments), lease)
+        return wire.claim_of(self._run("claim", queue, *arguments), worker, lease)
 
     def settle(self, queue: str, settles: Sequence[Settle], *, stamp: Stamp | None = None) -> list[Settled]:
         """End leases."""

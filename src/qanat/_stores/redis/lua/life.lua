@@ -24,20 +24,22 @@ local TIME_OF_PUT = pack('>I6', now)
 -- Which of these ids are taken, by a record or because they stay known.
 local taken = {}
 local function look_up(ids)
-  local blobs = {}
-  for i = 1, #ids, 50 do
-    local part = call('HMGET', key('jobs'), unpack(ids, i, math.min(i + 49, #ids)))
-    for j = 1, #part do blobs[i + j - 1] = part[j] and true or false end
+  -- New ids have no body; a hundred at a time, for those that have one.
+  for i = 1, #ids, 100 do
+    local part = call('HMGET', key('jobs'), unpack(ids, i, math.min(i + 99, #ids)))
+    for j = 1, #part do taken[ids[i + j - 1]] = part[j] and true or false end
   end
-  local untils = call('EXISTS', key('known')) == 1 and fields_of('ZMSCORE', key('known'), ids) or {}
-  for i, id in ipairs(ids) do
-    taken[id] = blobs[i] or (untils[i] and tonumber(untils[i]) > now) or false
+  if call('EXISTS', key('known')) == 0 then return end
+  for i, until_at in ipairs(fields_of('ZMSCORE', key('known'), ids)) do
+    if until_at and tonumber(until_at) > now then taken[ids[i]] = true end
   end
 end
 
+local NEW = 1 -- in place of true: stored in this step
+
 local function is_taken(id)
   local r = R[id]
-  if fresh[id] or (r and not r.gone) then return true end
+  if taken[id] == NEW or (r and not r.gone) then return true end
   if known[id] ~= nil then return known[id] and known[id] > now end
   -- A record that went in this step left nothing that is known, or it would have been told just now.
   return not r and taken[id]
@@ -69,7 +71,7 @@ local function place(id, rest, links, parent)
   end
   local order = next_order()
   M.put = M.put + 1
-  fresh[id] = true
+  taken[id] = NEW
   add(to_hash, 'jobs', id, order .. TIME_OF_PUT .. rest)
   if links ~= '' then add(to_hash, 'links', id, links) end
   local lane, priority, delay = '', 0, 0

@@ -165,10 +165,11 @@ local function look_at_lanes()
 end
 
 local function look_at_keys()
+  -- One that is held for ever may outlive its job, and a later job may have that id.
+  if M.unique == 'forever' then return end
   each_pair('keys', function(name, id)
     local r = record(id)
     local same = r and r.links and r.links.key == name
-    if M.unique == 'forever' and (not r or same) then return end
     if not same or not holds(r.state, r.more.p or 0) then
       say('key ' .. shown(name) .. ' is held by job ' .. shown(id) .. ', which has no claim to it',
         function() keys[name] = false end)

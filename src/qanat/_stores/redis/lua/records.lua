@@ -9,7 +9,7 @@
 -- r reason, a after, o d x n f open, done, dead, cancelled and failed children.
 -- CORE: state, attempt, crashes, token, family, started_at, born_at, order, priority, lengths of lane
 -- and worker. Numbers of fixed width cost a quarter of a msgpack array to take apart.
-local CORE = '>BI4I4I7I7I6I6c7dI2I2'
+local CORE, CORE_BYTES = '>BI4I4I7I7I6I6c7dI2I2', 54
 local R = {}
 -- Records by id; false: there is none.
 local touched = {}

@@ -3,8 +3,9 @@ local counts, stirred, ring, keys, held_by, known, kids = {}, {}, {}, {}, {}, {}
 -- counts: lane -> ready jobs; stirred: lanes whose count changed; ring: lane -> its turn, false: out of
 -- the ring; keys: key -> who holds it from now on, false: nobody; held_by: who held it; known: id ->
 -- until when, false: not any more; kids: '+' or '-' and a parent -> children that come or go
-local to_hash, to_list, fresh = {}, {}, {}
--- fresh: ids of jobs stored in this step
+local to_hash, to_list, departed, leases_over = {}, {}, {}, {}
+-- departed, leases_over: ids and leases of jobs that are done and leave nothing behind; they never
+-- become tables, which would cost more than all the rest
 
 local function add(lists, name, one, two)
   local list = lists[name]
@@ -126,7 +127,9 @@ local function see_type(name, kind)
 end
 
 local function writes_of_records()
-  local gone, leaving, coming = {}, {}, {}
+  local gone, leaving, coming = departed, {}, {}
+  if #leases_over > 0 then leaving.leased = leases_over end
+  departed, leases_over = {}, {}
   for _, r in ipairs(touched) do
     if r.was and (r.moved or r.gone) then add(leaving, r.was, r.member) end
     if r.gone then
