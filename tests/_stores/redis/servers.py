@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -39,10 +40,17 @@ def poll(ready, what):
 
 
 def free_port():
-    """Return a port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Return a port that nobody uses now; a cluster's node takes the one 10,000 above it too."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        try:
+            with (
+                socket.create_server(("127.0.0.1", port)),
+                socket.create_server(("127.0.0.1", port + 10_000)),
+            ):
+                return port
+        except OSError:
+            continue
 
 
 class Server:
@@ -82,7 +90,9 @@ class Server:
             return False
 
     def client(self):
-        return Redis(unix_socket_path=self.socket, retry=Retry(NoBackoff(), 0), socket_timeout=PATIENCE)
+        return Redis(
+            unix_socket_path=self.socket, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=PATIENCE
+        )
 
     def command(self, *arguments):
         with self.client() as client:

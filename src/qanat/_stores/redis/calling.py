@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Protocol
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
-from qanat._stores.redis.edge import code_of, is_lost, is_undone, translated
+from qanat._stores.redis.edge import ERRORS, code_of, is_lost, is_undone, translated
 from qanat._stores.redis.scripts import script
 from qanat.errors import StoreError, StoreForked
 
@@ -86,14 +86,14 @@ class Calls:
         try:
             try:
                 return call()
-            except (RedisError, OSError) as error:
+            except ERRORS as error:
                 if not (is_undone(error) or (twice and is_lost(error))):
                     raise
                 if code_of(error) in {"READONLY", "UNBLOCKED"}:
                     # The next connection asks the sentinels anew who the master is.
                     self._disconnect()
                 return call()
-        except (RedisError, OSError) as error:
+        except ERRORS as error:
             if code_of(error) in {"READONLY", "UNBLOCKED"}:
                 self._disconnect()
             raise translated(error) from error

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.retry import Retry
 
+from qanat._stores.redis.edge import ERRORS, translated
 from qanat._stores.redis.keys import PREFIX
 from qanat._stores.url import StoreUrl, parse_url
 
@@ -87,7 +88,13 @@ def _seconds(name: str, text: str) -> float:
 
 
 def connect(url: StoreUrl | str) -> tuple[Client, Options]:
-    """Return a client for a URL, and the options that the URL gave. Nothing is sent yet, but to a cluster."""
+    """Return a client for a URL, and the options that the URL gave. Nothing is sent yet, but to a cluster.
+
+    Raises:
+        StoreUnavailable: If no node of a cluster answers.
+        StoreError: If it refuses the login.
+        ValueError: If the URL makes no sense.
+    """
     url = parse_url(url) if isinstance(url, str) else url
     options = options_of(url)
     shared = _shared(url, options)
@@ -99,7 +106,13 @@ def connect(url: StoreUrl | str) -> tuple[Client, Options]:
         return cast("Client", sentinel.master_for(url.name)), options
     if url.kind == "cluster":
         nodes = [cast("Any", ClusterNode)(host, port) for host, port in url.hosts]
-        return cast("Client", RedisCluster(startup_nodes=nodes, **shared)), options
+        try:
+            # One node that is down stops its own queues, not those of the others.
+            return cast(
+                "Client", RedisCluster(startup_nodes=nodes, require_full_coverage=False, **shared)
+            ), options
+        except ERRORS as error:
+            raise translated(error) from error
     if url.kind != "redis":
         raise ValueError(f"url must name a Redis or Valkey server, got {url.scheme}://")
     if url.path:

@@ -30,23 +30,33 @@ class Durability:
         self._wait = wait
         self._waits_for_disk: bool | None = None
 
-    def check(self, replicas: int, *, durable: bool) -> None:
+    def check(self, key: str, replicas: int, *, durable: bool) -> None:
         """Refuse what this server cannot give, before anything is stored."""
         if replicas:
             check_whole("replicas", replicas, 0, 100)
         if not durable:
             return
+        node = self._node(key)
         if self._waits_for_disk is None:
-            [known] = _one(self._calls.command("COMMAND", "INFO", "WAITAOF")) or [None]
-            self._waits_for_disk = bool(known)
+            self._waits_for_disk = self._knows_waitaof(node)
         if not self._waits_for_disk:
             raise ValueError(
                 "durable must be False for this server, got True: it has no WAITAOF (Redis 7.2 and newer)"
             )
-        if not int(self._info("persistence")["aof_enabled"]):
+        if not int(self._info("persistence", **node)["aof_enabled"]):
             raise ValueError(
                 "durable must be False for this server, got True: its append-only file is off (appendonly no)"
             )
+
+    def _knows_waitaof(self, node: dict[str, Any]) -> bool:
+        try:
+            # To wait for nobody changes nothing, and every server that knows the word lets it pass.
+            self._calls.command("WAITAOF", 0, 0, 1, **node)
+        except StoreError as error:
+            if "unknown command" in str(error.__cause__).lower():
+                return False
+            raise
+        return True
 
     def wait(self, key: str, id: str, replicas: int, *, durable: bool) -> None:
         """Wait until replicas and the disk have what this connection wrote.

@@ -9,6 +9,8 @@ from redis import exceptions as driver
 
 from qanat.errors import StoreError, StoreFull, StoreUnavailable
 
+ERRORS: Final = (driver.RedisError, driver.RedisClusterException, OSError)
+"""All that the driver raises; the second is no RedisError."""
 _CODE: Final = re.compile(
     r"\b(OOM|MISCONF|READONLY|UNBLOCKED|LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|NOREPLICAS"
     r"|NOPERM|NOAUTH|WRONGPASS|WRONGTYPE|NOSCRIPT)\b"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 _FOLDER: Final = Path(__file__).parent / "lua"
-_LIFE: Final = ("prelude", "records", "unit", "life")
+_LIFE: Final = ("clock", "prelude", "records", "unit", "life")
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "put": (*_LIFE, "put"),
     "claim": (*_LIFE, "claim"),
@@ -25,11 +25,11 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "delete": (*_LIFE, "deleting", "delete"),
     "purge": (*_LIFE, "deleting", "purge"),
     "forget": (*_LIFE, "forget"),
-    "get": ("prelude", "records", "unit", "describing", "get"),
-    "find": ("prelude", "records", "unit", "describing", "find"),
-    "conf": ("prelude", "records", "unit", "conf"),
+    "get": ("clock", "prelude", "records", "unit", "describing", "get"),
+    "find": ("clock", "prelude", "records", "unit", "describing", "find"),
+    "conf": ("clock", "prelude", "records", "unit", "conf"),
     "check": (*_LIFE, "looking", "check"),
-    "now": ("prelude", "now"),
+    "now": ("clock", "now"),
 }
 """What each script is made of; the files are put one behind the other."""
 CLOCK: Final = (

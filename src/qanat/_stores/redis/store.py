@@ -79,7 +79,7 @@ class RedisStore:
     ) -> list[Placed]:
         """Store new jobs."""
         bounds.check_put(queue, jobs, stamp)
-        self._durability.check(replicas, durable=durable)
+        self._durability.check(self._keys.meta(queue), replicas, durable=durable)
         self._list(queue)
         arguments = (*_stamped(stamp), len(jobs), *wire.put_arguments(jobs))
         answer = self._run("put", queue, *arguments, twice=stamp is not None)

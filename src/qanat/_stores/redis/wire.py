@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
-from msgspec.structs import replace
 
 from qanat._core.store.states import STATES
 from qanat._core.store.values import Claim, Conf, Ended, Page, Placed, Rescued, Settled, StoredJob
@@ -246,23 +245,25 @@ def claim_of(answer: Any, worker: str, lease: float) -> Claim:
     started_at, due_at = now / 1000, (now + milliseconds(lease)) / 1000
     jobs: list[StoredJob] = []
     each = iter(told)
-    # Four at a time: id, record, live, links.
-    for i, (id, blob, live, links) in enumerate(zip(each, each, each, each, strict=True)):
-        if len(live) == _TOKEN and not links and not blob[13]:
-            jobs.append(_first_lease(id, blob, _number(live), worker, started_at, due_at))
+    # Four at a time: id, record, live (only the token of a first lease), links.
+    for i, (id, blob, told_live, links) in enumerate(zip(each, each, each, each, strict=True)):
+        first = len(told_live) == _TOKEN
+        if first and not links and not blob[13]:
+            jobs.append(_first_lease(id, blob, _number(told_live), worker, started_at, due_at))
             continue
-        if len(live) == _TOKEN:
-            lane = _with_head(blob)[0].encode() if blob[13] else b""
-            core = _CORE.pack(3, 1, 0, live, live, _number_6(now), blob[7:13], blob[:7], 0.0, len(lane), 0)
-            live = core + lane
+        live = _first_live(blob, told_live, worker, now) if first else told_live
         value, error = (values[i] if values else None), (errors[i] if errors else None)
-        job = job_of(id, blob, live, links, due_at, value, error, None)
-        jobs.append(job if job.worker == worker else replace(job, worker=worker))
+        jobs.append(job_of(id, blob, live, links, due_at, value, error, None))
     return Claim(jobs, None if next_due is None else next_due / 1000, ended_of(ended))
 
 
-def _number_6(number: int) -> bytes:
-    return number.to_bytes(6, "big")
+def _first_live(blob: bytes, token: bytes, worker: str, now: int) -> bytes:
+    """Return what the server keeps of a first lease, as it made it itself."""
+    lane = _with_head(blob)[0].encode() if blob[13] else b""
+    name = worker.encode()
+    started = now.to_bytes(6, "big")
+    core = _CORE.pack(3, 1, 0, token, token, started, blob[7:13], blob[:7], 0.0, len(lane), len(name))
+    return core + lane + name
 
 
 def _first_lease(

@@ -1,4 +1,4 @@
--- What every script begins with: the time, the names of keys, and the settings and counters of a queue.
+-- What every script begins with, behind the time: the names of keys, and the settings and counters.
 --
 -- A script reads first, and keeps what it decides in tables; `flush` then writes all of it, after a look
 -- at the type of every key that it is about to write, because Redis takes nothing back when a later
@@ -7,7 +7,6 @@
 local call, unpack, pairs, ipairs, tonumber = redis.call, unpack, pairs, ipairs, tonumber
 local sub, byte = string.sub, string.byte
 local pack, parse = struct.pack, struct.unpack
-local now = (function(t) return t[1] * 1000 + math.floor(t[2] / 1000) end)(redis.call('TIME'))
 
 local PREFIX = sub(KEYS[1], 1, -5)
 -- The one place where the name of a key is made.
