@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.crew import ROOT, Plan
 from benchmarks.limits import limits
+from benchmarks.redis_store import redis_store
 from benchmarks.report import as_markdown, as_text, between_markers, wanted_as_markdown
 from benchmarks.scenarios.attempts import retries, timeouts
 from benchmarks.scenarios.calls_in_threads import calls_in_threads
@@ -53,6 +54,7 @@ SCENARIOS: dict[str, Callable[[Plan], list[Table]]] = {
     "limits": limits,
     "trees": trees,
     "sqlite-store": sqlite_store,
+    "redis": redis_store,
 }
 
 

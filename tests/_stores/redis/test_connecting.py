@@ -30,11 +30,11 @@ def test_a_plain_url_has_timeouts_and_no_retries_of_the_driver():
 
 
 def test_tls_checks_certificate_and_name():
-    settings = settings_of("rediss://example.org?ca=/tmp/ca.pem")
+    settings = settings_of("rediss://example.org?ca=/etc/ssl/ca.pem")
     assert settings["ssl_cert_reqs"] == "required"
     assert settings["ssl_check_hostname"] is True
     assert settings["ssl_min_version"] == ssl.TLSVersion.TLSv1_2
-    assert settings["ssl_ca_certs"] == "/tmp/ca.pem"
+    assert settings["ssl_ca_certs"] == "/etc/ssl/ca.pem"
 
 
 def test_a_socket_is_named_by_its_path():

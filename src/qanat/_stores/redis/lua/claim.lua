@@ -11,26 +11,35 @@ local BYTES = 67108864
 local given_count, jobs, given_ids, ended, looks, bytes, full, again = 0, {}, {}, {}, 0, 0, false, false
 local until_at, notes = now + lease, call('EXISTS', key('note')) == 1
 
--- Scheduled jobs whose time has come, in one step of its own: the lanes below are read after it.
+-- Scheduled jobs whose time has come, in one step of its own: the lanes below are read after it. Only the
+-- state changes, the first byte: no key is taken or let go, and the member is the same in both sets. So
+-- no record is taken apart, which made a thousand due jobs five times as slow.
 local function let_due_in()
   local members = call('ZRANGEBYSCORE', key('scheduled'), '-inf', now, 'LIMIT', 0, LOOKS)
   if #members == 0 then return end
-  local ids = {}
+  local ids, lines, is_ready = {}, {}, string.char(READY)
   for i, member in ipairs(members) do ids[i] = sub(member, 8) end
-  fetch(ids)
-  local strays = {}
+  local texts, changed = fields_of('HMGET', key('live'), ids), {}
   for i, id in ipairs(ids) do
-    local r = R[id]
-    if r and r.state == SCHEDULED then
-      leave(r)
-      enter(r, READY)
-    else
-      strays[#strays + 1] = members[i]
+    local text = texts[i]
+    -- An entry without its job leaves too, or it would be looked at for ever.
+    if text and byte(text) == SCHEDULED then
+      local priority, size = parse('>dI2', text, 43)
+      local lane = size == 0 and '' or sub(text, CORE_BYTES + 1, CORE_BYTES + size)
+      changed[#changed + 1] = id
+      changed[#changed + 1] = is_ready .. sub(text, 2)
+      add(lines, lane, priority, members[i])
+      enter_lane(lane, 1)
     end
   end
+  M.scheduled, M.ready = M.scheduled - #changed / 2, M.ready + #changed / 2
+  see_type('scheduled', 'zset')
+  see_type('live', 'hash')
+  for lane in pairs(lines) do see_type('line:' .. lane, 'zset') end
+  many('ZREM', key('scheduled'), members)
+  if #changed > 0 then to_hash.live = changed end
   flush()
-  -- An entry without its job would be looked at for ever.
-  many('ZREM', key('scheduled'), strays)
+  for lane, line in pairs(lines) do many('ZADD', key('line:' .. lane), line) end
 end
 
 local function give(id, blob, text, links)

@@ -8,14 +8,24 @@ local function say(text, mend)
   if mend then mending[#mending + 1] = mend end
 end
 
-local function each_pair(name, visit)
+-- A hundred pairs at a time, as bodies may be large: their names, and their values.
+local function each_part(name, visit)
   local cursor = '0'
   repeat
-    -- A hundred bodies at a time.
-    local part = call('HSCAN', key(name), cursor, 'COUNT', 100)
+    local part, ids, values = call('HSCAN', key(name), cursor, 'COUNT', 100), {}, {}
     cursor = part[1]
-    for i = 1, #part[2], 2 do visit(part[2][i], part[2][i + 1]) end
+    for i = 1, #part[2], 2 do
+      ids[#ids + 1] = part[2][i]
+      values[#values + 1] = part[2][i + 1]
+    end
+    if #ids > 0 then visit(ids, values) end
   until cursor == '0'
+end
+
+local function each_pair(name, visit)
+  each_part(name, function(ids, values)
+    for i, id in ipairs(ids) do visit(id, values[i]) end
+  end)
 end
 
 local function each_member(name, visit)
@@ -88,14 +98,27 @@ end
 
 local function look_at_records()
   local links = call('EXISTS', key('links')) == 1
-  each_pair('jobs', function(id, blob)
-    if call('HEXISTS', key('live'), id) == 0 then
-      look_at_record(pristine(id, blob, links and call('HGET', key('links'), id)))
+  each_part('jobs', function(ids, blobs)
+    local lives = fields_of('HMGET', key('live'), ids)
+    local linkss = links and fields_of('HMGET', key('links'), ids) or {}
+    for i, id in ipairs(ids) do
+      if lives[i] then
+        look_at_record(decode(id, lives[i], linkss[i]))
+      elseif linkss[i] then
+        look_at_record(pristine(id, blobs[i], linkss[i]))
+      else
+        local lane = given(blobs[i])
+        true_counts[READY], listed[lane] = true_counts[READY] + 1, (listed[lane] or 0) + 1
+      end
     end
   end)
-  each_pair('live', function(id, text)
-    look_at_record(decode(id, text, links and call('HGET', key('links'), id)))
-    if call('HEXISTS', key('jobs'), id) == 0 then say('job ' .. shown(id) .. ' has lost its body') end
+  each_part('live', function(ids, texts)
+    for i, blob in ipairs(fields_of('HMGET', key('jobs'), ids)) do
+      if not blob then
+        look_at_record(decode(ids[i], texts[i], links and call('HGET', key('links'), ids[i])))
+        say('job ' .. shown(ids[i]) .. ' has lost its body')
+      end
+    end
   end)
 end
 
@@ -116,12 +139,13 @@ end
 local function look_at_list(lane)
   local name, at, valid, last = 'list:' .. lane, 0, 0, -1
   repeat
-    local part = call('LRANGE', key(name), at, at + 99)
-    for _, entry in ipairs(part) do
-      local r = record(sub(entry, 8))
-      if r and r.listed and r.lane == lane and r.order == sub(entry, 1, 7) and number_of(entry) > last then
-        valid, last = valid + 1, number_of(entry)
-      end
+    local part, ids = call('LRANGE', key(name), at, at + 99), {}
+    for i, entry in ipairs(part) do ids[i] = sub(entry, 8) end
+    local blobs, lives = fields_of('HMGET', key('jobs'), ids), fields_of('HMGET', key('live'), ids)
+    for i, entry in ipairs(part) do
+      local blob, number = blobs[i], number_of(entry)
+      local there = blob and not lives[i] and sub(blob, 1, 7) == sub(entry, 1, 7) and given(blob) == lane
+      if there and number > last then valid, last = valid + 1, number end
     end
     at = at + 100
   until #part == 0
