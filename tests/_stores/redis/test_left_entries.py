@@ -81,7 +81,8 @@ def test_a_claim_stops_after_a_thousand_left_entries_and_asks_to_come_again(benc
         put(store, *(f"j{i}" for i in range(start, start + 1000)))
     store.cancel(Q, [f"j{i}" for i in range(1000)])
     store.cancel(Q, [f"j{i}" for i in range(1000, 1999)])
-    found, rounds = [], 0
+    found: list[str] = []
+    rounds = 0
     while not found:
         claim = store.claim(Q, 1, worker="w", lease=30.0)
         found, rounds = [job.id for job in claim.jobs], rounds + 1
