@@ -80,7 +80,11 @@ class Server:
             "--dir", str(self.folder), "--save", "", "--logfile", str(self.folder / "log"),
         ]  # fmt: skip
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        poll(self.answers, "the server to answer")
+        try:
+            poll(self.answers, "the server to answer")
+        except AssertionError:
+            self.kill()
+            raise
 
     def answers(self):
         try:

@@ -18,24 +18,24 @@ pytestmark = [pytest.mark.real, pytest.mark.long, pytest.mark.timeout(180)]
 @pytest.fixture
 def cluster(tmp_path):
     """Give a cluster of two masters that halve the slots."""
-    nodes = [
-        Server(
-            tmp_path / f"n{i}", "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", port=free_port()
-        )
-        for i in range(2)
-    ]
-    nodes[0].command("CLUSTER", "ADDSLOTS", *range(8192))
-    nodes[1].command("CLUSTER", "ADDSLOTS", *range(8192, 16384))
-    nodes[0].command("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
+    nodes = []
+    try:
+        for i in range(2):
+            settings = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+            nodes.append(Server(tmp_path / f"n{i}", *settings, port=free_port()))
+        nodes[0].command("CLUSTER", "ADDSLOTS", *range(8192))
+        nodes[1].command("CLUSTER", "ADDSLOTS", *range(8192, 16384))
+        nodes[0].command("CLUSTER", "MEET", "127.0.0.1", nodes[1].port)
+        poll(lambda: all(map(is_whole, nodes)), "the cluster to be whole")
+        yield nodes
+    finally:
+        for node in nodes:
+            node.kill()
 
-    def is_whole():
-        told = [node.command("CLUSTER", "INFO") for node in nodes]
-        return all(b"cluster_state:ok" in each and b"cluster_slots_ok:16384" in each for each in told)
 
-    poll(is_whole, "the cluster to be whole")
-    yield nodes
-    for node in nodes:
-        node.kill()
+def is_whole(node):
+    told = node.command("CLUSTER", "INFO")
+    return b"cluster_state:ok" in told and b"cluster_slots_ok:16384" in told
 
 
 def work_through(store, queue, n=50):
