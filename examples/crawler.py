@@ -73,9 +73,11 @@ def visit(url: str) -> str:
     job.describe(f"reads {parts.path}")
     try:
         with urlopen(Request(url, headers={"User-Agent": AGENT}), timeout=20) as response:
-            if response.headers.get_content_type() != "text/html":
-                return response.headers.get_content_type()
-            text = response.read(5_000_000).decode(response.headers.get_content_charset() or "utf-8", "replace")
+            kind: str = response.headers.get_content_type()
+            if kind != "text/html":
+                return kind
+            coding: str = response.headers.get_content_charset() or "utf-8"
+            text = response.read(5_000_000).decode(coding, "replace")
     except HTTPError as error:
         if error.code in {429, 503}:
             raise qanat.throttle_from(error) from None
@@ -92,7 +94,7 @@ def visit(url: str) -> str:
 
 def main() -> int:
     """Crawl what the command line says."""
-    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     options.add_argument("start", nargs="*", help="where to begin; none: a site of its own on loopback")
     options.add_argument("--pages", type=int, default=1_000, help="how many pages at most")
     options.add_argument("--depth", type=int, default=20, help="how far from the start")

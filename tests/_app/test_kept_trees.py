@@ -18,7 +18,6 @@ import qanat
 from qanat import ChildrenFailedError, Pool, SerialisationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from qanat.testing import VirtualTime
@@ -333,7 +332,8 @@ async def test_circles_end_with_callbacks_and_without_keys(virtual_time: Virtual
 async def test_handle_of_a_root_that_is_found_again_can_be_awaited(virtual_time: VirtualTime, path):
     async def waits(name: str) -> str:
         if name == "a":
-            return name + await qanat.current_job().spawn("b")
+            found: str = await qanat.current_job().spawn("b")
+            return name + found
         await anyio.sleep(1)
         return name
 
@@ -365,7 +365,8 @@ async def tree_size(name: str) -> int:
 
 
 async def total(children: Any) -> int:
-    return 1 + sum(children.values())
+    below: int = sum(children.values())
+    return 1 + below
 
 
 async def test_what_a_schedule_or_call_spawns_is_not_kept(virtual_time: VirtualTime, path):
@@ -410,7 +411,7 @@ def test_script_that_is_killed_goes_on(tmp_path: Path, executor: str):
     command = [sys.executable, "script.py", executor]
     for enough in (20, 60):
         process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
-        _wait(lambda enough=enough: len(log.read_text().split()) >= enough)
+        _wait(log, enough)
         os.killpg(process.pid, 9)
         process.wait(10)
     file = sqlite3.connect(tmp_path / "run.db")
@@ -423,8 +424,8 @@ def test_script_that_is_killed_goes_on(tmp_path: Path, executor: str):
     assert recorded
 
 
-def _wait(holds: Callable[[], bool]) -> None:
+def _wait(log: Path, enough: int) -> None:
     by = time.monotonic() + 30
-    while not holds():
+    while len(log.read_text().split()) < enough:
         assert time.monotonic() < by
         time.sleep(0.005)

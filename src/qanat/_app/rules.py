@@ -282,7 +282,7 @@ class Rules:
             not isinstance(journal, (str, os.PathLike)) or not os.fspath(self.journal or "")
         ):
             raise TypeError(f"journal must be the path of a file, got {journal!r}")
-        if journal is not None and "\0" in str(journal):
+        if journal is not None and "\0" in os.fspath(self.journal or ""):
             raise ValueError(f"journal must be the path of a file, got {journal!r}")
         if version is not None and (isinstance(version, bool) or not isinstance(version, (str, int))):
             raise TypeError(f"version must be a text or a whole number, got {version!r}")
