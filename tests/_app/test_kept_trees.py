@@ -409,6 +409,10 @@ def test_script_that_is_killed_goes_on(tmp_path: Path, executor: str):
     log = tmp_path / "seen.txt"
     log.touch()
     command = [sys.executable, "script.py", executor]
+
+    def have_begun(enough: int) -> bool:
+        return len(log.read_text().split()) >= enough
+
     for enough in (20, 60):
         process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
         _wait(log, enough)

@@ -28,3 +28,23 @@ def test_values_of_spawned_jobs_and_callbacks_that_are_not_json_fail_their_jobs(
     lines = {str(line["id"]): line for line in results(ran.stdout)}
     assert [lines[id]["error"]["type"] for id in ("1", "1/0")] == ["SerialisationError", "SerialisationError"]
     assert lines["1/0"]["item"] == "{1}"
+
+
+def test_output_of_spawned_jobs_is_completed_from_a_journal(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("a\nb\n")
+    args = ("map", "app:tree", "in.txt", "-o", "out.jsonl", "--journal", "run.db")
+    assert call(tmp_path, *args).returncode == 0
+    output = tmp_path / "out.jsonl"
+    whole = results(output.read_text())
+    kept = output.read_text().splitlines(keepends=True)[:4]
+    output.write_text("".join(kept) + '{"torn')
+    for flag in ((), ("--keep-order",)):
+        ran = call(tmp_path, *args, *flag)
+        assert ran.returncode == 0, ran.stderr
+        again = results(output.read_text())
+        facts = [
+            sorted((str(line["id"]), line["item"], str(line["value"])) for line in each)
+            for each in (whole, again)
+        ]
+        assert facts[0] == facts[1]
+    assert "10 of them from the journal" in ran.stderr

@@ -22,7 +22,7 @@ from qanat._core.content_key import content_key, given_key
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Mapping
 
     from qanat._app.rules import Rules
     from qanat._app.spawning import Spawner
@@ -283,8 +283,8 @@ def _packed(value: Any) -> Any:
     if kind is bytes:
         return {"hex": value.hex()}
     if kind is tuple:
-        return [_packed(each) for each in value]
-    raise SerialisationError(f"{short(value)} of type {kind.__name__} is no key or lane that JSON can hold")
+        return [_packed(each) for each in cast("tuple[Any, ...]", value)]
+    raise SerialisationError(f"{short(value)} is no key or lane that JSON can hold")
 
 
 def _unpacked(value: Any) -> Any:

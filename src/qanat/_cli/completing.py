@@ -1,6 +1,7 @@
 """An output that was begun by an earlier run with the same journal, and is completed by this one.
 
-Lines are known by their place (the input and the number of the line there) and the item. A line that is
+Lines are known by their place (the input and the number of the line there, or the id of a job that was
+spawned) and the item. A line that is
 there stays, and is not written again. Those of failed items are taken out before the run, as they run
 again; those of items that are no longer at their place, after it. The file is never changed where it
 lies: a new one takes its place, whole.
@@ -23,7 +24,7 @@ from qanat._cli.writing import Output, open_output
 from qanat._core.content_key import content_key
 from qanat.errors import SerialisationError
 
-Place = tuple[str | None, int]
+Place = tuple[str | None, int | str]
 
 
 class Completion:
@@ -75,9 +76,15 @@ class Completion:
 
     def has(self, record: Record, *, ok: bool) -> bool:
         """Whether the line of a job that ended is there already; it is not written then."""
-        place = (record.file, record.line)
+        return self._has((record.file, record.line), record.value, ok=ok)
+
+    def has_spawned(self, id: int | str, item: Any, *, ok: bool) -> bool:
+        """Whether the line of a spawned job that ended is there already; it is not written then."""
+        return self._has((None, str(id)), item, ok=ok)
+
+    def _has(self, place: Place, value: Any, *, ok: bool) -> bool:
         key = self._keys.get(place)
-        if ok and key is not None and key == _key_of(record.value):
+        if ok and key is not None and key == _key_of(value):
             self._met.add(place)
             return True
         self._added = True
@@ -97,15 +104,16 @@ class Completion:
             # What this run wrote came behind.
             if place not in stale or number >= len(self._keys):
                 seen[place] = number
-        places = (
-            sorted(seen, key=lambda place: (order(place[0]), place[1])) if order is not None else list(seen)
-        )
         if order is None:
             kept = set(seen.values())
             os.close(
                 self._replaced(line for number, (_, _, line) in enumerate(self._lines()) if number in kept)
             )
             return
+        roots = [place for place in seen if isinstance(place[1], int)]
+        places = sorted(roots, key=lambda place: (order(place[0]), place[1]))
+        # As a run gives them: behind all of the input, in the order in which they came.
+        places += [place for place in seen if not isinstance(place[1], int)]
         lines = {number: line for number, (_, _, line) in enumerate(self._lines())}
         os.close(self._replaced(lines[seen[place]] for place in places))
 
@@ -122,7 +130,8 @@ class Completion:
             found = json.loads(line)
             place = (found.get("file"), found["id"])
             ok, item = found["ok"], found["item"]
-            if not isinstance(place[1], int) or not isinstance(ok, bool) or "value" not in found:
+            kind = str if "parent" in found else int
+            if not isinstance(place[1], kind) or not isinstance(ok, bool) or "value" not in found:
                 raise ValueError
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise UsageError(

@@ -144,7 +144,8 @@ class MapRun:
         make: Callable[..., Intake] = Intake
         if plan.rules.journal is not None:
             engine.keeper = make_keeper(
-                engine, plan.rules, plan.name, TextCodec(), handler=plan.handler,
+                engine, plan.rules, plan.name, TextCodec(),
+                handler=getattr(plan.handler, "function", plan.handler),
                 item_of=lambda record: record.value, fresh=plan.fresh,
             )  # fmt: skip
             make = partial(KeptIntake, keeper=engine.keeper)
@@ -215,7 +216,7 @@ class MapRun:
             pass  # as it was asked for
         elif outcome.state == "cancelled":
             self._left(job, outcome)
-        elif self._completion is None or not self._completion.has(outcome.item, ok=outcome.ok):
+        elif not self._is_there(outcome):
             line = line_of(outcome)
         if self._in_order is not None and outcome.parent is None:
             self._in_order.put(outcome.index, line)
@@ -224,6 +225,15 @@ class MapRun:
         if self._threaded is not None and not self._full and len(self._threaded) >= self._plan.rules.buffer:
             self._full = True
             self._engine.hold(True)
+
+    def _is_there(self, outcome: Outcome[Any, Any]) -> bool:
+        """Whether an output that is completed has a job's line already."""
+        completion = self._completion
+        if completion is None:
+            return False
+        if outcome.parent is not None:
+            return completion.has_spawned(outcome.id, outcome.item, ok=outcome.ok)
+        return completion.has(outcome.item, ok=outcome.ok)
 
     def _left(self, job: Job[Record], outcome: Outcome[Record, str]) -> None:
         result = self.result
