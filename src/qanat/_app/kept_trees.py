@@ -22,7 +22,7 @@ from qanat._core.content_key import content_key, given_key
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from qanat._app.rules import Rules
     from qanat._app.spawning import Spawner
