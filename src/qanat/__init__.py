@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 from qanat import errors
 from qanat._app.current import current_job
+from qanat._app.durable.plain_queue import PlainQueue
+from qanat._app.durable.queue import Queue
+from qanat._app.durable.queue_job import Page, QueueJob
+from qanat._app.durable.store import PlainStore, Store, open  # noqa: A004 - the name is promised
 from qanat._app.functions import collect, map, stream
 from qanat._app.handle import Handle
 from qanat._app.outcomes import Outcomes, Summary
@@ -63,10 +67,13 @@ from qanat.errors import (
     JobDiscardedError,
     JobTimeoutError,
     JournalError,
+    LeaseLost,
+    NotReplicated,
     PoolClosedError,
     PoolDeadlockError,
     PoolFull,
     ProcessDiedError,
+    PutUnknown,
     QanatError,
     RetryLater,
     SerialisationError,
@@ -122,19 +129,27 @@ __all__ = [
     "JobStarted",
     "JobTimeoutError",
     "JournalError",
+    "LeaseLost",
     "Limit",
+    "NotReplicated",
     "Observer",
     "Order",
     "Outcome",
     "OutcomeStream",
     "Outcomes",
+    "Page",
+    "PlainQueue",
+    "PlainStore",
     "Pool",
     "PoolClosedError",
     "PoolDeadlockError",
     "PoolFull",
     "Priority",
     "ProcessDiedError",
+    "PutUnknown",
     "QanatError",
+    "Queue",
+    "QueueJob",
     "Quorum",
     "Reason",
     "Refused",
@@ -151,6 +166,7 @@ __all__ = [
     "Spacing",
     "StartTimeoutError",
     "Stats",
+    "Store",
     "StoreError",
     "StoreForked",
     "StoreFull",
@@ -167,6 +183,7 @@ __all__ = [
     "exponential",
     "linear",
     "map",
+    "open",
     "run",
     "simulate",
     "stream",

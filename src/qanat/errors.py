@@ -469,3 +469,16 @@ def outcomes_of(error: BaseException) -> Sequence[Outcome[Any, Any]]:
     """
     found: Sequence[Outcome[Any, Any]] = getattr(error, "_qanat_outcomes", ())
     return found
+
+
+def stored_of(error: BaseException) -> Sequence[str]:
+    """Return the ids of the jobs that `put_many` had stored before it raised an error.
+
+    Args:
+        error: What it raised.
+
+    Returns:
+        The ids in the order of the items; empty if the error carries none.
+    """
+    found: Sequence[str] = getattr(error, "_qanat_stored", ())
+    return found

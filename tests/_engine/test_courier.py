@@ -554,3 +554,23 @@ def test_every_call_is_answered_or_was_taken_back(plan, most, backend):
     assert sorted(carried) == [
         number for number, size in enumerate(plan) for _ in range(size[1]) if number not in taken_back
     ]
+
+
+async def test_a_caller_cancelled_in_the_turn_in_which_it_is_answered_hears_late(virtual_time: VirtualTime):
+    store = Store()
+    courier = Courier(store.connect)
+    desk = courier.desk()
+    late: list[list[Any]] = []
+    got: list[list[Any]] = []
+    with anyio.CancelScope() as scope:
+        hand_over = desk._hand_over
+
+        def hand_over_and_cancel() -> None:
+            hand_over()
+            scope.cancel()
+
+        desk._hand_over = hand_over_and_cancel  # type: ignore[method-assign]
+        got.append(await desk.ask("echo", [1, 2], late.append))
+    # asyncio cancels who is being woken, trio lets them be.
+    assert late + got == [[1, 2]]
+    await courier.aclose()

@@ -243,11 +243,21 @@ class Desk(_Home):
             BaseException: What the store raised.
         """
         spot = self._loop.spot()
-        call = self.send(deed, asked, lambda _: spot.wake())
+        told = False
+
+        def tell(_call: Call) -> None:
+            nonlocal told
+            told = True
+            spot.wake()
+
+        call = self.send(deed, asked, tell)
         try:
             await spot.wait()
         except BaseException:
-            if not self.withdraw(call):
+            if told:
+                # Cancelled in the very turn of the loop in which the answers came.
+                _told_late(late)(call)
+            elif not self.withdraw(call):
                 call.on_end = _told_late(late)
             raise
         return call.unwrap()

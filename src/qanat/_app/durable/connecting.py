@@ -1,0 +1,85 @@
+"""Which store a URL opens: one table, and what is in none of its lines is not installed."""
+
+from __future__ import annotations
+
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from qanat._engine.clock import clock_in_use
+from qanat._stores.url import StoreUrl, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from qanat._core.store.ports import Store
+
+Connect: TypeAlias = "Callable[[], Store]"
+"""Makes a connection of its own for the thread that calls it."""
+
+
+def _memory(url: StoreUrl) -> Connect:
+    _check_options(url, {})
+    from qanat._stores.memory import MemoryStore
+
+    clock = clock_in_use()
+    # Steady, as the clock of a store has to be, and virtual where time is.
+    offset = clock.wall() - clock.now()
+    return MemoryStore(lambda: offset + clock.now()).connect
+
+
+def _sqlite(url: StoreUrl) -> Connect:
+    options = _check_options(url, {"synchronous": str.upper, "patience": float})
+    return partial(_module(url, "qanat._stores.sqlite.store").SqliteStore, url.path, **options)
+
+
+def _redis(url: StoreUrl) -> Connect:
+    return partial(_module(url, "qanat._stores.redis.store").RedisStore.open, url)
+
+
+STORES: Final[dict[str, Callable[[StoreUrl], Connect]]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "redis": _redis,
+}
+"""Kind of URL -> what makes the maker of its connections."""
+
+
+def connector(url: str) -> tuple[StoreUrl, Connect]:
+    """Return what a URL names, and what connects to it; nothing is opened yet.
+
+    Raises:
+        TypeError: If it is no text.
+        ValueError: If it names no store, the store has no such option, or it is not installed.
+    """
+    parsed = parse_url(url)
+    find = STORES.get(parsed.kind)
+    if find is None:
+        raise _not_installed(parsed)
+    return parsed, find(parsed)
+
+
+def _module(url: StoreUrl, name: str) -> Any:
+    """Import a store when it is asked for: each brings a driver."""
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise _not_installed(url) from error
+
+
+def _not_installed(url: StoreUrl) -> ValueError:
+    return ValueError(f"url must name a store that is installed, and the store for {url.scheme}:// is not")
+
+
+def _check_options(url: StoreUrl, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """Return what follows the question mark, read."""
+    found: dict[str, Any] = {}
+    for name, text in url.options.items():
+        if name not in known:
+            expected = ", ".join(known) or "none"
+            raise ValueError(f"url has the option {name!r}, and {url.scheme}:// knows {expected}")
+        try:
+            found[name] = known[name](text)
+        except ValueError:
+            raise ValueError(f"url must give {name} as {cast('Any', known[name]).__name__}") from None
+    return found

@@ -1,0 +1,303 @@
+"""`open`: a store by its URL, for event loops and for plain threads.
+
+Both faces hand the same asks to a courier of their own: one awaits the answers, one waits for them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
+
+import anyio
+from msgspec import UNSET
+
+from qanat._app.durable.asking import Ask, Asking
+from qanat._app.durable.connecting import connector
+from qanat._app.durable.hints import Hints
+from qanat._app.durable.ids import Ids
+from qanat._app.durable.options import QueueArgs, checked_options
+from qanat._app.durable.plain_queue import PlainQueue
+from qanat._app.durable.pulse import Pulse
+from qanat._app.durable.queue import Queue
+from qanat._app.durable.worker_name import worker_name
+from qanat._core.store import bounds
+from qanat._core.store.values import Settle
+from qanat._engine.clock import clock_in_use
+from qanat._engine.courier import Courier, Desk
+from qanat._stores.deeds import Deeds
+from qanat.errors import StoreError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from qanat._app.durable.connecting import Connect
+    from qanat._core.ports import Clock
+    from qanat._stores.url import StoreUrl
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+POLL: Final = 1.0
+"""Seconds after which a store is looked at that others may have handed something."""
+LEVELS: Final = ("none", "process", "~1s", "fsync")
+_REPLICAS: Final = re.compile(r"replicas\(([1-9][0-9]*)\)")
+_CONTROL_ASK: Final[Ask[str]] = Ask("guarantees", [None], lambda answers: str(answers[0]))
+
+
+def open(url: str, *, require_durability: str | None = None) -> Opening:  # noqa: A001 - the name is promised
+    """Open a store of durable queues by its URL.
+
+        async with qanat.open("sqlite:///work.db") as store: ...     # in async code: a `Store`
+        with qanat.open("sqlite:///work.db") as store: ...           # in plain code: a `PlainStore`
+
+    Args:
+        url: `memory://` in this process, `sqlite:///work.db` a file, `redis://host` and its kin a server.
+        require_durability: Refuse a store that promises less: "process" what is put survives the end of
+            the process, "~1s" a loss of power takes a second with it at most, "fsync" it takes nothing,
+            "replicas(n)" the loss of n machines takes nothing.
+
+    Returns:
+        What is to be entered; nothing is opened before.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind.
+        ValueError: If the URL names no store that is installed, or the durability is none of these.
+    """
+    if require_durability is not None:
+        _rank("require_durability", require_durability)
+    parsed, connect = connector(url)
+    return Opening(parsed, connect, require_durability)
+
+
+class Opening:
+    """A store about to be entered, by `async with` or by `with`."""
+
+    def __init__(self, url: StoreUrl, connect: Connect, required: str | None) -> None:
+        """Open nothing yet."""
+        self._url = url
+        self._connect = connect
+        self._required = required
+        self._store: Store | None = None
+        self._plain: PlainStore | None = None
+
+    def __repr__(self) -> str:
+        """Show the URL, without its secrets."""
+        return f"<qanat.open({str(self._url)!r})>"
+
+    async def __aenter__(self) -> Store:
+        """Connect.
+
+        Raises:
+            StoreError: If it cannot be used, or promises less than required.
+        """
+        if self._store is not None:
+            raise RuntimeError("the store is open: open it again by another call of qanat.open")
+        store = self._store = Store(self._url, self._connect)
+        try:
+            _check_durability(self._url, self._required, await store.guarantees())
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return store
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Carry out what was handed in, and let go."""
+        store, self._store = self._store, None
+        if store is not None:
+            with anyio.CancelScope(shield=True):
+                await store.aclose()
+
+    def __enter__(self) -> PlainStore:
+        """Connect; as `async with` does, but waiting.
+
+        Raises:
+            StoreError: If it cannot be used, or promises less than required.
+        """
+        if self._plain is not None:
+            raise RuntimeError("the store is open: open it again by another call of qanat.open")
+        store = self._plain = PlainStore(self._url, self._connect)
+        try:
+            _check_durability(self._url, self._required, store.guarantees())
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return store
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Carry out what was handed in, and let go."""
+        store, self._plain = self._plain, None
+        if store is not None:
+            store.close()
+
+
+class _Face:
+    """What both faces of a store share.
+
+    Attributes:
+        hints: Who waits at which queue.
+        poll: Seconds after which to look, whether there was a hint or not.
+        clock: The clock of this process.
+    """
+
+    def __init__(self, url: StoreUrl, connect: Connect) -> None:
+        self._url = url
+        self.courier = Courier(lambda: Deeds(connect()), name=f"qanat-{url.kind}")
+        self.hints = Hints()
+        # What is in memory comes through here or not at all.
+        self.poll = float("inf") if url.kind == "memory" else POLL
+        self.clock: Clock = clock_in_use()
+        self._ids = Ids(self.clock.wall)
+        self.worker = worker_name()
+
+    def __repr__(self) -> str:
+        """Show the URL, without its secrets."""
+        return f"<{type(self).__name__} {self._url}>"
+
+    @property
+    def is_private(self) -> bool:
+        """Whether nobody else can reach this store."""
+        return self._url.kind == "memory"
+
+    def _asking(self, name: str, options: Any) -> Asking:
+        bounds.checked_name("name", name)
+        return Asking(name, checked_options(options), self._ids, self.worker)
+
+
+class Store(_Face):
+    """A store of durable queues, in an event loop; it belongs to that loop."""
+
+    def __init__(self, url: StoreUrl, connect: Connect) -> None:
+        """Take the running event loop."""
+        super().__init__(url, connect)
+        self._desk = self.courier.desk()
+        self._pulse_desk: Desk | None = None
+        self.pulse = Pulse(self)
+
+    @overload
+    def queue(self, name: str, *, type: type[T], **options: Unpack[QueueArgs]) -> Queue[T]: ...
+    @overload
+    def queue(self, name: str, **options: Unpack[QueueArgs]) -> Queue[Any]: ...
+    def queue(self, name: str, *, type: Any = UNSET, **options: Unpack[QueueArgs]) -> Queue[Any]:
+        """Return a queue; nothing is asked of the store yet.
+
+        `unique`, `max_attempts`, `max_age` and `keep` are fixed in the store at first use. Later they may
+        be left out; those that are given have to be the same, which is checked with the first call of a
+        method. Those left out at first use have their defaults.
+
+        Args:
+            name: 1 to 128 letters, digits, dots, dashes and underscores.
+            type: What items are, for all but JSON's own types: a dataclass or a msgspec Struct.
+            **options: `unique`, default None: how long a key keeps other jobs away: "pending" until its
+                job is leased first, "active" until it has ended, "forever".
+                `lease`, default 30.0: seconds for which a job is leased.
+                `max_attempts`, default 20: how often a job is leased at most; None is any number.
+                `max_age`, default None: seconds after which a job is leased no more.
+                `keep`, default 0: seconds for which jobs that are done or cancelled are kept with their
+                values; those that are dead are kept until they are purged.
+                `replicas`, default 0, and `durable`, default False: how many replicas must have what is
+                put, and whether it must be on disk, before a put returns.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument is out of range.
+        """
+        given: dict[str, Any] = {**options}
+        if type is not UNSET:
+            given["type"] = type
+        return Queue(self, self._asking(name, given))
+
+    async def guarantees(self) -> str:
+        """Return what survives: "none", "process", "~1s", "fsync", "replicas(n)", or "unverified"."""
+        return await self.carry(_CONTROL_ASK, "")
+
+    async def carry(self, ask: Ask[A], queue: str) -> A:
+        """Carry out an ask, together with those of others that gather meanwhile."""
+        answers = await self._desk.ask(ask.deed, ask.asked, lambda answers: self._too_late(ask, answers))
+        if ask.rings:
+            self.hints.ring(queue)
+        return ask.understand(answers)
+
+    def _too_late(self, ask: Ask[Any], answers: list[Any]) -> None:
+        """Give back what was leased for somebody who was cancelled meanwhile."""
+        name, _, queue = ask.deed.partition(" ")
+        if name == "claim":
+            back = [
+                Settle(id=job.id, token=job.token, kind="release") for claim in answers for job in claim.jobs
+            ]
+            if back:
+                self._desk.send(f"settle {queue}", back, lambda _call: self.hints.ring(queue))
+        elif ask.rings:
+            self.hints.ring(queue.partition(" ")[0])
+
+    @property
+    def desk(self) -> Desk:
+        """Where deeds are handed in."""
+        return self._desk
+
+    @property
+    def pulse_desk(self) -> Desk:
+        """Where what must not wait behind deeds is handed in."""
+        if self._pulse_desk is None:
+            self._pulse_desk = self.courier.desk(pulse=True)
+        return self._pulse_desk
+
+    async def aclose(self) -> None:
+        """Carry out what was handed in, and let go; leaving the block does it."""
+        await self.courier.aclose()
+
+
+class PlainStore(_Face):
+    """A store of durable queues for plain code; it may be used by several threads."""
+
+    @overload
+    def queue(self, name: str, *, type: type[T], **options: Unpack[QueueArgs]) -> PlainQueue[T]: ...
+    @overload
+    def queue(self, name: str, **options: Unpack[QueueArgs]) -> PlainQueue[Any]: ...
+    def queue(self, name: str, *, type: Any = UNSET, **options: Unpack[QueueArgs]) -> PlainQueue[Any]:
+        """Return a queue; nothing is asked of the store yet. All is as in `Store.queue`."""
+        given: dict[str, Any] = {**options}
+        if type is not UNSET:
+            given["type"] = type
+        return PlainQueue(self, self._asking(name, given))
+
+    def guarantees(self) -> str:
+        """Return what survives: "none", "process", "~1s", "fsync", "replicas(n)", or "unverified"."""
+        return self.carry(_CONTROL_ASK, "")
+
+    def carry(self, ask: Ask[A], queue: str) -> A:
+        """Carry out an ask, together with those of other threads that gather meanwhile."""
+        answers = self.courier.ask(ask.deed, ask.asked)
+        if ask.rings:
+            self.hints.ring(queue)
+        return ask.understand(answers)
+
+    def close(self) -> None:
+        """Carry out what was handed in, and let go; leaving the block does it."""
+        self.courier.close()
+
+
+def _check_durability(url: StoreUrl, required: str | None, found: str) -> None:
+    """Refuse a store that promises less than is required."""
+    if required is None:
+        return
+    if found == "unverified" or _rank("guarantees", found) < _rank("require_durability", required):
+        raise StoreError(
+            f"the store {url} promises {found!r}, and {required!r} is required: "
+            "set the store up for it, or require less"
+        )
+
+
+def _rank(name: str, level: object) -> tuple[int, int]:
+    """Return a level of durability as something that can be compared."""
+    if not isinstance(level, str):
+        raise TypeError(f"{name} must be a text, got {level!r}")
+    if level in LEVELS:
+        return LEVELS.index(level), 0
+    found = _REPLICAS.fullmatch(level)
+    if found is None:
+        raise ValueError(f"{name} must be one of {', '.join(LEVELS)} and replicas(n), got {level!r}")
+    return len(LEVELS), int(found.group(1))

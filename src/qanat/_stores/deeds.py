@@ -1,0 +1,199 @@
+"""A store as a courier asks for it: deeds by name, a list in, a list of answers out.
+
+The name of a deed holds what has to be the same for all that goes together in one round trip: the
+queue, and whatever the deed takes beside its list. So the calls of a thousand producers become one
+`put`. Puts and settles carry a stamp, so one whose answer was lost is sent once more and acts once.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+
+from qanat._core.store.bounds import MOST
+from qanat._core.store.states import State
+from qanat._core.store.values import Stamp
+from qanat.errors import NotReplicated, PutUnknown, StoreForked, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from qanat._core.store.ports import Store
+    from qanat._core.store.values import Claim, Conf, Lease, NewJob, Placed, Settle
+
+
+class Wish(Struct, frozen=True, kw_only=True):
+    """What one claim asks for; the attributes are those of the port."""
+
+    n: int
+    worker: str = ""
+    lease: float
+    skip: frozenset[str] = frozenset()
+    suspect: bool = True
+
+
+class Look(Struct, frozen=True, kw_only=True):
+    """What one find asks for; the attributes are those of the port."""
+
+    state: State
+    lane: str | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+class Renewed(Struct, frozen=True, gc=False):
+    """What became of one lease that was to be extended.
+
+    Attributes:
+        id: The job.
+        lost: Whether the lease is lost.
+        cancel: Whether the job is asked to cancel.
+    """
+
+    id: str
+    lost: bool = False
+    cancel: bool = False
+
+
+class Deeds:
+    """One connection to a store, for one thread of a courier."""
+
+    def __init__(self, store: Store) -> None:
+        """Take a store of this thread's own."""
+        self.store = store
+        # Random, and a new one for each connection: numbers begin anew with it.
+        self._client = os.urandom(12).hex()
+        self._number = 0
+        self._deeds: Final[dict[str, Callable[..., list[Any]]]] = {
+            "put": self._put, "claim": self._claim, "settle": self._settle, "extend": self._extend,
+            "rescue": self._rescue, "cancel": self._cancel, "get": self._get, "find": self._find,
+            "count": self._count, "conf": self._conf, "pause": self._pause, "resume": self._resume,
+            "requeue": self._requeue, "delete": self._delete, "purge": self._purge,
+            "guarantees": self._guarantees, "call": self._call,
+        }  # fmt: skip
+
+    def do(self, deed: str, asked: list[Any]) -> list[Any]:
+        """Carry out one deed for a batch; its name is followed by what it takes, after spaces."""
+        name, *rest = deed.split(" ")
+        return self._deeds[name](asked, *rest)
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self.store.close()
+
+    # The life of jobs.
+
+    def _put(self, asked: list[NewJob], queue: str, replicas: str, durable: str) -> list[Any]:
+        answers: list[Placed | BaseException] = []
+        for jobs in _slices(asked):
+            try:
+                answers += self._stamped(
+                    partial(self.store.put, queue, jobs, replicas=int(replicas), durable=durable == "durable")
+                )
+            except NotReplicated as error:
+                answers += [NotReplicated(job.id, error.got, error.wanted) for job in jobs]
+            except StoreUnavailable as error:
+                answers += [_unknown(job.id, error) for job in jobs]
+        return answers
+
+    def _claim(self, asked: list[Wish], queue: str) -> list[Claim]:
+        return [
+            self.store.claim(
+                queue, wish.n, worker=wish.worker, lease=wish.lease, skip=wish.skip, suspect=wish.suspect
+            )
+            for wish in asked
+        ]
+
+    def _settle(self, asked: list[Settle], queue: str) -> list[Any]:
+        answers: list[Any] = []
+        for settles in _slices(asked):
+            answers += self._stamped(partial(self.store.settle, queue, settles))
+        return answers
+
+    def _stamped(self, deed: Callable[..., list[Any]]) -> list[Any]:
+        """Do what acts once however often it is sent, and send it again if the answer was lost."""
+        self._number += 1
+        stamp = Stamp(self._client, self._number)
+        try:
+            return deed(stamp=stamp)
+        except StoreUnavailable:
+            return deed(stamp=stamp)
+
+    def _extend(self, asked: list[Lease], queue: str, lease: str) -> list[Renewed]:
+        lost: set[str] = set()
+        cancelled: set[str] = set()
+        for leases in _slices(asked):
+            extended = self.store.extend(queue, leases, float(lease))
+            lost.update(extended.lost)
+            cancelled.update(extended.cancelled)
+        return [Renewed(each.id, each.id in lost, each.id in cancelled) for each in asked]
+
+    def _rescue(self, asked: list[None], queue: str) -> list[Any]:
+        return [self.store.rescue(queue)] * len(asked)
+
+    def _cancel(self, asked: list[str], queue: str) -> list[Any]:
+        return [each for ids in _slices(asked) for each in self.store.cancel(queue, ids)]
+
+    def _get(self, asked: list[str], queue: str) -> list[Any]:
+        return [each for ids in _slices(asked) for each in self.store.get(queue, ids)]
+
+    def _find(self, asked: list[Look], queue: str) -> list[Any]:
+        return [_caught(self._found, queue, look) for look in asked]
+
+    def _found(self, queue: str, look: Look) -> Any:
+        return self.store.find(queue, look.state, lane=look.lane, limit=look.limit, after=look.after)
+
+    def _count(self, asked: list[None], queue: str) -> list[Any]:
+        return [self.store.count(queue)] * len(asked)
+
+    # What operators do.
+
+    def _conf(self, asked: list[Conf | None], queue: str) -> list[Any]:
+        return [self.store.conf(queue, conf) for conf in asked]
+
+    def _pause(self, asked: list[None], queue: str) -> list[None]:
+        self.store.pause(queue)
+        return asked
+
+    def _resume(self, asked: list[None], queue: str) -> list[None]:
+        self.store.resume(queue)
+        return asked
+
+    def _requeue(self, asked: list[str], queue: str) -> list[Any]:
+        return [each for ids in _slices(asked) for each in self.store.requeue(queue, ids)]
+
+    def _delete(self, asked: list[str], queue: str) -> list[Any]:
+        return [each for ids in _slices(asked) for each in self.store.delete(queue, ids)]
+
+    def _purge(self, asked: list[State], queue: str) -> list[int]:
+        return [self.store.purge(queue, state, MOST) for state in asked]
+
+    def _guarantees(self, asked: list[None]) -> list[Any]:
+        return [self.store.guarantees()] * len(asked)
+
+    def _call(self, asked: list[Callable[[Deeds], Any]]) -> list[Any]:
+        return [_caught(function, self) for function in asked]
+
+
+def _slices(asked: Sequence[Any]) -> list[Sequence[Any]]:
+    """Return what was asked in batches that a store takes."""
+    return [asked[begin : begin + MOST] for begin in range(0, len(asked), MOST)]
+
+
+def _unknown(id: str, cause: StoreUnavailable) -> PutUnknown:
+    error = PutUnknown(id)
+    error.__cause__ = cause
+    return error
+
+
+def _caught(function: Callable[..., Any], *args: Any) -> Any:
+    """Return what a function returns, or what it raises, which is for its own caller alone."""
+    try:
+        return function(*args)
+    except StoreForked:
+        raise
+    except Exception as error:  # noqa: BLE001 - raised to who asked
+        return error
