@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from qanat import errors
 from qanat._app.current import current_job
+from qanat._app.durable.consuming import consume
 from qanat._app.durable.plain_queue import PlainQueue
 from qanat._app.durable.queue import Queue
 from qanat._app.durable.queue_job import Page, QueueJob
@@ -178,6 +179,7 @@ __all__ = [
     "TooManyFailuresError",
     "collect",
     "constant",
+    "consume",
     "current_job",
     "errors",
     "exponential",

@@ -155,6 +155,7 @@ def hosted(
     title: str = "",
     total: int | None = None,
     stopping: Stopping | None = None,
+    stop: Callable[[], object] | None = None,
 ) -> AbstractAsyncContextManager[None]:
     """Host an engine, and show how it goes if that is wanted.
 
@@ -164,16 +165,18 @@ def hosted(
         title: What the run is called.
         total: How many jobs there will be, if that is known.
         stopping: Given, its signals stop the run.
+        stop: What the first signal calls; None is the engine's own `stop`.
     """
     if progress is False:
-        return _hosted(engine) if stopping is None else _stoppable(engine, stopping)
-    return _watched(engine, progress, title, total, stopping)
+        return _hosted(engine) if stopping is None else _stoppable(engine, stopping, stop=stop)
+    return _watched(engine, progress, title, total, stopping, stop)
 
 
 @asynccontextmanager
 async def _watched(
-    engine: Engine, progress: bool | Console | None, title: str, total: int | None, stopping: Stopping | None
-) -> AsyncGenerator[None]:
+    engine: Engine, progress: bool | Console | None, title: str, total: int | None,
+    stopping: Stopping | None, stop: Callable[[], object] | None,
+) -> AsyncGenerator[None]:  # fmt: skip
     # Imported here: most runs show nothing.
     from qanat._app.progress.view import Progress
 
@@ -182,24 +185,25 @@ async def _watched(
     view.stopping = stopping
     if stopping is not None:
         stopping.last_words = view.last_words
-    host = _hosted(engine) if stopping is None else _stoppable(engine, stopping, view.say_stopping)
+    host = _hosted(engine) if stopping is None else _stoppable(engine, stopping, view.say_stopping, stop)
     async with view.shown(engine), host:
         yield
 
 
 @asynccontextmanager
 async def _stoppable(
-    engine: Engine, stopping: Stopping, say: Callable[[], object] | None = None
-) -> AsyncGenerator[None]:
+    engine: Engine, stopping: Stopping, say: Callable[[], object] | None = None,
+    stop: Callable[[], object] | None = None,
+) -> AsyncGenerator[None]:  # fmt: skip
     """Host an engine that signals stop."""
 
-    def stop() -> None:
+    def begin_stop() -> None:
         if say is not None and not engine.over:
             say()
-        engine.stop()
+        (stop or engine.stop)()
 
     async with _hosted(engine):
-        with stopping.reach(engine.loop.call_soon_threadsafe, stop=stop, cancel=engine.cancel):
+        with stopping.reach(engine.loop.call_soon_threadsafe, stop=begin_stop, cancel=engine.cancel):
             yield
 
 

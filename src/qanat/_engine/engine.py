@@ -347,6 +347,10 @@ class Engine:
                 # What stops the run is told; that its source did not like to be closed is not.
                 _log.warning("the source of items raised when it was closed: %r", error)
 
+    def start(self, function: Callable[..., Any]) -> None:
+        """Start a task that is cancelled when the engine is closed."""
+        self._start(function)
+
     def _start(self, function: Callable[..., Any]) -> None:
         """Start a task in the context of whoever opened the engine, not of whoever calls."""
         assert self._group is not None  # noqa: S101 - opened

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from qanat._core.ports import Random
     from qanat._core.reason import Cause, Reason
     from qanat._core.retry import Retry
+    from qanat._core.verdict import Verdict
 
 
 def _ignore(_error: BaseException) -> None:
@@ -98,13 +99,15 @@ class Dispatcher:
         batches: What the tasks share that run in batches; None if none does.
         family: The trees of jobs; None until the first job is spawned or known by a key.
         kinds: How the jobs of each task ended; None as long as there was one task at most.
+        returns: Called with each job that is to be tried again, and the verdict, if its next attempt is
+            not to be waited for here; None if it is.
     """
 
     __slots__ = (
         "_charge", "_describe", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe",
         "_on_fault", "_rng", "_straight", "_take_lone", "_throttling", "_unmarked", "batches", "cancelled",
         "capacity", "closed", "done", "ended", "failed", "family", "gates", "is_paused", "is_plain", "kinds",
-        "lane_waits", "now", "retried", "running", "scheduled", "timeline", "tree", "waiting",
+        "lane_waits", "now", "retried", "returns", "running", "scheduled", "timeline", "tree", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -148,6 +151,7 @@ class Dispatcher:
         self._charge = charge or self._charge_now
         self._describe = describe
         self.kinds: Kinds | None = None
+        self.returns: Callable[[Job[Any], Verdict], object] | None = None
         self.now = -math.inf
         self.is_paused = False
         self.is_plain = False
@@ -544,6 +548,24 @@ class Dispatcher:
             return self.batches is not None and cancel_running(self, job, now)
         error = JobCancelledError("the job was cancelled before it ended")
         ending.end_unrun(self, job, error, "cancelled", now)
+        return True
+
+    def recall(self, job: Job[Any], now: float) -> bool:
+        """Take a waiting or scheduled job out that goes on elsewhere: it has no outcome, and is not counted.
+
+        Returns:
+            False if it runs or has ended: then nothing changes.
+        """
+        now = self._advance(now)
+        if job._status == WAITING:
+            task: Node = job._task.node
+            ending.withdraw(self, job, task.lanes[job.lane], now)
+            ending.fade(self, job, now)
+        elif job._status == SCHEDULED:
+            self._leave_schedule(job, now)
+            self.timeline.spoil()
+        else:
+            return False
         return True
 
     def prioritise(self, job: Job[Any], priority: float, now: float) -> bool:

@@ -89,7 +89,13 @@ def come_again(dispatcher: Dispatcher, job: Job[Any], verdict: Verdict, now: flo
         dispatcher.family.book.again(job)
     lone = dispatcher._lone
     at_once = verdict.kind == "again" and not verdict.delay and not holding
-    if at_once and not took and lone is not None and job._task.node is lone.parent:
+    if (
+        at_once
+        and not took
+        and lone is not None
+        and job._task.node is lone.parent
+        and dispatcher.returns is None
+    ):
         note_rest(job, history)
         history.ran += ran
         _again_alone(dispatcher, job, history, error, lone, now)
@@ -144,7 +150,11 @@ def _again(dispatcher: Dispatcher, job: Job[Any], history: History, verdict: Ver
         dispatcher.retried += 1
         if job._task.retry.deadline is not None:
             history.error = verdict.error
-        if verdict.delay:
+        if dispatcher.returns is not None:
+            job._status = NEW
+            again_at = now + (verdict.delay or 0.0)
+            dispatcher.returns(job, verdict)
+        elif verdict.delay:
             again_at = dispatcher._schedule(job, now, verdict.delay, "retry")
         else:
             dispatcher._enter(job, now, first=False)
@@ -206,6 +216,12 @@ def unpark_if_not_full(dispatcher: Dispatcher, now: float) -> None:
     root = dispatcher.tree.root
     if root.cause == "concurrency" and root.gate is None and dispatcher.running < dispatcher.capacity:
         dispatcher.gates.unpark(root, now)
+
+
+def fade(dispatcher: Dispatcher, job: Job[Any], now: float) -> None:
+    """See to the lane of a job that left it, where there is more than one."""
+    if dispatcher._lone is None:
+        _fade(dispatcher, job, now)
 
 
 def _fade(dispatcher: Dispatcher, job: Job[Any], now: float) -> None:

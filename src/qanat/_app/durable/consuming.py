@@ -1,0 +1,468 @@
+"""`consume`: the engine fed by leases.
+
+The same engine and rules as everywhere; only where jobs come from and where outcomes go is another:
+
+    Feed ---> dispatcher, carriers ---> Settling ---> store
+       |________ Holding, Renewing (pulse) ________|
+
+An attempt that is to be tried again is not waited for here: it goes back to the store, with its delay,
+and comes to whoever is free then. What was throttled waits here, in its closed lane.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast
+
+import anyio
+
+from qanat._app.durable.feeding import Feed
+from qanat._app.durable.holding import Held, Holding
+from qanat._app.durable.queue import Queue
+from qanat._app.durable.renewing import Renewing
+from qanat._app.durable.sealing import Sealing
+from qanat._app.durable.settling import Settling, error_text, reason_text
+from qanat._app.failures import FailureLimit
+from qanat._app.handlers import check_handler, name_of
+from qanat._app.hosting import hosted, make_engine
+from qanat._app.rules import AllArgs, Rules
+from qanat._core.arguments import at_least
+from qanat._core.job import RUNNING, History, Job
+from qanat._core.retry import Retry
+from qanat._core.store.values import Settle
+from qanat._engine.callee import InBatches, callee_of
+from qanat._engine.intake import Callbacks
+from qanat._stores.codec import decode
+from qanat.errors import JobDiscardedError, SerialisationError, blamed_on_job
+
+if TYPE_CHECKING:
+    from qanat._app.stopping import Stopping
+    from qanat._core.job import Task
+    from qanat._core.outcome import Outcome
+    from qanat._core.store.values import StoredJob
+    from qanat._core.verdict import Verdict
+
+T = TypeVar("T")
+
+_log = logging.getLogger("qanat")
+
+Handler = Callable[[Any], Any]
+Handlers = Mapping[str, Handler] | Iterable[Handler]
+
+LAST_WORDS: Final = 5.0
+"""Seconds in which the last outcomes have to reach the store, once nothing runs any more."""
+UNKNOWN_FIRST: Final = 5.0
+UNKNOWN_LONGEST: Final = 300.0
+"""Seconds for which a job waits whose handler is not known here, doubled each time."""
+_MEANINGLESS: Final = {
+    "id": "a job's id is given with put",
+    "key": "a job's key is given with put",
+    "max_depth": "jobs of a queue spawn none",
+    "max_jobs": "jobs of a queue spawn none",
+    "journal": "a queue keeps what is done",
+    "version": "it goes with a journal",
+    "retry_failed": "it goes with a journal",
+    "record": "what a store answers is not replayed",
+}
+"""Rules that have nothing to say about jobs of a queue, and why."""
+
+
+async def consume(
+    queue: Queue[T],
+    handler: Callable[[T], Any] | None,
+    *,
+    handlers: Handlers | None = None,
+    burst: bool = False,
+    grace: float = 25.0,
+    rules: Rules | None = None,
+    **options: Unpack[AllArgs],
+) -> None:
+    """Lease the jobs of a queue, run a handler for each, and settle them; for ever, or in a burst.
+
+    Takes the rules of `collect`, but for those that mean nothing here. Leases are renewed while jobs
+    wait or run here, whatever the event loop does. `retry` says whether and when a failed job is tried
+    again; it goes back to the queue until then, whose `max_attempts` and `max_age` are the outer bound.
+    Delivery is at least once: a worker that is lost leaves jobs that run again.
+
+    To stop it, cancel it: nothing more is leased, what waits here goes back to the queue, what runs has
+    `grace` seconds to end, is cancelled then, and goes back as if it had never been leased. Cancelled
+    once more (on asyncio), it cancels at once.
+
+    Args:
+        queue: A queue of an open store.
+        handler: A function of one item, for jobs that name no handler; None if all do.
+        handlers: Functions for jobs that name one: by their names, or by their `__qualname__`. No other
+            name runs; a job that has another waits for a worker that knows it.
+        burst: End when the queue holds nothing that could be leased now, and nothing that failed here is
+            to be tried again.
+        grace: Seconds that what runs has to end when it is stopped.
+        rules: The rules as one value.
+        **options: Single rules, see `Rules`; they win over `rules`.
+
+    Raises:
+        TypeError: If an argument is of the wrong kind; before any work starts.
+        ValueError: If an argument is out of range, or a rule means nothing here; before any work starts.
+        TooManyFailuresError: If more jobs were given up than `max_failures` allows.
+        StartTimeoutError: If no job arrived within `start_within`.
+        StoreError: If the store cannot be used at all; one that is away for a time is waited for.
+    """
+    worker = make_worker(queue, handler, handlers, burst=burst, grace=grace, rules=Rules.of(rules, options))
+    await worker.run()
+
+
+def make_worker(
+    queue: Queue[Any], handler: Handler | None, handlers: Handlers | None, *, burst: bool, grace: float,
+    rules: Rules, stopping: Stopping | None = None,
+) -> Worker:  # fmt: skip
+    """Check what a call was given, and return what does its work."""
+    if not isinstance(cast("object", queue), Queue):
+        raise TypeError(f"queue must be a queue of an open store, got {queue!r}")
+    if not isinstance(cast("object", burst), bool):
+        raise TypeError(f"burst must be True or False, got {burst!r}")
+    grace = at_least("grace", grace, 0.0)
+    for name, why in _MEANINGLESS.items():
+        if getattr(rules, name) not in (None, False):
+            raise ValueError(f"{name} must not be set for a queue, got {getattr(rules, name)!r}: {why}")
+    table = _table(handler, handlers)
+    for each in set(table.values()):
+        check_handler(each, takes="the item" if rules.batch is None else "the list of items")
+        callee_of(each, rules.executor)
+    return Worker(queue, table, rules, burst=burst, grace=grace, stopping=stopping)
+
+
+def _table(handler: Handler | None, handlers: Handlers | None) -> dict[str, Handler]:
+    """Return the functions by the names that jobs give; "" is for those that give none."""
+    table: dict[str, Handler] = {}
+    if handler is not None:
+        table[""] = handler
+        if callable(cast("object", handler)):
+            table[name_of(handler)] = handler
+    if handlers is None:
+        if handler is None:
+            raise TypeError("handler must be a function of one item, got None without handlers")
+        return table
+    given: Any = handlers
+    if isinstance(given, Mapping):
+        named = list(cast("Mapping[object, Handler]", given).items())
+    elif isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
+        named = [(name_of(each), each) for each in cast("Iterable[Handler]", given)]
+    else:
+        raise TypeError(f"handlers must be a mapping of names to functions, or functions, got {handlers!r}")
+    for name, each in named:
+        if not isinstance(name, str):
+            raise TypeError(f"handlers must have texts for names, got {name!r}")
+        if name in table and table[name] is not each:
+            raise ValueError(f"handlers must have different names, got {name!r} twice")
+        table[name] = each
+    return table
+
+
+class Worker:
+    """One call of `consume`.
+
+    Attributes:
+        abandoned: How many jobs still ran in threads when they should have been given back.
+    """
+
+    def __init__(
+        self, queue: Queue[Any], table: Mapping[str, Handler], rules: Rules, *, burst: bool, grace: float,
+        stopping: Stopping | None,
+    ) -> None:  # fmt: skip
+        """Keep what was checked."""
+        self._queue = queue
+        self._table = table
+        self._rules = rules
+        self._burst = burst
+        self._grace = grace
+        self._stopping_by_signal = stopping
+        self._failures = FailureLimit(rules.max_failures)
+        self._tasks: dict[str, Task] = {}
+        self._count = 0
+        self._stopping = self._works = False
+        self._retries: dict[str, float] = {}
+        self._unknown: set[str] = set()
+        self._grace_alarm: Any = None
+        self.abandoned = 0
+
+    # --- life ------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Work until stopped, or until nothing is left."""
+        await self._queue.carry(self._queue._asking.first())
+        problem: BaseException | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._hear_cancelled)
+            with anyio.CancelScope(shield=True):
+                try:
+                    await self._work()
+                except BaseException as error:  # noqa: BLE001 - raised again below, and in no group
+                    problem = error
+            group.cancel_scope.cancel()
+        if problem is not None:
+            try:
+                raise problem
+            finally:
+                del problem
+        await anyio.lowlevel.checkpoint_if_cancelled()
+
+    async def _hear_cancelled(self) -> None:
+        """Wait to be cancelled by a scope around all; what works is shielded from it."""
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.stop()
+
+    async def _work(self) -> None:
+        store, rules = self._queue._store, self._rules
+        name = self._queue.name
+        lease = self._queue._asking.options.lease
+        engine = self._engine = make_engine(
+            rules, on_outcome=self._ended, on_failure=self._failed, handler=next(iter(self._table.values())),
+            name="consume",
+        )  # fmt: skip
+        engine.dispatcher.returns = self._returned
+        self._holding = Holding()
+        self._settling = Settling(engine, store.desk, name, lease, self._holding, self._settled)
+        self._renewing = Renewing(engine, name, lease, self._holding, self._drop)
+        self._callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
+        self._feed = Feed(
+            store, name, engine, self._holding, self._settling, lease=lease, buffer=rules.buffer,
+            gathers=0 if rules.batch is None else rules.batch.size, burst=self._burst,
+            knows_lanes=rules.lane is None, took=self._took, give_back=self._give_back,
+            has_retries=self._has_retries, release=self._release,
+        )  # fmt: skip
+        self._add_tasks()
+        if rules.batch is not None:
+            engine.is_full = lambda: self._feed._room() <= 0
+        interruption: BaseException | None = None
+        host = hosted(
+            engine, progress=rules.progress or False, title=f"queue {name}",
+            stopping=self._stopping_by_signal, stop=self.stop,
+        )  # fmt: skip
+        async with host:
+            self._settling.open()
+            self._renewing.open()
+            if engine.clock.precision == 0.0:
+                engine.start(self._beat_on)
+            else:
+                store.pulse.add(self._renewing.beat)
+            try:
+                engine.read(self._feed)
+                self._works = True
+                if self._stopping:
+                    self._begin_stop()
+                while not engine.over:
+                    try:
+                        await engine.wait_over()
+                    except engine.cancellation as caught:
+                        # asyncio's own way to cancel, which no shield holds off.
+                        if interruption is not None:
+                            engine.cancel()
+                        interruption = caught
+                        self.stop()
+                with anyio.move_on_after(LAST_WORDS):
+                    await self._settling.flush()
+                self._settling.gave_up = True
+            finally:
+                store.pulse.remove(self._renewing.beat)
+        if self._settling.pending:
+            _log.error("queue %s: %d outcomes could not be stored", name, self._settling.pending)
+        if engine.failure is not None:
+            raise engine.failure
+        if interruption is not None:
+            raise interruption
+
+    def _add_tasks(self) -> None:
+        """Make a task of each function."""
+        engine, rules = self._engine, self._rules
+        retry = Retry.of(rules.retry)
+        # A result that cannot be kept will not be otherwise the next time.
+        never_on = (*cast("tuple[type[BaseException], ...]", retry.never_on), SerialisationError)
+        made: dict[int, Task] = {}
+        for name, function in self._table.items():
+            task = made.get(id(function))
+            if task is None:
+                callee = Sealing(callee_of(function, rules.executor), self._holding)
+                whole = callee if rules.batch is None else InBatches(callee)
+                whole.prepare(engine.outside)
+                task = made[id(function)] = engine.dispatcher.add_task(
+                    name_of(function), whole, make_order=rules.make_order,
+                    retry=replace(retry, never_on=never_on), timeout=rules.timeout, state=rules.state,
+                    lane_limits=rules.lane_limits, weights=rules.weight_of,
+                    uses_lanes=rules.lane is not None, batch=rules.batch,
+                )  # fmt: skip
+                self._feed.tasks.append(task)
+            self._tasks[name] = task
+
+    async def _beat_on(self) -> None:
+        """Beat on virtual time, of which the thread of the pulse knows nothing."""
+        store = self._queue._store
+        while True:
+            (seconds,) = await store.pulse_desk.ask("call", [self._renewing.beat])
+            await self._engine.clock.sleep(seconds)
+
+    def stop(self) -> None:
+        """Lease nothing more, give back what waits, and let what runs end within the time of grace."""
+        if not self._stopping:
+            self._stopping = True
+            if self._works and not self._engine.over:
+                self._begin_stop()
+
+    def _begin_stop(self) -> None:
+        engine = self._engine
+        self._feed.close()
+        now = engine.now()
+        for held in list(self._holding.live.values()):
+            if held.job._status != RUNNING and engine.dispatcher.recall(held.job, now):
+                self._drop(held)
+        engine.stop()
+        self._grace_alarm = engine.make_alarm(self._out_of_grace)
+        self._grace_alarm.set(now + self._grace)
+
+    def _out_of_grace(self) -> None:
+        if not self._engine.over:
+            self._engine.cancel()
+
+    # --- jobs in ---------------------------------------------------------------------------
+
+    def _took(self, stored: StoredJob, sent: float) -> None:
+        """Take a job that was leased."""
+        engine = self._engine
+        self._retries.pop(stored.id, None)
+        now = engine.now()
+        options = self._queue._asking.options
+        task = self._tasks.get(stored.handler)
+        index = self._count
+        self._count = index + 1
+        job: Job[Any] = Job(stored.id, None, index, task or next(iter(self._tasks.values())))
+        held = Held(stored, job, sent + options.lease)
+        self._holding.take(held)
+        self._renewing.watch(held.safe_until)
+        if task is None:
+            self._park(held)
+            return
+        job.attempt = stored.attempt
+        job.lane = stored.lane or None
+        job.priority = stored.priority
+        job.parent = stored.parent
+        if task.retry.deadline is not None and stored.started_at is not None:
+            # The store knows since when the job was due, and not when it first ran.
+            job._history = History(first_started_at=now - max(0.0, stored.started_at - stored.born_at))
+        try:
+            job.item = decode(stored.body, options.type)
+            if stored.metadata:
+                job.metadata = decode(stored.metadata, dict[str, Any])
+            self._callbacks.fill(job, now)
+        except BaseException as error:  # noqa: BLE001 - the user's functions may raise anything
+            engine.dispatcher.refuse(job, blamed_on_job(error), now)
+        else:
+            engine.dispatcher.offer(job, now)
+
+    def _park(self, held: Held) -> None:
+        """Let a job wait for a worker that knows its handler."""
+        stored = held.stored
+        if stored.handler not in self._unknown:
+            self._unknown.add(stored.handler)
+            _log.warning("queue %s: no handler %r here, and its jobs wait", self._queue.name, stored.handler)
+        delay = min(UNKNOWN_FIRST * 2.0 ** min(stored.attempt - 1, 16), UNKNOWN_LONGEST)
+        reason = f"no handler {stored.handler!r} at {stored.worker}"[:500]
+        self._settle(held.job, kind="retry", delay=delay, reason=reason)
+
+    def _give_back(self, jobs: list[StoredJob]) -> None:
+        """Release jobs that came when nobody wanted them any more."""
+        for stored in jobs:
+            task = next(iter(self._tasks.values()))
+            held = Held(stored, Job(stored.id, None, -1, task), 0.0)
+            self._holding.take(held)
+            self._settle(held.job, kind="release")
+
+    def _release(self, lanes: set[str]) -> None:
+        """Give back jobs that wait in lanes that wait; one of each lane stays, to open it."""
+        engine = self._engine
+        now = engine.now()
+        seen: set[str] = set()
+        for held in list(self._holding.live.values()):
+            job = held.job
+            lane = "" if job.lane is None else str(job.lane)
+            if lane not in lanes or job._status == RUNNING:
+                continue
+            if lane not in seen:
+                seen.add(lane)
+            elif engine.dispatcher.recall(job, now):
+                # Where the lanes are our own the store would give them back at once.
+                self._drop(held, 0.0 if self._rules.lane is None else 1.0)
+
+    # --- outcomes out ----------------------------------------------------------------------
+
+    def _settle(self, job: Job[Any], **what: Any) -> None:
+        """End what is held of a job; nothing if its lease is lost."""
+        held = self._holding.leave(job)
+        if held is None:
+            return
+        self._feed.ended()
+        if held.lost:
+            self._holding.settled(held)
+            self._feed.settled()
+        else:
+            stored = held.stored
+            self._settling.add(held, Settle(id=stored.id, token=stored.token, **what))
+
+    def _drop(self, held: Held, delay: float = 0.0) -> None:
+        """Let go of a job that waited here."""
+        if held.cancel:
+            self._settle(held.job, kind="cancelled", reason="cancelled")
+        else:
+            self._settle(held.job, kind="release", delay=delay)
+
+    def _returned(self, job: Job[Any], verdict: Verdict) -> None:
+        """Hear that an attempt failed, and another one is to follow."""
+        delay = verdict.delay or 0.0
+        self._retries[str(job.id)] = self._engine.now() + delay
+        self._settle(
+            job, kind="retry", delay=delay, reason=reason_text(verdict.error), error=error_text(verdict.error)
+        )
+
+    def _ended(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
+        """Hear that a job has ended here, for good or because it was stopped."""
+        held = self._holding.of(job)
+        if held is None:
+            return
+        error = outcome.error
+        if outcome.state == "done":
+            self._settle(job, kind="done", value=held.value)
+        elif outcome.state == "cancelled" or error is None:
+            if any(left.index == job.index for left in self._engine.outside.left_behind):
+                # A thread cannot be stopped: nobody else is to begin while it may still run.
+                self.abandoned += 1
+                held.lost = True
+            self._drop(held)
+        else:
+            reason = reason_text(error)
+            if isinstance(error, JobDiscardedError):
+                reason = error.reason[:500] or "discarded"
+            elif isinstance(error, SerialisationError):
+                stage = "undecodable" if outcome.started_at is None else "result"
+                reason = f"{stage}: {reason}"[:500]
+            self._settle(job, kind="dead", reason=reason, error=error_text(error))
+
+    def _failed(self, outcome: Outcome[Any, Any]) -> None:
+        self._failures.judge(self._engine)
+
+    def _settled(self, back: bool, ended: list[str]) -> None:
+        """Hear that a batch of settles was answered, and which jobs have ended with it."""
+        for id in ended:
+            self._retries.pop(id, None)
+        if back:
+            self._queue._store.hints.ring(self._queue.name)
+        self._feed.settled()
+
+    def _has_retries(self) -> bool:
+        """Whether something that failed here is still to be tried again, by us or by others."""
+        now = self._engine.now()
+        for id, due in list(self._retries.items()):
+            # Whoever was faster has it.
+            if now > due + 0.1:
+                del self._retries[id]
+        return bool(self._retries)

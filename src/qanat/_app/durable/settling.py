@@ -1,0 +1,162 @@
+"""How leases end: what became of each job goes to the store, in batches, and is sent until it is answered.
+
+One batch is under way at a time, and what ends meanwhile goes with the next. While too much is not
+answered nothing new is started: what a crash could make run twice is bounded.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from qanat._core.store.bounds import ERROR_CHARACTERS, MOST, NOTE_CHARACTERS
+from qanat._core.store.states import ENDED
+from qanat._engine.bell import Bell
+from qanat.errors import StoreFull, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qanat._app.durable.holding import Held, Holding
+    from qanat._core.store.values import Settle
+    from qanat._engine.courier import Call, Desk
+    from qanat._engine.engine import Engine
+
+_log = logging.getLogger("qanat")
+
+MOST_BYTES: Final = 4 * 2**20
+"""Bytes of results in one batch, unless a single one is larger."""
+FIRST_BACKOFF: Final = 0.1
+LONGEST_BACKOFF: Final = 5.0
+"""Seconds before a batch that could not be sent is sent again."""
+
+
+class Settling:
+    """The settles of one consumer.
+
+    Args:
+        engine: Who runs the jobs; held up while too much is not answered.
+        desk: Where deeds are handed in.
+        queue: The queue's name.
+        lease: Seconds of a lease.
+        holding: What is held.
+        when_settled: Called when a batch was answered, with whether jobs went back to the queue, and
+            the ids of those that have ended.
+    """
+
+    def __init__(
+        self, engine: Engine, desk: Desk, queue: str, lease: float, holding: Holding,
+        when_settled: Callable[[bool, list[str]], object],
+    ) -> None:  # fmt: skip
+        """Begin with none."""
+        self._engine = engine
+        self._desk = desk
+        self._deed = f"settle {queue}"
+        self._queue = queue
+        self._patience = lease / 3.0
+        self._holding = holding
+        self._when_settled = when_settled
+        self._waiting: deque[tuple[float, Held, Settle]] = deque()
+        self._under_way = 0
+        self._oldest = 0.0
+        self._backoff = 0.0
+        self._alarm: Any = None
+        self._answered = Bell(engine.loop)
+        self.gave_up = False
+
+    @property
+    def pending(self) -> int:
+        """How many are not answered."""
+        return len(self._waiting) + self._under_way
+
+    def open(self) -> None:
+        """Get ready to send again what could not be sent."""
+        self._alarm = self._engine.make_alarm(self._send)
+
+    def add(self, held: Held, settle: Settle) -> None:
+        """Settle a lease."""
+        now = self._engine.now()
+        self._waiting.append((now, held, settle))
+        if not self._under_way and not self._backoff:
+            self._send()
+        oldest = self._oldest if self._under_way else self._waiting[0][0]
+        if self.pending >= MOST or now - oldest > self._patience:
+            self._engine.hold(True, by="queue")
+
+    def _send(self) -> None:
+        """Send the next batch."""
+        if self._under_way or not self._waiting:
+            return
+        batch: list[tuple[float, Held, Settle]] = []
+        size = 0
+        while self._waiting and len(batch) < MOST and size < MOST_BYTES:
+            batch.append(self._waiting.popleft())
+            size += len(batch[-1][2].value or b"")
+        self._under_way = len(batch)
+        self._oldest = batch[0][0]
+        self._desk.send(self._deed, [settle for _, _, settle in batch], lambda call: self._heard(call, batch))
+
+    def _heard(self, call: Call, batch: list[tuple[float, Held, Settle]]) -> None:
+        self._under_way = 0
+        if isinstance(call.error, StoreUnavailable | StoreFull) and not self.gave_up:
+            self._waiting.extendleft(reversed(batch))
+            if not self._backoff:
+                _log.warning("queue %s: outcomes cannot be stored, and are kept: %s", self._queue, call.error)
+            self._backoff = min(max(self._backoff * 2.0, FIRST_BACKOFF), LONGEST_BACKOFF)
+            self._alarm.set(self._engine.now() + self._backoff)
+            return
+        self._backoff = 0.0
+        back = False
+        ended: list[str] = []
+        if call.error is not None:
+            _log.error("queue %s: %d outcomes are lost: %r", self._queue, len(batch), call.error)
+            if not self.gave_up:
+                self._engine.cancel(call.error)
+        else:
+            for (_, held, settle), answer in zip(batch, call.answers, strict=True):
+                back = back or settle.kind in {"retry", "release"}
+                if answer.state in ENDED or answer.state is None:
+                    ended.append(held.stored.id)
+                if answer.status == "stale":
+                    _log.warning(
+                        "queue %s: the lease of job %s was lost, and its outcome is discarded",
+                        self._queue, held.stored.id,
+                    )  # fmt: skip
+        for _, held, _ in batch:
+            self._holding.settled(held)
+        if self._waiting:
+            self._send()
+        if self.pending < MOST // 2:
+            self._engine.hold(False, by="queue")
+        self._when_settled(back, ended)
+        self._answered.ring()
+
+    async def flush(self) -> None:
+        """Wait until all are answered."""
+        while self.pending:
+            await self._answered.wait()
+
+
+def error_text(error: BaseException) -> str:
+    """Return a traceback as stores keep it: its end, if it is long."""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception as problem:  # noqa: BLE001 - the user's error may do anything
+        text = f"{type(error).__name__}, whose text raised {type(problem).__name__}"
+    return _kept(text)[-ERROR_CHARACTERS:]
+
+
+def reason_text(error: BaseException) -> str:
+    """Return in a line why a job is dead."""
+    try:
+        text = f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - the user's error may do anything
+        text = type(error).__name__
+    return _kept(text)[:NOTE_CHARACTERS]
+
+
+def _kept(text: str) -> str:
+    """Return a text without what UTF-8 cannot hold."""
+    return text.encode("utf-8", "replace").decode()
