@@ -211,6 +211,7 @@ def _demo() -> int:
 def make_app(version: Callable[[], str]) -> App:
     """Return the command line."""
     from qanat._cli.plan_flags import plan
+    from qanat._cli.worker_flags import worker
 
     app = App(
         name="qanat",
@@ -221,6 +222,7 @@ def make_app(version: Callable[[], str]) -> App:
     app.command(_map, name="map")
     app.command(plan, name="plan")
     app.command(_replay, name="replay")
+    app.command(worker, name="worker")
     app.command(_demo, name="demo")
     return app
 
@@ -240,7 +242,8 @@ def read_call(arguments: list[str], version: Callable[[], str]) -> Callable[[], 
     try:
         function, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        where = f"qanat {arguments[0]}" if arguments[:1] in (["map"], ["plan"], ["replay"]) else "qanat"
+        commands = (["map"], ["plan"], ["replay"], ["worker"])
+        where = f"qanat {arguments[0]}" if arguments[:1] in commands else "qanat"
         raise UsageError(f"{_plain(str(error))} Try: {where} --help") from None
     more = {"command": command} if "command" in ignored else {}
     return lambda: function(*bound.args, **bound.kwargs, **more)

@@ -1,0 +1,159 @@
+"""`qanat worker`: work a durable queue off until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import anyio
+
+from qanat._app.durable.consuming import Worker, make_worker
+from qanat._app.durable.store import open as open_store
+from qanat._app.handlers import name_of
+from qanat._app.rules import Rules
+from qanat._app.run import Backend, backend_of
+from qanat._app.stopping import Stopping
+from qanat._app.text import safe_text
+from qanat._cli.loading import load
+from qanat._cli.map_rules import make_rules
+from qanat._cli.usage import UsageError
+from qanat._core.arguments import duration
+from qanat.errors import StartTimeoutError, StoreError, TooManyFailuresError
+
+CANCELLING: Final = 5.0
+"""Seconds that handlers have to end once they were cancelled; then the process ends without them."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """What a `qanat worker` was asked for."""
+
+    functions: tuple[str, ...]
+    flags: Mapping[str, Any]
+    store: str
+    queue: str
+    lease: str | None = None
+    burst: bool = False
+    grace: str | None = None
+    rules: str | None = None
+    loop: Backend = "asyncio"
+
+
+def run_worker(options: WorkerOptions) -> int:
+    """Carry out a `qanat worker` and return its exit status: 0 drained, 1 jobs abandoned.
+
+    Raises:
+        UsageError: If it cannot be carried out as it was asked for.
+    """
+    rules, named = make_rules(options.flags, options.rules)
+    if named.named:
+        raise UsageError(
+            f"{named.named[0]!r} is a field of items of files: lanes and priorities come with put"
+        )
+    grace = _seconds("grace", options.grace, 25.0)
+    lease = _seconds("lease", options.lease, 30.0)
+    try:
+        backend, backend_options = backend_of(options.loop)
+        opening = open_store(options.store)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    functions = [load(each) for each in options.functions]
+    if not functions:
+        raise UsageError("name a function such as app:send")
+    _log_to_stderr()
+    with Stopping() as stopping:
+        watch = _Watch(stopping, grace)
+
+        async def work() -> None:
+            async with opening as store:
+                try:
+                    worker = make_worker(
+                        store.queue(options.queue, lease=lease), functions[0], functions[1:] or None,
+                        burst=options.burst, grace=grace, rules=rules, stopping=stopping,
+                    )  # fmt: skip
+                except (TypeError, ValueError) as error:
+                    raise UsageError(str(error)) from None
+                watch.worker = worker
+                promise = await store.guarantees()
+                _say(f"working on {options.queue} in {store!r} ({promise}): {_words(functions, rules)}")
+                await worker.run()
+
+        watch.begin()
+        try:
+            anyio.run(work, backend=backend, backend_options=backend_options)
+        except StoreError as error:
+            raise UsageError(str(error)) from None
+        except (TooManyFailuresError, StartTimeoutError) as error:
+            _say(str(error))
+            return 1
+        finally:
+            watch.end()
+    abandoned = 0 if watch.worker is None else watch.worker.abandoned
+    if abandoned:
+        _say(f"{abandoned} jobs were abandoned")
+    if stopping.signal is not None:
+        _say(f"stopped by {stopping.signal.name}")
+    return 1 if abandoned else 0
+
+
+class _Watch:
+    """End the process if it cannot end by itself, as threads cannot be stopped."""
+
+    def __init__(self, stopping: Stopping, grace: float) -> None:
+        self._stopping = stopping
+        self._grace = grace
+        self._done = threading.Event()
+        self.worker: Worker | None = None
+
+    def begin(self) -> None:
+        threading.Thread(target=self._wait, name="qanat-watch", daemon=True).start()
+
+    def end(self) -> None:
+        self._done.set()
+
+    def _wait(self) -> None:
+        while not self._stopping.times:
+            if self._done.wait(0.1):
+                return
+        left = self._grace
+        while left > 0 and self._stopping.times < 2:
+            if self._done.wait(min(0.1, left)):
+                return
+            left -= 0.1
+        if not self._done.wait(CANCELLING + 1.0):
+            _say("jobs were abandoned that cannot be cancelled; their leases expire")
+            os._exit(1)
+
+
+def _seconds(name: str, text: str | None, default: float) -> float:
+    """Return the seconds that a flag names; a grace of 0 is none."""
+    if text is None:
+        return default
+    if name == "grace" and text.strip() in {"0", "0s"}:
+        return 0.0
+    try:
+        return duration(text, name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _words(functions: list[Callable[[Any], Any]], rules: Rules) -> str:
+    return f"{', '.join(safe_text(name_of(each), 60) for each in functions)}, {rules}"
+
+
+def _log_to_stderr() -> None:
+    """Let what a worker logs be seen, unless somebody has set up logging."""
+    if not logging.getLogger().handlers and not logging.getLogger("qanat").handlers:
+        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", level="INFO")
+
+
+def _say(text: str) -> None:
+    try:
+        print(f"qanat: {safe_text(text, 2000)}", file=sys.stderr, flush=True)
+    except (OSError, ValueError):
+        pass  # nobody to hear it

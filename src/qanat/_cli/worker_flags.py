@@ -1,0 +1,83 @@
+"""The flags of `qanat worker`, read by cyclopts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from qanat._cli import app
+from qanat._cli.app import _RULES, _RUN, _whole, _whole_or_range
+
+_QUEUE = Group("The queue", sort_key=2)
+
+
+def _flag(name: str, help: str, *short: str, group: Group = _RULES, **more: Any) -> Parameter:  # noqa: A002
+    return app._flag(name, *short, group=group, help=help, command="WORKER", **more)
+
+
+_STORE = "URL of the store, such as sqlite:///work.db; one with a password goes into QANAT_WORKER_STORE."
+
+
+def worker(
+    *functions: Annotated[str, Parameter(help="APP:FN; more of them for jobs that name them.")],
+    store: Annotated[str, _flag("store", _STORE, group=_QUEUE)],
+    queue: Annotated[str, _flag("queue", "Its name.", group=_QUEUE)],
+    lease: Annotated[
+        str | None, _flag("lease", "Time until a lost worker's jobs are taken over; 30s.", group=_QUEUE)
+    ] = None,
+    burst: Annotated[bool, _flag("burst", "End when the queue is empty.", group=_RUN)] = False,
+    grace: Annotated[
+        str | None, _flag("grace", "How long jobs may go on when it is stopped; 25s.", group=_RUN)
+    ] = None,
+    concurrency: Annotated[
+        int | str | None,
+        _flag(
+            "concurrency",
+            "How many run at once; 10. 1..200 finds it out between the two.",
+            "-j",
+            converter=_whole_or_range,
+        ),
+    ] = None,
+    rate: Annotated[str | None, _flag("rate", "How many start in a time, such as 100/s.")] = None,
+    retries: Annotated[
+        int | None, _flag("retries", "More attempts for what failed; 0.", converter=_whole)
+    ] = None,
+    timeout: Annotated[str | None, _flag("timeout", "For one attempt, such as 30s, 5m.")] = None,
+    halt: Annotated[
+        str | None, _flag("halt", "Stop when more are given up: a number, or a share such as 5%.")
+    ] = None,
+    rules: Annotated[str | None, _flag("rules", "TOML file with rules by their names.")] = None,
+    loop: Annotated[
+        Literal["asyncio", "uvloop", "trio"], _flag("loop", "The event loop.", group=_RUN)
+    ] = "asyncio",
+    progress: Annotated[
+        bool | None, _flag("progress", "Show progress.", group=_RUN, negative="--no-progress")
+    ] = None,
+) -> int:
+    """Work a durable queue off until told to stop.
+
+    The first SIGTERM or Ctrl-C leases nothing more and lets jobs end, the second cancels them, the third
+    ends the process.
+
+        qanat worker app:send --store sqlite:///work.db --queue emails -j 20 --retries 3
+    """
+    from qanat._cli.worker_command import WorkerOptions, run_worker
+
+    flags = {
+        "concurrency": concurrency, "rate": rate, "retry": retries, "timeout": timeout,
+        "max_failures": halt, "progress": progress,
+    }  # fmt: skip
+    return run_worker(
+        WorkerOptions(
+            functions=functions,
+            flags={name: value or None if isinstance(value, str) else value for name, value in flags.items()},
+            store=store,
+            queue=queue,
+            lease=lease,
+            burst=burst,
+            grace=grace,
+            rules=rules or None,
+            loop=loop,
+        )
+    )
