@@ -347,6 +347,11 @@ class Engine:
                 # What stops the run is told; that its source did not like to be closed is not.
                 _log.warning("the source of items raised when it was closed: %r", error)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its tasks are being cancelled: by an error in one of them, or at the end."""
+        return self._group is not None and self._group.cancel_scope.cancel_called
+
     def start(self, function: Callable[..., Any]) -> None:
         """Start a task that is cancelled when the engine is closed."""
         self._start(function)

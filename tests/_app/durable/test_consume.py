@@ -443,6 +443,21 @@ async def test_at_most_one_suspect_is_held(virtual_time: VirtualTime):
         assert (await queue.counts()).done == 8
 
 
+async def test_suspects_follow_one_another_at_once(virtual_time: VirtualTime):
+    async with qanat.open("memory://") as store:
+        store.poll = 1000.0
+        queue = store.queue("q", lease=5000.0)
+        await queue.put_many(range(5))
+        await store.queue("q", lease=5.0).lease(5)
+        await anyio.sleep(6)
+        seen = Seen(1.0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_consume, queue, seen, 0.0)
+            await anyio.sleep(5.5)
+            assert len(seen.calls) == 5
+            group.cancel_scope.cancel()
+
+
 async def test_a_dead_workers_jobs_are_taken_over(virtual_time: VirtualTime):
     async with qanat.open("memory://") as store:
         queue = store.queue("q", lease=30.0)

@@ -257,6 +257,8 @@ class Worker:
                     try:
                         await engine.wait_over()
                     except engine.cancellation as caught:
+                        if engine.is_lost:
+                            raise
                         # asyncio's own way to cancel, which no shield holds off.
                         if interruption is not None:
                             engine.cancel()

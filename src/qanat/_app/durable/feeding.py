@@ -138,26 +138,32 @@ class Feed:
     async def run(self) -> None:
         """Claim until closed, or in a burst until nothing is left."""
         with anyio.CancelScope() as self._scope, self._store.hints.listening(self._queue, self.wake):
-            while not self._closed:
-                if self._room() <= 0:
-                    self._make_room()
-                if self._room() <= 0:
-                    began = self._engine.now()
-                    await self._wait(math.inf, for_room=True)
-                    self._size(self._engine.now() - began)
-                elif await self._claim():
-                    break
+            try:
+                await self._claim_on()
+            except Exception as error:  # noqa: BLE001 - a store may raise anything, and it ends all here
+                self._engine.cancel(error)
+                return
         if not self._closed:
             self._engine.source_ended()
+
+    async def _claim_on(self) -> None:
+        while not self._closed:
+            if self._room() <= 0:
+                self._make_room()
+            if self._room() <= 0:
+                began = self._engine.now()
+                await self._wait(math.inf, for_room=True)
+                self._size(self._engine.now() - began)
+            elif await self._claim():
+                break
 
     async def _claim(self) -> bool:
         """Claim once, and wait if there is nothing; True if the burst is over."""
         n = min(self._room(), MOST)
         self._skipped = frozenset(list(self._parked())[:MOST]) if self._knows_lanes else frozenset()
-        self._held_suspect = self._holding.suspects > 0
         wish = Wish(
             n=n, worker=self._store.worker, lease=self._lease, skip=self._skipped,
-            suspect=not self._held_suspect,
+            suspect=not self._holding.suspects,
         )  # fmt: skip
         spot = self._spot = self._engine.loop.spot()
         sent = self._engine.now()
@@ -170,13 +176,16 @@ class Feed:
         self._measure(sent)
         for stored in claim.jobs:
             self._took(stored, sent)
+        asked_for_all = wish.suspect and not wish.skip
+        # From now on who waits is woken when there is none any more.
+        self._held_suspect = self._holding.suspects > 0
         self._was_full = len(claim.jobs) >= n
         if claim.jobs:
             self._engine.offered()
         if self._was_full:
             return False
         rescued = await self._rescue(claim)
-        if self._burst and not (claim.jobs or rescued) and self._is_over(claim):
+        if self._burst and asked_for_all and not (claim.jobs or rescued) and self._is_over(claim):
             return True
         if not rescued:
             due = math.inf if claim.next_due is None else max(claim.next_due, LEAST_WAIT)
@@ -187,8 +196,6 @@ class Feed:
 
     def _is_over(self, claim: Claim) -> bool:
         """Whether nothing is left to do that a burst waits for."""
-        if self._held_suspect or self._skipped:
-            return False  # it was not asked for all
         if claim.paused:
             return not self._holding.live and not self._settling.pending
         return not (self._holding.live or self._settling.pending or self._has_retries())
