@@ -426,7 +426,8 @@ async def test_a_store_says_what_it_promises_and_refuses_to_promise_less(virtual
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("redis+cluster://:secret@host", "url must name a store that is installed"),
+        ("redis://:secret@host?colour=red", "url has the unknown option 'colour'"),
+        ("sqlite:///work.db?patience=long", "url must give patience as float"),
         ("memory://?size=1", "url has the option 'size', and memory:// knows none"),
         ("mongo://host", "url must begin with one of"),
     ],
@@ -435,6 +436,15 @@ def test_urls_of_no_store_are_refused_without_their_secrets(url: str, message: s
     with pytest.raises(ValueError, match=f"^{message}") as caught:
         qanat.open(url)
     assert "secret" not in str(caught.value)
+
+
+def test_a_driver_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch):
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}")
+
+    monkeypatch.setattr("qanat._app.durable.connecting.import_module", missing)
+    with pytest.raises(ValueError, match="the driver for rediss:// is not: pip install 'qanat\\[redis\\]'"):
+        qanat.open("rediss://host")
 
 
 async def test_a_store_is_entered_once(virtual_time: VirtualTime):

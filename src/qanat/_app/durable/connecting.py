@@ -34,6 +34,8 @@ def _sqlite(url: StoreUrl) -> Connect:
 
 
 def _redis(url: StoreUrl) -> Connect:
+    # What is wrong with the options is told here, and not by the thread that connects.
+    _module(url, "qanat._stores.redis.connecting").options_of(url)
     return partial(_module(url, "qanat._stores.redis.store").RedisStore.open, url)
 
 
@@ -41,6 +43,8 @@ STORES: Final[dict[str, Callable[[StoreUrl], Connect]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "redis": _redis,
+    "sentinel": _redis,
+    "cluster": _redis,
 }
 """Kind of URL -> what makes the maker of its connections."""
 
@@ -53,10 +57,7 @@ def connector(url: str) -> tuple[StoreUrl, Connect]:
         ValueError: If it names no store, the store has no such option, or it is not installed.
     """
     parsed = parse_url(url)
-    find = STORES.get(parsed.kind)
-    if find is None:
-        raise _not_installed(parsed)
-    return parsed, find(parsed)
+    return parsed, STORES[parsed.kind](parsed)
 
 
 def _module(url: StoreUrl, name: str) -> Any:
@@ -68,7 +69,10 @@ def _module(url: StoreUrl, name: str) -> Any:
 
 
 def _not_installed(url: StoreUrl) -> ValueError:
-    return ValueError(f"url must name a store that is installed, and the store for {url.scheme}:// is not")
+    return ValueError(
+        f"url must name a store that is installed, and the driver for {url.scheme}:// is not: "
+        "pip install 'qanat[redis]'"
+    )
 
 
 def _check_options(url: StoreUrl, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
