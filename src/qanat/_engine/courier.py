@@ -63,10 +63,10 @@ class Call:
 
     def __init__(self, deed: str, asked: list[Any], home: _Home, on_end: Callable[[Call], object]) -> None:
         """Ask for nothing yet."""
-        self.deed = deed
-        self.asked = asked
-        self.home = home
-        self.on_end = on_end
+        self.deed: str = deed
+        self.asked: list[Any] = asked
+        self.home: _Home = home
+        self.on_end: Callable[[Call], object] = on_end
         self.answers: list[Any] = []
         self.error: BaseException | None = None
 

@@ -34,7 +34,7 @@ class PlainQueue(Generic[T]):
         """Ask nothing yet."""
         self._store = store
         self._asking = asking
-        self.admin = PlainAdmin(self)
+        self.admin: PlainAdmin = PlainAdmin(self)
 
     @property
     def name(self) -> str:

@@ -39,7 +39,7 @@ class Queue(Generic[T]):
         """Ask nothing yet."""
         self._store = store
         self._asking = asking
-        self.admin = Admin(self)
+        self.admin: Admin = Admin(self)
 
     @property
     def name(self) -> str:

@@ -145,13 +145,13 @@ class _Face:
 
     def __init__(self, url: StoreUrl, connect: Connect) -> None:
         self._url = url
-        self.courier = Courier(lambda: Deeds(connect()), name=f"qanat-{url.kind}")
-        self.hints = Hints()
+        self.courier: Courier = Courier(lambda: Deeds(connect()), name=f"qanat-{url.kind}")
+        self.hints: Hints = Hints()
         # What is in memory comes through here or not at all.
-        self.poll = float("inf") if url.kind == "memory" else POLL
+        self.poll: float = float("inf") if url.kind == "memory" else POLL
         self.clock: Clock = clock_in_use()
         self._ids = Ids(self.clock.wall)
-        self.worker = worker_name()
+        self.worker: str = worker_name()
 
     def __repr__(self) -> str:
         """Show the URL, without its secrets."""
@@ -175,7 +175,7 @@ class Store(_Face):
         super().__init__(url, connect)
         self._desk = self.courier.desk()
         self._pulse_desk: Desk | None = None
-        self.pulse = Pulse(self)
+        self.pulse: Pulse = Pulse(self)
 
     @overload
     def queue(self, name: str, *, type: type[T], **options: Unpack[QueueArgs]) -> Queue[T]: ...
