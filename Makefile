@@ -40,9 +40,9 @@ demo: $(VENV)/.stamp-demo ## see qanat at work
 test: $(VENV)/.stamp-test ## run the tests, with the coverage gate
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 -m "not real and not long" $(ARGS)
-	$(BIN)/coverage run -m pytest -m real tests/_engine $(ARGS)
+	$(BIN)/coverage run -m pytest -m "real and not long" tests/_engine $(ARGS)
 	$(BIN)/coverage combine --quiet
-	$(BIN)/python -m pytest -m real --ignore=tests/_engine $(ARGS)
+	$(BIN)/python -m pytest -m "real and not long" --ignore=tests/_engine $(ARGS)
 	$(BIN)/coverage report --include="$(GATED)" --fail-under=$(GATE_PERCENT)
 
 test-long: $(VENV)/.stamp-test ## run the tests with many more generated cases

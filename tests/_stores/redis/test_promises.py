@@ -28,6 +28,7 @@ def test_random_histories_are_as_in_the_model(make_bench, examples, steps):
         stateful_step_count=steps,
         deadline=None,
         database=None,
+        derandomize=examples < 100,
         suppress_health_check=list(HealthCheck),
     )
     run_state_machine_as_test(store_machine(make_bench), settings=brief)
