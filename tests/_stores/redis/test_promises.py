@@ -18,7 +18,7 @@ def test_a_promise_of_every_store_is_kept(promise, make_bench):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("examples", "steps"), [(25, 50), pytest.param(400, 60, marks=pytest.mark.long, id="many")]
 )
