@@ -20,6 +20,7 @@ from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
     from qanat._core.branch import Key
+    from qanat._core.dispatcher.kinship import Kinship
     from qanat._core.job import Task
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
@@ -195,6 +196,7 @@ class Intake:
             gathers: How many jobs make up a batch, if they are to: then more are read while some wait.
         """
         self._engine = engine
+        self._hand_in: Callable[[Job[Any], float], object] = engine.dispatcher.offer
         self.task = task
         self._callbacks = callbacks
         self._buffer = buffer
@@ -316,29 +318,29 @@ class Intake:
         return number - first
 
     def _offer(self, item: Any, number: int, now: float) -> None:
-        if self._callbacks.key is not None:
-            self._offer_once(item, number, now)
-            return
-        job = Job(number, item, number, self.task)
-        try:
-            self._callbacks.fill(job, now)
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            self._engine.dispatcher.refuse(job, blamed_on_job(error), now)
-        else:
-            self._engine.dispatcher.offer(job, now)
-
-    def _offer_once(self, item: Any, number: int, now: float) -> None:
-        """Offer an item whose key says whether it was visited."""
+        """Offer an item; one whose key was visited before joins the job that is known by it."""
         dispatcher = self._engine.dispatcher
-        job = FamilyJob(number, item, number, self.task, _took=())
+        job: Job[Any]
+        family: Kinship | None = None
+        if self._callbacks.key is None:
+            job = Job(number, item, number, self.task)
+        else:
+            job = FamilyJob(number, item, number, self.task, _took=())
+            family = dispatcher.family
+            assert family is not None  # noqa: S101 - raised by whoever has a key
         try:
             self._callbacks.fill(job, now)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             dispatcher.refuse(job, blamed_on_job(error), now)
+            self._ended_unoffered()
             return
-        assert dispatcher.family is not None  # noqa: S101 - raised by whoever has a key
-        if dispatcher.family.visit(job, now):
-            dispatcher.offer(job, now)
+        if family is None or family.visit(cast("FamilyJob", job), now):
+            self._hand_in(job, now)
+        else:
+            self._ended_unoffered()
+
+    def _ended_unoffered(self) -> None:
+        """Hear that an item's job has ended without being offered; whoever reads tells it."""
 
     # --- sources that are awaited, or read whole ---------------------------------------------
 

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from qanat._core.branch import FamilyJob
-from qanat._core.job import Job
 from qanat._engine.intake import CHUNK, LONG, Intake
-from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Iterable
@@ -30,6 +27,7 @@ class KeptIntake(Intake):
         """Read nothing yet; the options are those of an `Intake`."""
         super().__init__(items, engine, task, **options)
         self._keeper = keeper
+        self._hand_in = keeper.arrived
         self.draws = False
         self.needs_task = True
         # Told after every start that there may be room.
@@ -99,31 +97,5 @@ class KeptIntake(Intake):
             self._reading = False
         return number - first
 
-    def _offer_once(self, item: Any, number: int, now: float) -> None:
-        """Hand in an item whose key says whether it was visited."""
-        dispatcher = self._engine.dispatcher
-        job = FamilyJob(number, item, number, self.task, _took=())
-        try:
-            self._callbacks.fill(job, now)
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            dispatcher.refuse(job, blamed_on_job(error), now)
-            self._engine.offered()
-            return
-        assert dispatcher.family is not None  # noqa: S101 - raised by whoever has a key
-        if dispatcher.family.visit(job, now):
-            self._keeper.arrived(job, now)
-        else:
-            self._engine.offered()
-
-    def _offer(self, item: Any, number: int, now: float) -> None:
-        if self._callbacks.key is not None:
-            self._offer_once(item, number, now)
-            return
-        job = Job(number, item, number, self.task)
-        try:
-            self._callbacks.fill(job, now)
-        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            self._engine.dispatcher.refuse(job, blamed_on_job(error), now)
-            self._engine.offered()
-        else:
-            self._keeper.arrived(job, now)
+    def _ended_unoffered(self) -> None:
+        self._engine.offered()
