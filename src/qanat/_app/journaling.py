@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections.abc
-import functools
 import inspect
 import sys
 import types
@@ -17,6 +16,7 @@ import msgspec
 from qanat._app.handlers import name_of
 from qanat._app.text import safe_text
 from qanat._core.content_key import content_key, given_key
+from qanat._engine.callee import without_partials
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ def handler_name(handler: Callable[..., Any], version: str | int | None) -> str:
     Raises:
         ValueError: If it has no name of its own, and no version that tells it from others.
     """
-    named: Any = handler
-    while isinstance(named, functools.partial):
-        named = named.func
+    named = without_partials(handler)
     is_own = (
         named is handler
         and getattr(named, "__qualname__", None) is not None
@@ -265,9 +263,7 @@ _decode = msgspec.json.Decoder().decode
 
 def _item_type(handler: Callable[..., Any] | None) -> Any:
     """Return the type of a function's first parameter, as far as it is annotated."""
-    function: Any = handler
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = without_partials(handler)
     if not inspect.isroutine(function):
         function = type(function).__call__
     names = [name for name in inspect.signature(function).parameters if name != "self"]
@@ -295,9 +291,7 @@ _ANNOTATE: Final = "annotate the handler's return type, or return JSON types"
 
 def _return_type(handler: Callable[..., Any], *, batch: bool) -> tuple[Any, str]:
     """Return the type of a handler's values, and what to do about one that cannot be kept."""
-    function: Any = handler
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = without_partials(handler)
     if not inspect.isroutine(function) and not isinstance(function, type):
         function = type(function).__call__
     try:

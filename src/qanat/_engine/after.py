@@ -36,12 +36,7 @@ class CallAfter(Callee):
         if job.item is None:
             # Not before: the last child's outcome may be on its way when the call becomes due.
             job.item = self._branch.told()
-        inner = self._inner
-        error: BaseException | None = None
-        if inner.on_loop:
-            value = await inner.function(job.item)
-        else:
-            value, error = await inner.call(carrier, job)
+        value, error = await self._inner.call_anyhow(carrier, job)
         if inspect.iscoroutine(value):
             value.close()
             error = TypeError(

@@ -21,10 +21,16 @@ if TYPE_CHECKING:
 Executor = Literal["loop", "thread", "process"]
 
 
+def without_partials(function: Any) -> Any:
+    """Return what partials of partials call in the end; anything else as it is."""
+    while isinstance(function, functools.partial):
+        function = cast("Any", function).func
+    return function
+
+
 def is_coroutine_function(function: object) -> bool:
     """Whether calling this gives a coroutine, as far as can be told before calling it."""
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = without_partials(function)
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - the method itself is what is looked at
     )
@@ -56,6 +62,12 @@ class Callee:
     async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call the function for a job, and return its value or its error."""
         raise NotImplementedError
+
+    async def call_anyhow(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
+        """Call the function wherever it runs, for a callee that is wrapped around this one."""
+        if self.on_loop:
+            return await self.function(job.item), None
+        return await self.call(carrier, job)
 
 
 class PlainOnLoop(Callee):
@@ -162,12 +174,7 @@ class InBatches(Callee):
 
     async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call the function with the list; what it returns is what the members are settled by."""
-        inner = self._inner
-        error: BaseException | None = None
-        if inner.on_loop:
-            value = await inner.function(job.item)
-        else:
-            value, error = await inner.call(carrier, job)
+        value, error = await self._inner.call_anyhow(carrier, job)
         return None, Returned(value) if error is None else error
 
 

@@ -23,12 +23,12 @@ import inspect
 import multiprocessing
 import signal
 import sys
-from functools import partial
 from multiprocessing import resource_tracker
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from qanat._engine import process_child
+from qanat._engine.callee import without_partials
 from qanat._engine.context import running_cell
 from qanat._engine.process_child import GOODBYE
 from qanat._engine.process_frames import Errand, error_from, frame_of, kind_of, said, thing_in
@@ -312,9 +312,7 @@ class Processes:
 
 def _pickled_function(function: Callable[[Any], Any]) -> bytes:
     """Pickle the handler, or say at once why a child could not have it."""
-    plain: Any = function
-    while isinstance(plain, partial):
-        plain = plain.func
+    plain = without_partials(function)
     for called in (plain, getattr(plain, "__call__", None)):  # noqa: B004 - to look at it
         if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
             raise TypeError(

@@ -32,12 +32,7 @@ class Sealing(Callee):
 
     async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call the function and write what it returns."""
-        inner = self._inner
-        error: BaseException | None = None
-        if inner.on_loop:
-            value = await inner.function(job.item)
-        else:
-            value, error = await inner.call(carrier, job)
+        value, error = await self._inner.call_anyhow(carrier, job)
         if error is not None:
             return value, error
         if job.members:
