@@ -202,10 +202,7 @@ class Spawner:
                 self._engine.outside.tell(partial(self._arrive, child, delay, asks, handler, found))
         elif sprout is not None:
             # What was left out is recorded, too, so the end goes the way of families.
-            if on_loop:
-                self._raise_family()
-            else:
-                self._engine.outside.tell(self._raise_family)
+            self._raise_soon(on_loop=on_loop)
         return Handle(child, self._engine)
 
     def _adopt_kept(
@@ -240,8 +237,7 @@ class Spawner:
                 child.priority = job.priority if row.priority is None else row.priority
             self._arrive(child, 0.0, asks, kept_by=row.sprout.key)
         for rule, times in left.items():
-            name = rule.partition("=")[0]
-            book.left_out[name] = book.left_out.get(name, 0) + times
+            book.count_left_out(rule, times)
 
     def kind_of(self, job: Job[Any]) -> Kind:
         """Return by what a journal knows what a job spawns without naming a handler."""
@@ -274,10 +270,7 @@ class Spawner:
             book = self._book or self._begin()
             book.register(book.branch(job), callee, gather=gather)
         self._divert(carrier, job, on_loop=on_loop)
-        if on_loop:
-            self._raise_family()
-        else:
-            self._engine.outside.tell(self._raise_family)
+        self._raise_soon(on_loop=on_loop)
 
     # --- who calls ---------------------------------------------------------------------------
 
@@ -344,6 +337,13 @@ class Spawner:
             self._keep_book(book)
         self._book = book
         return book
+
+    def _raise_soon(self, *, on_loop: bool) -> None:
+        """Let the dispatcher know of the trees, from any thread."""
+        if on_loop:
+            self._raise_family()
+        else:
+            self._engine.outside.tell(self._raise_family)
 
     def _raise_family(self) -> None:
         """Let the dispatcher know of the trees; in the loop's thread."""

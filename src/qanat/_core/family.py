@@ -186,10 +186,14 @@ class Family:
             return f"max_jobs={self._max_jobs}"
         return None
 
+    def count_left_out(self, rule: str, times: int = 1) -> None:
+        """Count jobs that were not taken, by the rule that left no room for them."""
+        name = rule.partition("=")[0]
+        self.left_out[name] = self.left_out.get(name, 0) + times
+
     def leave_out(self, child: FamilyJob, rule: str) -> None:
         """Give a job that is not taken its end."""
-        name = rule.partition("=")[0]
-        self.left_out[name] = self.left_out.get(name, 0) + 1
+        self.count_left_out(rule)
         error = JobCancelledError(f"the job was not taken: {rule} leaves no room for it")
         end_unseen(child, error)
 
