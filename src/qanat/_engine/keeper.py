@@ -183,11 +183,6 @@ class Keeper:
         return self._asked + self._followers
 
     @property
-    def unkept(self) -> int:
-        """How many outcomes wait for their commit."""
-        return self._unkept
-
-    @property
     def pending(self) -> int:
         """How many jobs are here at all."""
         return self._asked + self._followers + self._unkept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from qanat._core.arguments import positive, whole
 from qanat._core.store import bounds, rules
@@ -93,8 +93,3 @@ def check_same(queue: str, options: Options, held: Conf) -> None:
                 f"{name} must be {getattr(held, name)!r}, as queue {queue!r} was set at its first use, got "
                 f"{getattr(options.conf, name)!r}: leave it out, or take another queue"
             )
-
-
-def first_conf(options: Options) -> Conf | None:
-    """Return what a queue is set to if this is its first use."""
-    return None if options.conf is None else structs.replace(options.conf)
