@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -50,6 +51,83 @@ async def test_what_a_handler_starts_finds_its_job(virtual_time: VirtualTime):
 
     outcomes = await qanat.collect(handler, range(3))
     assert outcomes.values() == [[item, item] for item in range(3)]
+
+
+async def test_a_task_that_outlives_its_attempt_finds_the_job_that_started_it(virtual_time: VirtualTime):
+    found: list[tuple[int, Any, int]] = []
+
+    async def look(item: int) -> None:
+        await anyio.sleep(10.0)
+        job = qanat.current_job()  # nobody has asked for it before
+        found.append((item, job.item, job.attempt))
+
+    async with anyio.create_task_group() as group:
+
+        async def handler(item: int) -> None:
+            group.start_soon(look, item)
+
+        await qanat.collect(handler, range(5), concurrency=2)
+    assert sorted(found) == [(item, item, 1) for item in range(5)]
+
+
+async def test_a_job_that_is_asked_for_in_its_second_attempt_knows_of_the_first(virtual_time: VirtualTime):
+    begun: set[int] = set()
+
+    async def handler(item: int) -> tuple[Any, int, float, float]:
+        await anyio.sleep(1.0)
+        if item not in begun:
+            begun.add(item)
+            raise ValueError
+        job = qanat.current_job()
+        return job.item, job.attempt, job.offered_at, job.started_at
+
+    begin = virtual_time.now()
+    retry = qanat.Retry(1, backoff=qanat.constant(0))
+    outcomes = await qanat.collect(handler, range(3), concurrency=3, retry=retry)
+    assert outcomes.values() == [(item, 2, begin, begin + 1.0) for item in range(3)]
+
+
+async def test_a_retry_finds_the_job_of_the_attempt_before_though_that_kept_its_context(
+    virtual_time: VirtualTime,
+):
+    jobs: dict[int, list[Any]] = {}
+    contexts: list[Any] = []
+
+    async def handler(item: int) -> None:
+        contexts.append(copy_context())
+        jobs.setdefault(item, []).append(qanat.current_job())
+        if len(jobs[item]) == 1:
+            raise ValueError
+
+    await qanat.collect(handler, range(3), concurrency=1, retry=qanat.Retry(1, backoff=qanat.constant(0)))
+    assert all(first is second and first.attempt == 2 for first, second in jobs.values())
+
+
+async def test_two_threads_that_ask_at_once_find_one_job(virtual_time: VirtualTime):
+    async def handler(item: int) -> bool:
+        barrier = threading.Barrier(2)
+        jobs: list[Any] = []
+
+        def look() -> None:
+            barrier.wait()
+            jobs.append(qanat.current_job())
+
+        async with anyio.create_task_group() as group:
+            for _ in range(2):
+                group.start_soon(anyio.to_thread.run_sync, look)
+        return jobs[0] is jobs[1] is qanat.current_job() and jobs[0].item == item
+
+    outcomes = await qanat.collect(handler, range(20), concurrency=1)
+    assert outcomes.values() == [True] * 20
+
+
+async def test_only_some_of_the_handlers_ask_for_their_job(virtual_time: VirtualTime):
+    async def handler(item: int) -> Any:
+        await anyio.sleep(item % 2)
+        return qanat.current_job().item if item % 3 else None
+
+    outcomes = await qanat.collect(handler, range(30), concurrency=4)
+    assert outcomes.values() == [item if item % 3 else None for item in range(30)]
 
 
 def no_job() -> None:

@@ -22,6 +22,8 @@ def current_job() -> Job[Any]:
     """
     cell = running_cell.get(None)
     job = None if cell is None else cell.job
+    if job is None and cell is not None:
+        job = cell.made()
     if job is None:
         raise LookupError(
             "current_job() works inside a handler; here no job runs: "

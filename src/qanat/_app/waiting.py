@@ -70,7 +70,7 @@ async def wait_for(job: Job[Any], engine: Engine) -> None:
     carrier = running_carrier.get(None)
     wait: Wait | None = None
     task: Any = None
-    if carrier is not None and carrier.job is not None and not _has_deadline(carrier):
+    if carrier is not None and carrier.is_busy and not _has_deadline(carrier):
         task = engine.loop.current_task()
         wait = carrier.waits[task] = Wait(job, engine, spot)
         if task is carrier.task:
@@ -158,7 +158,7 @@ def _find_deadlock(origin: Carrier) -> None:
                 todo.append(wait.engine if runner is None else runner)
         else:
             dispatcher = each.dispatcher
-            held = [carrier for carrier in each.carriers if carrier.job is not None]
+            held = [carrier for carrier in each.carriers if carrier.is_busy]
             if dispatcher.is_paused or not _is_full(dispatcher) or len(held) < dispatcher.running:
                 return
             todo.extend(held)

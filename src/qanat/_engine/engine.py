@@ -334,7 +334,7 @@ class Engine:
             self.dispatcher.family.cancel_all(self.now())
         self.stop()
         for carrier in list(self.carriers):
-            if carrier.job is not None:
+            if carrier.is_busy:
                 carrier.cancel()
 
     def _close_source(self) -> None:

@@ -41,7 +41,7 @@ def with_job(item_frame: bytes, *, and_item: bool = False) -> bytes:
         and_item: Whether that is not the job's item, which has to come along then.
     """
     cell = running_cell.get(None)
-    job = None if cell is None else cell.job
+    job = None if cell is None else cell.made()
     if job is None:
         return item_frame
     facts = {name: getattr(job, name) for name in _OURS}

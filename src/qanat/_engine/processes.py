@@ -94,8 +94,8 @@ class _Child:
         try:
             self._pipe.send_bytes(frame)
             while (text := description_in(answer := self._pipe.recv_bytes())) is not None:
-                if (cell := running_cell.get(None)) is not None and cell.job is not None:
-                    cell.job.describe(text)
+                if (cell := running_cell.get(None)) is not None and (job := cell.made()) is not None:
+                    job.describe(text)
             return answer
         except (OSError, EOFError):
             return None

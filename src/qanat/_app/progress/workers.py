@@ -78,7 +78,7 @@ class Places:
         """Return what runs, so many rows of it; to be called in the engine's thread."""
         busy: dict[Any, tuple[Job[Any], bool]] = {}
         for carrier in engine.carriers:
-            job = carrier.job
+            job = carrier.look()
             if job is not None:
                 busy[carrier] = (job, False)
         for job in engine.outside.left_behind:
