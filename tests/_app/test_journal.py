@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 import qanat
 from qanat import Batch, JournalError, Pool, Retry, SerialisationError, StoreFull
-from qanat._app.journaling import handler_name
 from qanat._engine import keeper as keeper_module
 from qanat._stores import journal as journal_module
 from qanat._stores.sqlite import opener as opener_module
@@ -765,25 +764,6 @@ async def test_handler_without_a_name_of_its_own_needs_a_version(virtual_time: V
     with pytest.raises(ValueError, match="version must say which handler this is, got None"):
         Pool(handler, journal=path)
     assert len(await qanat.map(handler, [1], journal=path, version=1)) == 1
-
-
-def test_script_has_the_name_that_it_would_be_imported_by(monkeypatch):
-    import sys
-    import types
-
-    def handler(item: int) -> int:
-        return item
-
-    handler.__module__ = "__main__"
-    main = types.ModuleType("__main__")
-    monkeypatch.setitem(sys.modules, "__main__", main)
-    name = handler.__qualname__
-    assert handler_name(handler, None) == f"__main__:{name}"
-    main.__file__ = "/somewhere/app.py"
-    assert handler_name(handler, None) == f"app:{name}"
-    main.__spec__ = types.SimpleNamespace(name="package.app")  # type: ignore[assignment]
-    assert handler_name(handler, None) == f"package.app:{name}"
-    assert handler_name(len, None) == "builtins:len"
 
 
 def test_simulation_leaves_the_journal_alone(path):

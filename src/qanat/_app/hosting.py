@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from qanat._app import waiting
+from qanat._app.handler_names import handler_name
 from qanat._app.handlers import name_of, size_of
-from qanat._app.journaling import ValueCodec, handler_name, make_keeper
+from qanat._app.journaling import ValueCodec, make_keeper
 from qanat._app.observing import observe_function
 from qanat._app.recording import recorded
 from qanat._app.spawning import Spawner

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from qanat._app.handlers import name_of
+from qanat._app.handler_names import handler_name
 from qanat._app.text import safe_text
 from qanat._core.content_key import content_key, given_key
 from qanat._engine.callee import without_partials
@@ -40,45 +40,6 @@ def check_journal(handler: Callable[..., Any] | None, rules: Rules) -> None:
     """
     if rules.journal is not None and handler is not None:
         handler_name(handler, rules.version)
-
-
-def handler_name(handler: Callable[..., Any], version: str | int | None) -> str:
-    """Return by what name a journal knows a handler: its module and its name in it.
-
-    A script has the name that it would have if it were imported, so that `python app.py`, `python -m app`
-    and `qanat map app:fn` know the same jobs.
-
-    Raises:
-        ValueError: If it has no name of its own, and no version that tells it from others.
-    """
-    named = without_partials(handler)
-    is_own = (
-        named is handler
-        and getattr(named, "__qualname__", None) is not None
-        and "<lambda>" not in name_of(named)
-    )
-    if not is_own and version is None:
-        raise ValueError(
-            f"version must say which handler this is, got None: {name_of(handler)} has no name of its own by "
-            "which a journal could tell it from others"
-        )
-    if getattr(named, "__qualname__", None) is None:
-        named = named.__class__
-    return f"{module_of(named)}:{named.__qualname__}"
-
-
-def module_of(named: Any) -> str:
-    """Return the name of the module that something is from, as it would be imported."""
-    module: str = getattr(named, "__module__", None) or "builtins"
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        spec = getattr(main, "__spec__", None)
-        file = getattr(main, "__file__", None)
-        if spec is not None:
-            return str(spec.name)
-        if file is not None:
-            return Path(file).stem
-    return module
 
 
 def make_keeper(

@@ -11,14 +11,16 @@ at the top of modules that are loaded already, in the package of the run's own h
 from __future__ import annotations
 
 import sys
-from types import FunctionType
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 
-from qanat._app.journaling import ItemCodec, ValueCodec, handler_name, module_of, short
+from qanat._app.handler_names import handler_name, home_of, spawned_name
+from qanat._app.journaling import ItemCodec, ValueCodec, short
 from qanat._core.branch import FamilyJob
 from qanat._core.content_key import content_key, given_key
+from qanat._engine.callee import without_partials
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 MOST_KINDS: Final = 64
 """Functions of spawned jobs whose codecs are kept for the next such job."""
+
+MOST_NAMES: Final = 1024
+"""Functions of spawned jobs that are told from others of their name."""
 
 _AGAIN: Final = b'{"again":true}'
 
@@ -119,6 +124,8 @@ class KeptTrees:
         self._codec = codec
         self._main: Kind | None = None
         self._kinds: dict[Hashable, Kind] = {}
+        # By the name of a function: its code, which is the same for all that one function makes.
+        self._codes: dict[str, Any] = {}
 
     def holds(self, job: Job[Any]) -> bool:
         """Whether a job that runs is kept; what others spawn is not kept either."""
@@ -142,13 +149,33 @@ class KeptTrees:
         """
         found = self._kinds.get(key)
         if found is None:
-            name = handler_name(handler, self._rules.version)
+            name = self._name_of(handler)
             values = ValueCodec(handler if self._spawner.stages.dress is None else _anything, batch=False)
             if len(self._kinds) >= MOST_KINDS:
                 self._kinds = {}
             found = Kind(handler, None if name == self._name else name, ItemCodec(handler), values)
             self._kinds[key] = found
         return found
+
+    def _name_of(self, handler: Callable[..., Any]) -> str:
+        """Return the name of a function that no other one of the run has.
+
+        Raises:
+            ValueError: If it has none.
+        """
+        # A method is made anew each time it is asked for.
+        if handler is self._handler or (isinstance(handler, MethodType) and handler == self._handler):
+            return self._name
+        name = spawned_name(handler, self._rules.version)
+        code = getattr(without_partials(handler), "__code__", None)
+        if len(self._codes) >= MOST_NAMES:
+            self._codes = {}
+        if self._codes.setdefault(name, code) != code:
+            raise ValueError(
+                f"handler must have a name of its own for a journal, got another one of the name {name!r}: "
+                "make it a function with `def` and a name"
+            )
+        return name
 
     def codec_of(self, job: Job[Any]) -> Codec:
         """Return what writes and reads a job's value."""
@@ -164,7 +191,7 @@ class KeptTrees:
             if kind.name == name:
                 return cast("Callable[..., Any]", kind.handler)
         place, _, function = name.partition(":")
-        own, own_place = _home_of(self._handler)
+        own, own_place = home_of(self._handler)
         if place.partition(".")[0] != own_place.partition(".")[0]:
             return None
         module = sys.modules.get(own if place == own_place else place)
@@ -258,13 +285,6 @@ class KeptTrees:
 
 def _anything() -> Any:
     """Stand for a handler of which nothing is known."""
-
-
-def _home_of(handler: Any) -> tuple[str, str]:
-    """Return the name of a handler's module, and the one that a journal has for it."""
-    while hasattr(handler, "func"):
-        handler = handler.func
-    return getattr(handler, "__module__", None) or "", module_of(handler)
 
 
 def _type_of(value: object) -> type[object]:

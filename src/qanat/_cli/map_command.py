@@ -16,8 +16,8 @@ from typing import Any
 import anyio
 from msgspec import structs
 
+from qanat._app.handler_names import handler_name
 from qanat._app.handlers import check_handler
-from qanat._app.journaling import handler_name
 from qanat._app.progress.view import Progress
 from qanat._app.rules import Rules
 from qanat._app.run import Backend, backend_of
