@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import enum
 import os
 import sqlite3
-from collections import Counter
+from collections import Counter, OrderedDict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import pytest
@@ -217,6 +218,63 @@ async def test_values_that_json_has_no_form_for_are_refused(virtual_time: Virtua
 
     with pytest.raises(SerialisationError, match="cannot be kept in the journal, as .*: annotate"):
         await qanat.collect(odd, [1], journal=path)
+
+
+class Color(enum.StrEnum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Many(list[int]):
+    pass
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        (Color.RED, "'red'"), (Many([1]), "[1] of type list"), (Level.LOW, "1"),
+        (OrderedDict(a=1), "{'a': 1}"), (Counter("a"), "{'a': 1}"), (Pair(1, 2), "[1, 2]"),
+        ([[Color.RED]], "[['red']]"), ({"a": {"b": Many()}}, "{'a': {'b': []}} of type dict"),
+        ({Color.RED: 1}, "{'red': 1}"),
+    ],
+    ids=["text enum", "list", "int enum", "ordered", "counter", "named tuple", "in lists", "in dicts", "key"],
+)  # fmt: skip
+async def test_values_that_are_only_equal_to_json_are_refused_or_annotated(
+    virtual_time: VirtualTime, path, value, back
+):
+    async def odd(item):
+        return value
+
+    async def said(item):
+        return value
+
+    with pytest.raises(SerialisationError) as caught:
+        await qanat.collect(odd, [1], journal=path)
+    assert f"it would come back as {back}: annotate the handler's return type" in str(caught.value)
+    said.__annotations__["return"] = type(value)
+    if type(value) in {Color, Pair}:
+        for _ in range(2):
+            (found,) = await qanat.map(said, [1], journal=path)
+            assert (found, type(found)) == (value, type(value))
+
+
+async def test_json_types_come_back_without_an_annotation(virtual_time: VirtualTime, path):
+    values = [True, 1, 1.0, -0.0, "a", None, [], {}, {"a": [1, 2.5, None, {"b": False}]}]
+
+    async def give(item):
+        return values[item]
+
+    for _ in range(2):
+        found = await qanat.map(give, range(len(values)), journal=path)
+        assert list(map(repr, found)) == list(map(repr, values))
 
 
 async def test_depth_and_size_of_values_are_bounded(virtual_time: VirtualTime, path, monkeypatch):

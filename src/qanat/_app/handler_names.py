@@ -134,7 +134,7 @@ _Told = tuple[Any, ...]
 def _told_of(thing: Any, depth: int) -> _Told:
     """Return what something callable holds that tells it from others of its name."""
     if isinstance(thing, functools.partial):
-        made: Any = thing
+        made = cast("Any", thing)
         arguments = [*((str(place), each) for place, each in enumerate(made.args)), *made.keywords.items()]
         return (*_told_of(made.func, depth), *_pairs(arguments, depth))
     owner = getattr(thing, "__self__", None)

@@ -104,19 +104,24 @@ class ValueCodec:
     """Write a handler's values as JSON, and read them as the type that it is annotated to return.
 
     Args:
-        handler: The handler.
+        handler: The handler; None if its values are to be JSON types whatever it is annotated with.
         batch: Whether it returns a list of values.
     """
 
-    def __init__(self, handler: Callable[..., Any], *, batch: bool) -> None:
+    def __init__(self, handler: Callable[..., Any] | None, *, batch: bool) -> None:
         """Find out the type."""
-        hint, self._remedy = _return_type(handler, batch=batch)
+        hint, self._remedy = (
+            (Any, "return JSON types") if handler is None else _return_type(handler, batch=batch)
+        )
         self._encode = msgspec.json.Encoder().encode
         try:
             self._decode = msgspec.json.Decoder(hint).decode
         except Exception as error:  # noqa: BLE001 - annotations can be anything
-            self._decode = msgspec.json.Decoder(Any).decode
             self._remedy = f"its annotation {hint!r} cannot be read back ({error}), so return JSON types"
+            hint = Any
+            self._decode = msgspec.json.Decoder(hint).decode
+        # Where nothing says what a value is read as, nothing but JSON types comes back as it was.
+        self._is_same: Callable[[Any, Any], bool] = _is_same_json if hint is Any else _is_equal
 
     def encode(self, value: Any) -> bytes:
         """Return a value as JSON, after it was read back and compared.
@@ -131,11 +136,14 @@ class ValueCodec:
         try:
             content = self._encode(value)
             back = self._decode(content)
-            same = back is value or bool(back == value)
+            same = back is value or self._is_same(back, value)
         except Exception as error:
             raise self._refused(value, str(error) or type(error).__name__) from error
         if not same:
-            raise self._refused(value, f"it would come back as {short(back)}")
+            what = short(back)
+            if what == short(value):
+                what += f" of type {type(back).__name__}"
+            raise self._refused(value, f"it would come back as {what}")
         if len(content) > MOST_BYTES:
             raise SerialisationError(
                 f"the value is larger than {MOST_BYTES:,} bytes, more than a journal takes"
@@ -161,6 +169,27 @@ class ValueCodec:
             f"the value {short(value)} of type {type(value).__name__} cannot be kept in the journal, as "
             f"{why}: {self._remedy}"
         )
+
+
+def _is_equal(back: Any, value: Any) -> bool:
+    return bool(back == value)
+
+
+def _is_same_json(back: object, value: object) -> bool:
+    """Whether what was read is equal to what was written, and of the same types all through."""
+    kind = type(back)
+    if type(value) is not kind:
+        return False
+    if kind is list:
+        first, second = cast("list[object]", back), cast("list[object]", value)
+        return len(first) == len(second) and all(map(_is_same_json, first, second))
+    if kind is dict:
+        found, given = cast("dict[str, object]", back), cast("dict[object, object]", value)
+        # Its keys, too: a text of another type is equal to a plain one.
+        return found.keys() == given.keys() and all(
+            type(key) is str and _is_same_json(found[key], each) for key, each in given.items()
+        )
+    return back == value
 
 
 class ItemCodec:

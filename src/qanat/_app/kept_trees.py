@@ -137,7 +137,7 @@ class KeptTrees:
     def main(self) -> Kind:
         """The run's own handler, as jobs have it that are spawned."""
         if self._main is None:
-            values = self._codec if self._spawner.stages.dress is None else ValueCodec(_anything, batch=False)
+            values = self._codec if self._spawner.stages.dress is None else ValueCodec(None, batch=False)
             self._main = Kind(self._handler, None, ItemCodec(self._handler), values)
         return self._main
 
@@ -150,7 +150,7 @@ class KeptTrees:
         found = self._kinds.get(key)
         if found is None:
             name = self._name_of(handler)
-            values = ValueCodec(handler if self._spawner.stages.dress is None else _anything, batch=False)
+            values = ValueCodec(handler if self._spawner.stages.dress is None else None, batch=False)
             if len(self._kinds) >= MOST_KINDS:
                 self._kinds = {}
             found = Kind(handler, None if name == self._name else name, ItemCodec(handler), values)
@@ -281,10 +281,6 @@ class KeptTrees:
     def spawn_again(self, job: Job[Any], recorded: tuple[list[Row], dict[str, int]]) -> None:
         """Let what a recalled job had spawned arrive."""
         self._spawner.spawn_again(job, *recorded)
-
-
-def _anything() -> Any:
-    """Stand for a handler of which nothing is known."""
 
 
 def _type_of(value: object) -> type[object]:
