@@ -378,6 +378,29 @@ async def test_what_a_retry_spawns_again_is_the_same_job(virtual_time: VirtualTi
     assert [handle.job for handle in first] == [handle.job for handle in second]
 
 
+@pytest.mark.parametrize("journal", [False, True])
+async def test_an_id_that_is_given_to_two_items_is_refused(virtual_time: VirtualTime, journal, tmp_path):
+    refused: list[str] = []
+
+    async def twice(name: str) -> None:
+        if name != "root":
+            return
+        job = qanat.current_job()
+        first = job.spawn("one", id="x")
+        assert job.spawn("one", id="x").job is first.job
+        try:
+            job.spawn("two", id="x")
+        except ValueError as error:
+            refused.append(str(error))
+
+    outcomes = await qanat.collect(twice, ["root"], journal=tmp_path / "run.db" if journal else None)
+    assert ids(outcomes) == [0, "x"]
+    (said,) = refused
+    assert said.startswith(
+        "id must be another one for each item that an attempt spawns, got 'x' for 'two' and"
+    )
+
+
 async def test_children_of_a_job_that_failed_go_on(virtual_time: VirtualTime):
     async def fail(name: str) -> str:
         if name == "root":

@@ -178,6 +178,7 @@ def try_things(_n: int) -> Any:
         lambda: job.spawn(threading.Lock()),
         lambda: job.spawn(1, handler=3),  # type: ignore[call-overload]
         lambda: job.spawn(1, delay=-1),
+        lambda: job.spawn(4, handler=double, id="k2"),
         lambda: job.after_children(lambda children: None),
         lambda: job.after_children(total, gather=True),
         lambda: job.after_children(total),
@@ -231,8 +232,8 @@ def test_errors_in_a_process_come_at_the_call():
     outcomes = qanat.run(keep_what_was_tried, [0], executor="process", concurrency=1)
     (tried,) = [outcome for outcome in outcomes if isinstance(cast("Any", outcome.item), list)]
     assert tried.value == [
-        "0", "1", "None", "0/k", "same", "RuntimeError", "TypeError", "TypeError", "ValueError", "TypeError", "ok",
-        "RuntimeError", "RuntimeError",
+        "0", "1", "None", "0/k", "same", "RuntimeError", "TypeError", "TypeError", "ValueError", "ValueError",
+        "TypeError", "ok", "RuntimeError", "RuntimeError",
     ]  # fmt: skip
 
 

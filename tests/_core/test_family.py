@@ -157,6 +157,34 @@ def test_a_later_attempt_gets_what_an_earlier_one_spawned():
     assert family.spawned == 3
 
 
+class Opaque:
+    pass
+
+
+class Picky(Opaque):
+    def __eq__(self, other: object) -> bool:
+        raise ZeroDivisionError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_an_id_is_of_one_item_in_an_attempt():
+    family, job = Family(), root()
+    first = spawn(family, job, "a", id="x")
+    assert spawn(family, job, "a", id="x") is first
+    with pytest.raises(
+        ValueError, match="id must be another one for each item .* got 'x' for 'b' and, before"
+    ):
+        spawn(family, job, "b", id="x")
+    with pytest.raises(ValueError, match="got '0/1'"):
+        spawn(family, job, "c", id="0/1"), spawn(family, job, "d", id="0/1")
+    assert spawn(family, job, Opaque(), id="y") is spawn(family, job, Opaque(), id="y")
+    assert spawn(family, job, Picky(), id="z") is spawn(family, job, Picky(), id="z")
+    family.again(job)
+    assert spawn(family, job, "b", id="x") is first
+    assert family.spawned == 4
+
+
 def test_policies_are_those_of_the_last_attempt():
     family, job = Family(), root()
     child = spawn(family, job, failure="fail")

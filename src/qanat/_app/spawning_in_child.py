@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from qanat._app.handle import Handle
 from qanat._app.spawning import check_spawn, checked_callback
-from qanat._core.branch import checked_failure, checked_key, child_id, key_text
+from qanat._core.branch import check_twice, checked_failure, checked_key, child_id, key_text
 from qanat._core.family import ended_before
 from qanat._core.job import Job
 from qanat._engine.process_frames import frame_of, kind_of, said
@@ -66,12 +66,15 @@ class Collector:
         if handler is not None and not callable(handler):
             raise TypeError(f"handler must be a function of one item, got {handler!r}")
         last: int | str = self._place if key is None else key_text(key)
+        found = child_id(job.id, last) if id is None else id
+        known = self._known.get(("id", found))
+        if known is not None:
+            check_twice(known.job, item)
         self._keep("spawn", "item", item, handler, key, id, priority, lane, delay, metadata, failure)
         if key is None:
             self._place += 1
-        found = child_id(job.id, last) if id is None else id
-        if ("id", found) in self._known:
-            return self._known["id", found]
+        if known is not None:
+            return known
         child = Job(found, item, job.index, job._task, parent=job.id)
         handle: Handle[Any, Any] = Handle(child, _Elsewhere())
         self._known["id", found] = handle

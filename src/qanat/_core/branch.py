@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import count as count_up
+from reprlib import repr as short
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import msgspec
@@ -116,6 +117,26 @@ def child_id(parent: int | str, last: int | str) -> str:
     if len(found) <= MOST_ID:
         return found
     return f"~{blake2b(found.encode('utf-8', 'surrogatepass'), digest_size=15).hexdigest()}"
+
+
+def check_twice(known: Job[Any], item: object) -> None:
+    """Check that what is spawned a second time by an id is the same.
+
+    Raises:
+        ValueError: If its item is another one.
+    """
+    if known.item is item or type(item).__eq__ is object.__eq__:
+        return  # nothing else says whether it is another
+    try:
+        same = bool(known.item == item)
+    except Exception:  # noqa: BLE001 - the user's code may raise anything
+        return
+    if not same:
+        raise ValueError(
+            f"id must be another one for each item that an attempt spawns, got {known.id!r} for "
+            f"{short(item)} and, before, for {short(known.item)}: leave id out, or give key= to what is to "
+            "be done once"
+        )
 
 
 class Children(msgspec.Struct, Generic[R], frozen=True):

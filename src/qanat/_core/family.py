@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qanat._core.branch import MOST_ID, Branch, FamilyJob, child_id, key_text, outcome_of
+from qanat._core.branch import MOST_ID, Branch, FamilyJob, check_twice, child_id, key_text, outcome_of
 from qanat._core.job import ENDED
 from qanat._core.outcome import Outcome
 from qanat.errors import JobCancelledError
@@ -126,6 +126,10 @@ class Family:
         Returns:
             A new job. Or one that there is: of the same id under this parent, or of the same key. Or one
             that was left out, because of `max_depth` or `max_jobs`: it has its outcome already.
+
+        Raises:
+            RuntimeError: If the job does not run any more.
+            ValueError: If the attempt has spawned another item with this id.
         """
         parent, children = branch.job, branch.children
         if parent is None or children is None:
@@ -147,6 +151,8 @@ class Family:
                 return there, False
         known = children.get(id)
         if known is not None:
+            if known._turn == branch.turn:
+                check_twice(known, item)
             self._again(branch, known, failure)
             return known, False
         child = FamilyJob(id, item, parent.index, task, parent=parent.id, _took=(), _above=branch)

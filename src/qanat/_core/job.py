@@ -239,7 +239,7 @@ class Job(msgspec.Struct, Generic[T], eq=False):
             key: What the job is known by. Equal keys are visited once in a run or a Pool's life: the
                 second time the handle is that of the first job, which does not become a child of this one.
                 None asks the rule `key`.
-            id: Its id, instead of one made of this job's.
+            id: Its id, instead of one made of this job's; another one for each item.
             priority: Smaller is first, with `order="priority"`; None asks the rule, or with
                 `Priority(inherit=True)` is this job's.
             lane: The lane's key; None asks the rule.
@@ -254,7 +254,7 @@ class Job(msgspec.Struct, Generic[T], eq=False):
 
         Raises:
             TypeError: If an argument is of the wrong kind.
-            ValueError: If an argument is out of range.
+            ValueError: If an argument is out of range, or this attempt gave the id to another item.
             RuntimeError: If this job does not run, or is called with a list of items: spawn from one of
                 its `members`.
             PoolClosedError: If the run is over.
