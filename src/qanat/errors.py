@@ -154,17 +154,24 @@ class ChildrenFailedError(QanatError):
     Attributes:
         failed: How many of them were not done: with "fail" how many failed.
         finished: How many of them there were.
+        cancelled: How many of those that were not done were cancelled, and did not fail.
     """
 
-    def __init__(self, failed: int, finished: int) -> None:
-        """Keep the two counts."""
-        super().__init__(f"{failed} of {finished} jobs that this one spawned, and depends on, failed")
+    def __init__(self, failed: int, finished: int, cancelled: int = 0) -> None:
+        """Keep the counts."""
+        left_out = "1 was cancelled" if cancelled == 1 else f"{cancelled} were cancelled"
+        said = "failed" if failed > cancelled else left_out.partition(" ")[2]
+        if 0 < cancelled < failed:
+            said = f"failed, and {left_out}"
+        number = failed - cancelled or cancelled
+        super().__init__(f"{number} of {finished} jobs that this one spawned, and depends on, {said}")
         self.failed = failed
         self.finished = finished
+        self.cancelled = cancelled
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Rebuild from the facts, so that the error crosses processes."""
-        return type(self), (self.failed, self.finished)
+        return type(self), (self.failed, self.finished, self.cancelled)
 
 
 class CircuitOpenError(QanatError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 import time
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -150,6 +151,45 @@ async def test_why_tells_of_the_children(virtual_time: VirtualTime):
         assert (reason.cause, reason.since) == ("children", 0.0)
         assert not handle.done
         assert await handle == (1, 0, 0)
+
+
+async def test_why_tells_what_a_callback_waits_for(virtual_time: VirtualTime):
+    found: list[Any] = []
+
+    async def root(name: str) -> None:
+        await anyio.sleep(2.0 if name == "other" else 1.0)
+        if name == "root":
+            qanat.current_job().spawn("child")
+            qanat.current_job().after_children(callback)
+
+    async def callback(children: Children[Any]) -> None:
+        await anyio.sleep(1.0)
+        if qanat.current_job().attempt == 1:
+            raise OSError("once")
+
+    def look() -> None:
+        reason = handle.why()
+        found.append(None if reason is None else (reason.cause, reason.since))
+
+    retry = Retry(1, backoff=qanat.constant(1.0, jitter="none"))
+    async with qanat.Pool(root, concurrency=qanat.Concurrency(1), retry=retry) as pool:
+        handle = pool.submit("root")
+        await anyio.sleep(1.5)  # the child runs
+        look()
+        pool.pause()
+        await anyio.sleep(1.0)  # the callback is held up by the pause
+        look()
+        pool.submit("other")
+        pool.resume()
+        await anyio.sleep(0.5)  # it runs
+        look()
+        await anyio.sleep(0.75)  # it waits to be tried again, and the other one runs
+        look()
+        await anyio.sleep(1.25)  # it waits for the other one
+        look()
+        await handle.outcome()
+        assert handle.why() is None
+    assert found == [("children", 1.0), ("paused", 2.0), None, ("retry", 3.5), ("concurrency", 4.5)]
 
 
 async def test_a_callback_holds_a_slot_and_goes_first(virtual_time: VirtualTime):
@@ -347,6 +387,30 @@ async def test_a_parent_is_told_even_of_children_that_an_earlier_attempt_spawned
     )
     assert isinstance(outcome.error, ChildrenFailedError)
     assert child.attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("failed", "cancelled", "said"),
+    [(1, 0, "failed"), (1, 1, "failed, and 1 was cancelled"), (0, 1, "was cancelled"),
+     (2, 2, "failed, and 2 were cancelled"), (0, 2, "were cancelled")],
+)  # fmt: skip
+async def test_error_tells_children_that_failed_from_those_that_were_cancelled(
+    virtual_time: VirtualTime, failed: int, cancelled: int, said: str
+):
+    async def root(_item: Any) -> None:
+        for number in range(5):
+            sign = -1 if number < failed else 1
+            handle = qanat.current_job().spawn(sign * (1.0 + number), handler=leaf, failure=Quorum(1.0))
+            if number >= 5 - cancelled:
+                handle.cancel()
+
+    outcome = (await qanat.collect(root, [0]))[0]
+    error = outcome.error
+    assert isinstance(error, ChildrenFailedError)
+    assert (error.failed, error.cancelled, error.finished) == (failed + cancelled, cancelled, 5)
+    number = failed or cancelled
+    assert str(error) == f"{number} of 5 jobs that this one spawned, and depends on, {said}"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)  # noqa: S301 - our own
 
 
 async def test_chains_of_policies_are_judged_without_recursion(virtual_time: VirtualTime):

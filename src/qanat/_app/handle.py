@@ -54,7 +54,8 @@ class Handle(msgspec.Struct, Generic[T, R], eq=False):
         """Cancel the job, whether it waits or runs; False if it has ended.
 
         A running handler is cancelled where it awaits; one that runs in a thread cannot be
-        stopped and keeps its slot until it ends.
+        stopped and keeps its slot until it ends. Of a job that has a callback for when its children
+        are done, the callback is called all the same, or runs to its end; a second call cancels that.
         """
         engine: Engine = self._engine
         return not self.done and engine.cancel_job(self.job)

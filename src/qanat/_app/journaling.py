@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import math
 import sys
 import types
 import typing
@@ -15,12 +16,12 @@ import msgspec
 
 from qanat._app.handler_names import handler_name
 from qanat._app.text import safe_text
-from qanat._core.content_key import content_key, given_key
+from qanat._core.content_key import MOST_DEPTH, content_key, given_key
 from qanat._engine.callee import without_partials
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from qanat._app.rules import Rules
     from qanat._core.kept import Codec
@@ -165,9 +166,12 @@ class ValueCodec:
             ) from error
 
     def _refused(self, value: object, why: str) -> SerialisationError:
+        remedy = self._remedy
+        if holds_no_number(value):
+            why, remedy = "JSON has neither NaN nor infinity", "return None or a text in its place"
         return SerialisationError(
             f"the value {short(value)} of type {type(value).__name__} cannot be kept in the journal, as "
-            f"{why}: {self._remedy}"
+            f"{why}: {remedy}"
         )
 
 
@@ -228,6 +232,8 @@ class ItemCodec:
                     return typed, content
             except SerialisationError:
                 pass
+        if holds_no_number(item):
+            raise SerialisationError("JSON has neither NaN nor infinity")
         raise SerialisationError("its item would come back from JSON as something else")
 
     def decode(self, content: bytes | msgspec.Raw, *, typed: bool) -> Any:
@@ -313,6 +319,16 @@ def _is_error(hint: Any) -> bool:
 
 def _type_name(hint: Any) -> str:
     return hint.__qualname__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+
+
+def holds_no_number(value: object, depth: int = 0) -> bool:
+    """Whether a value of JSON types holds NaN or infinity, which JSON has not."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if depth > MOST_DEPTH or not isinstance(value, (list, tuple, dict)):
+        return False
+    inner = cast("Iterable[object]", value.values() if isinstance(value, dict) else value)
+    return any(holds_no_number(each, depth + 1) for each in inner)
 
 
 def short(value: object) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 
 from qanat._app.handler_names import handler_name, home_of, spawned_name
-from qanat._app.journaling import ItemCodec, ValueCodec, short
+from qanat._app.journaling import ItemCodec, ValueCodec, holds_no_number, short
 from qanat._core.branch import FamilyJob
 from qanat._core.content_key import content_key, given_key
 from qanat._engine.callee import without_partials
@@ -228,10 +228,12 @@ class KeptTrees:
             )  # fmt: skip
         except SerialisationError as error:
             if key is None:
+                way = "spawn JSON types, annotate the handler's parameter"
+                if holds_no_number(item):
+                    way = "spawn None or a text in its place"
                 raise SerialisationError(
-                    f"the job spawned for {short(item)} cannot be kept in the journal, as {error}: spawn "
-                    "JSON types, annotate the handler's parameter, or give key=, with which the handler that "
-                    "spawns it is called again instead"
+                    f"the job spawned for {short(item)} cannot be kept in the journal, as {error}: {way}, or "
+                    "give key=, with which the handler that spawns it is called again instead"
                 ) from error
         return self._sprout(kind, digest, row)
 

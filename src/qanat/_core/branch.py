@@ -285,7 +285,7 @@ class Branch:
         for failure, (ended, done, failed) in (self.policies or {}).items():
             if isinstance(failure, Quorum):
                 if done < failure.share * ended * (1.0 - 1e-12):
-                    return ChildrenFailedError(ended - done, ended)
+                    return ChildrenFailedError(ended - done, ended, ended - done - failed)
             elif failed:
                 return ChildrenFailedError(failed, ended)
         return None

@@ -11,6 +11,7 @@ from qanat._core.reason import Reason
 
 if TYPE_CHECKING:
     from qanat._core.dispatcher.dispatcher import Dispatcher
+    from qanat._core.dispatcher.kinship import Kinship
     from qanat._core.dispatcher.node import Node
     from qanat._core.job import Job
 
@@ -36,7 +37,7 @@ def why_job(dispatcher: Dispatcher, job: Job[Any]) -> Reason | None:
         assert history is not None  # noqa: S101 - scheduled jobs have one
         return Reason(history.cause, None, job.lane, history.scheduled_at, history.due_at)
     if job._status == CHILDREN and dispatcher.family is not None:
-        return Reason("children", None, job.lane, dispatcher.family.held_since(job), None)
+        return _why_held(dispatcher, dispatcher.family, job)
     if job._status != WAITING:
         return None
     root = dispatcher.tree.root
@@ -50,6 +51,21 @@ def why_job(dispatcher: Dispatcher, job: Job[Any]) -> Reason | None:
     if dispatcher.running >= dispatcher.capacity:
         return Reason("concurrency", f"{dispatcher.capacity:g}", job.lane, entered_at(job), None)
     return Reason("turn", None, job.lane, entered_at(job), None)
+
+
+def _why_held(dispatcher: Dispatcher, family: Kinship, job: Job[Any]) -> Reason | None:
+    """Return why a job does not end whose handler has returned; None if its callback runs."""
+    after = family.callback_of(job)
+    if after is None:
+        return Reason("children", None, job.lane, family.held_since(job), None)
+    if after._status != WAITING:
+        return why_job(dispatcher, after)
+    if dispatcher.is_paused:
+        return reason_of(dispatcher.tree.root, after, dispatcher.capacity)
+    if dispatcher.running >= dispatcher.capacity:
+        return Reason("concurrency", f"{dispatcher.capacity:g}", job.lane, entered_at(after), None)
+    full = family.full()
+    return Reason("turn" if full is None else "concurrency", full, job.lane, entered_at(after), None)
 
 
 def why_all(dispatcher: Dispatcher) -> Reason | None:

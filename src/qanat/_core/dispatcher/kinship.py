@@ -115,6 +115,8 @@ class Kinship:
         """Let a callback wait for a slot."""
         dispatcher = self._dispatcher
         after._status = WAITING
+        if after._history is not None:
+            after._history.entered_at = dispatcher.now
         # So that its end does not take the quick way.
         after._took = ()
         self._waiting.append(after)
@@ -179,6 +181,13 @@ class Kinship:
             for limit in self._listens:
                 limit.listen(self)
         return self._listens
+
+    def full(self) -> str | None:
+        """Return in words which limit leaves no slot to the callback that is next; None if none does."""
+        now = self._dispatcher.now
+        return next(
+            (str(limit) for limit in self._slots() if limit.ready_at(self._waiting[0], now) > now), None
+        )
 
     def limit_changed(self) -> None:
         """Hear that there may be a slot again."""
