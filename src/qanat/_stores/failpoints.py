@@ -3,6 +3,9 @@
 Several are separated by commas; after another colon stands how often a point is passed before it acts
 (`settle.written:kill:3`). Without the variable, when this module is imported, there is nothing to call.
 
+A deed passes `put.before` and `put.committed`, in SQLite `put.written` between the two as well, and so
+do `claim`, `settle`, `extend`, `rescue` and the others.
+
     kill   the process gets SIGKILL     stop   it gets SIGSTOP
     raise  StoreUnavailable is raised   delay  it sleeps for 0.2 s
 """

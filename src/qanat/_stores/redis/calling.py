@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from redis.exceptions import NoScriptError
 
+from qanat._stores import failpoints
 from qanat._stores.redis.edge import ERRORS, code_of, is_lost, is_undone, translated
 from qanat._stores.redis.scripts import script
 from qanat.errors import StoreError, StoreForked
@@ -65,7 +66,13 @@ class Calls:
             except NoScriptError:
                 return self.client.execute_command("EVAL", text, 1, key, *arguments)
 
-        return self._try(call, twice=twice)
+        reach = failpoints.reach
+        if reach is None:
+            return self._try(call, twice=twice)
+        reach(f"{name}.before")
+        answer = self._try(call, twice=twice)
+        reach(f"{name}.committed")
+        return answer
 
     def command(self, *arguments: Any, **options: Any) -> Any:
         """Send a plain command, which may be repeated."""
