@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,6 +28,8 @@ from qanat.errors import StartTimeoutError, StoreError, TooManyFailuresError
 
 CANCELLING: Final = 5.0
 """Seconds that handlers have to end once they were cancelled; then the process ends without them."""
+CLOSING: Final = 1.0
+"""Seconds that a store has to be opened or closed once a signal came: one that hangs holds up nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,14 @@ def run_worker(options: WorkerOptions) -> int:
                     )  # fmt: skip
                 except (TypeError, ValueError) as error:
                     raise UsageError(str(error)) from None
-                watch.worker = worker
                 promise = await store.guarantees()
+                await worker.begin()
                 _say(f"working on {options.queue} in {store!r} ({promise}): {_words(functions, rules)}")
-                await worker.run()
+                watch.worker, watch.stage = worker, "working"
+                try:
+                    await worker.run()
+                finally:
+                    watch.stage = "closing"
 
         watch.begin()
         try:
@@ -93,21 +100,25 @@ def run_worker(options: WorkerOptions) -> int:
             return 1
         finally:
             watch.end()
-    abandoned = 0 if watch.worker is None else watch.worker.abandoned
-    if abandoned:
-        _say(f"{abandoned} jobs were abandoned")
-    if stopping.signal is not None:
-        _say(f"stopped by {stopping.signal.name}")
-    return 1 if abandoned else 0
+    return watch.last_words()
 
 
 class _Watch:
-    """End the process if it cannot end by itself, as threads cannot be stopped."""
+    """End the process if it cannot end by itself: threads cannot be stopped, nor can a store be hurried.
+
+    Attributes:
+        stage: What is under way: "opening" the store, "working", or "closing" the store.
+        worker: What works; None before.
+    """
 
     def __init__(self, stopping: Stopping, grace: float) -> None:
         self._stopping = stopping
-        self._grace = grace
+        self._patience = {
+            "opening": CLOSING, "working": grace + CANCELLING + 1.0, "cancelling": CANCELLING + 1.0,
+            "closing": CLOSING,
+        }  # fmt: skip
         self._done = threading.Event()
+        self.stage = "opening"
         self.worker: Worker | None = None
 
     def begin(self) -> None:
@@ -117,17 +128,34 @@ class _Watch:
         self._done.set()
 
     def _wait(self) -> None:
-        while not self._stopping.times:
-            if self._done.wait(0.1):
-                return
-        left = self._grace
-        while left > 0 and self._stopping.times < 2:
-            if self._done.wait(min(0.1, left)):
-                return
-            left -= 0.1
-        if not self._done.wait(CANCELLING + 1.0):
+        stage, entered = "", 0.0
+        while not self._done.wait(0.1):
+            now = time.monotonic()
+            if self._asked_to_end() != stage:
+                stage, entered = self._asked_to_end(), now
+            if stage and now - entered >= self._patience[stage]:
+                break
+        else:
+            return
+        if stage in {"working", "cancelling"}:
             _say("jobs were abandoned that cannot be cancelled; their leases expire")
             os._exit(1)
+        os._exit(self.last_words())
+
+    def _asked_to_end(self) -> str:
+        """Return what is to end since a signal came; "" if none did."""
+        if not self._stopping.times:
+            return ""
+        return "cancelling" if self.stage == "working" and self._stopping.times > 1 else self.stage
+
+    def last_words(self) -> int:
+        """Say how it ended, and return the exit status."""
+        abandoned = 0 if self.worker is None else self.worker.abandoned
+        if abandoned:
+            _say(f"{abandoned} jobs were abandoned")
+        if self._stopping.signal is not None:
+            _say(f"stopped by {self._stopping.signal.name}")
+        return 1 if abandoned else 0
 
 
 def _seconds(name: str, text: str | None, default: float) -> float:

@@ -163,7 +163,8 @@ class Worker:
     """One call of `consume`.
 
     Attributes:
-        abandoned: How many jobs still ran in threads when they should have been given back.
+        abandoned: How many jobs were neither settled nor given back: they still ran in threads, or the
+            store could not be told. Their leases expire.
     """
 
     def __init__(
@@ -188,9 +189,14 @@ class Worker:
 
     # --- life ------------------------------------------------------------------------------
 
+    async def begin(self) -> None:
+        """Ask what the queue is set to; `run` does it if nobody has."""
+        if self._queue._asking.conf is None:
+            await self._queue.carry(self._queue._asking.first())
+
     async def run(self) -> None:
         """Work until stopped, or until nothing is left."""
-        await self._queue.carry(self._queue._asking.first())
+        await self.begin()
         problem: BaseException | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._hear_cancelled)
@@ -270,6 +276,7 @@ class Worker:
             finally:
                 store.pulse.remove(self._renewing.beat)
         if self._settling.pending:
+            self.abandoned += self._settling.pending
             _log.error("queue %s: %d outcomes could not be stored", name, self._settling.pending)
         if engine.failure is not None:
             raise engine.failure

@@ -48,6 +48,7 @@ class Renewing:
         self._margin = min(1.0, lease / 10.0)
         self._alarm: Any = None
         self._alarm_set = False
+        self._failed = False
 
     def open(self) -> None:
         """Begin to look at the deadlines."""
@@ -76,8 +77,13 @@ class Renewing:
                         each.safe_until = sent + self._lease
                 self._tell(part, answers)
         except Exception as error:  # noqa: BLE001 - a store may raise anything, and is asked again
-            _log.warning("queue %s: leases cannot be renewed, and are tried again: %s", self._queue, error)
+            if not self._failed:
+                _log.warning(
+                    "queue %s: leases cannot be renewed, and are tried again: %s", self._queue, error
+                )
+            self._failed = True
             return self._margin
+        self._failed = False
         return self._lease / 3.0
 
     def _tell(self, held: list[Held], answers: list[Renewed]) -> None:
