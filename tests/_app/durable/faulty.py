@@ -71,11 +71,11 @@ def put_in_place(monkeypatch: pytest.MonkeyPatch) -> Faults:
     plain = connecting.STORES["memory"]
 
     def memory(url: Any) -> Any:
-        shared = plain(url)()._shared  # type: ignore[attr-defined]
+        shared = plain(url).connect()._shared  # type: ignore[attr-defined]
         store = FaultyStore()
         store.faults = faults
         store._shared = shared
-        return store.connect
+        return connecting.Reach(store.connect)
 
     monkeypatch.setitem(connecting.STORES, "memory", memory)
     return faults

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from qanat._engine.clock import clock_in_use
 from qanat._stores.url import StoreUrl, parse_url
@@ -12,45 +13,65 @@ from qanat._stores.url import StoreUrl, parse_url
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from qanat._core.store.ports import Store
+    from qanat._core.store.ports import Ear, Store
 
 Connect: TypeAlias = "Callable[[], Store]"
 """Makes a connection of its own for the thread that calls it."""
 
 
-def _memory(url: StoreUrl) -> Connect:
+class Reach(NamedTuple):
+    """How a store is reached.
+
+    Attributes:
+        connect: Makes a connection.
+        make_ear: Makes what hears of others; None where nobody else can reach it.
+    """
+
+    connect: Connect
+    make_ear: Callable[[], Ear] | None = None
+
+
+def _memory(url: StoreUrl) -> Reach:
     _check_options(url, {})
     from qanat._stores.memory import MemoryStore
 
     clock = clock_in_use()
     # Steady, as the clock of a store has to be, and virtual where time is.
     offset = clock.wall() - clock.now()
-    return MemoryStore(lambda: offset + clock.now()).connect
+    return Reach(MemoryStore(lambda: offset + clock.now()).connect)
 
 
-def _sqlite(url: StoreUrl) -> Connect:
+def _sqlite(url: StoreUrl) -> Reach:
     options = _check_options(url, {"synchronous": str.upper, "patience": float})
-    return partial(_module(url, "qanat._stores.sqlite.store").SqliteStore, url.path, **options)
+    return Reach(
+        partial(_module(url, "qanat._stores.sqlite.store").SqliteStore, url.path, **options),
+        partial(_module(url, "qanat._stores.sqlite.ear").SqliteEar, url.path),
+    )
 
 
-def _redis(url: StoreUrl) -> Connect:
+def _redis(url: StoreUrl) -> Reach:
     # What is wrong with the options is told here, and not by the thread that connects.
     _module(url, "qanat._stores.redis.connecting").options_of(url)
-    return partial(_module(url, "qanat._stores.redis.store").RedisStore.open, url)
+    # Random, as it names a channel: what claims here find nothing wait under it.
+    ear = os.urandom(12).hex()
+    return Reach(
+        partial(_module(url, "qanat._stores.redis.store").RedisStore.open, url, ear=ear),
+        partial(_module(url, "qanat._stores.redis.ear").RedisEar, url, ear),
+    )
 
 
-STORES: Final[dict[str, Callable[[StoreUrl], Connect]]] = {
+STORES: Final[dict[str, Callable[[StoreUrl], Reach]]] = {
     "memory": _memory,
     "sqlite": _sqlite,
     "redis": _redis,
     "sentinel": _redis,
     "cluster": _redis,
 }
-"""Kind of URL -> what makes the maker of its connections."""
+"""Kind of URL -> how its store is reached."""
 
 
-def connector(url: str) -> tuple[StoreUrl, Connect]:
-    """Return what a URL names, and what connects to it; nothing is opened yet.
+def connector(url: str) -> tuple[StoreUrl, Reach]:
+    """Return what a URL names, and how it is reached; nothing is opened yet.
 
     Raises:
         TypeError: If it is no text.

@@ -148,7 +148,7 @@ class PlainQueue(Generic[T]):
         deadline = clock.now() + wait
         while True:
             told = Event()
-            with self._store.hints.listening(self.name, told.set):
+            with self._store.hints.listening(self.name, told.set, far=wait > 0.0):
                 leased = self.carry(ask)
                 if leased.spoilt is not None:
                     self.carry(leased.spoilt)

@@ -161,7 +161,7 @@ class Queue(Generic[T]):
         deadline = clock.now() + wait
         while True:
             spot = running_loop().spot()
-            with self._store.hints.listening(self.name, spot.wake):
+            with self._store.hints.listening(self.name, spot.wake, far=wait > 0.0):
                 leased = await self.carry(ask)
                 if leased.spoilt is not None:
                     await self.carry(leased.spoilt)

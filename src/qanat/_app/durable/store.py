@@ -24,13 +24,14 @@ from qanat._core.store import bounds
 from qanat._core.store.values import Settle
 from qanat._engine.clock import clock_in_use
 from qanat._engine.courier import Courier, Desk
+from qanat._engine.loop import running_loop
 from qanat._stores.deeds import Deeds
 from qanat.errors import StoreError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from qanat._app.durable.connecting import Connect
+    from qanat._app.durable.connecting import Reach
     from qanat._core.ports import Clock
     from qanat._stores.url import StoreUrl
 
@@ -65,17 +66,17 @@ def open(url: str, *, require_durability: str | None = None) -> Opening:  # noqa
     """
     if require_durability is not None:
         _rank("require_durability", require_durability)
-    parsed, connect = connector(url)
-    return Opening(parsed, connect, require_durability)
+    parsed, reach = connector(url)
+    return Opening(parsed, reach, require_durability)
 
 
 class Opening:
     """A store about to be entered, by `async with` or by `with`."""
 
-    def __init__(self, url: StoreUrl, connect: Connect, required: str | None) -> None:
+    def __init__(self, url: StoreUrl, reach: Reach, required: str | None) -> None:
         """Open nothing yet."""
         self._url = url
-        self._connect = connect
+        self._reach = reach
         self._required = required
         self._store: Store | None = None
         self._plain: PlainStore | None = None
@@ -92,7 +93,7 @@ class Opening:
         """
         if self._store is not None:
             raise RuntimeError("the store is open: open it again by another call of qanat.open")
-        store = self._store = Store(self._url, self._connect)
+        store = self._store = Store(self._url, self._reach)
         try:
             _check_durability(self._url, self._required, await store.guarantees())
         except BaseException:
@@ -117,7 +118,7 @@ class Opening:
         """
         if self._plain is not None:
             raise RuntimeError("the store is open: open it again by another call of qanat.open")
-        store = self._plain = PlainStore(self._url, self._connect)
+        store = self._plain = PlainStore(self._url, self._reach)
         try:
             _check_durability(self._url, self._required, store.guarantees())
         except BaseException:
@@ -143,9 +144,9 @@ class _Face:
         clock: The clock of this process.
     """
 
-    def __init__(self, url: StoreUrl, connect: Connect) -> None:
+    def __init__(self, url: StoreUrl, reach: Reach) -> None:
         self._url = url
-        self.courier: Courier = Courier(lambda: Deeds(connect()), name=f"qanat-{url.kind}")
+        self.courier: Courier = Courier(lambda: Deeds(reach.connect()), name=f"qanat-{url.kind}")
         self.hints: Hints = Hints()
         # What is in memory comes through here or not at all.
         self.poll: float = float("inf") if url.kind == "memory" else POLL
@@ -170,9 +171,13 @@ class _Face:
 class Store(_Face):
     """A store of durable queues, in an event loop; it belongs to that loop."""
 
-    def __init__(self, url: StoreUrl, connect: Connect) -> None:
+    def __init__(self, url: StoreUrl, reach: Reach) -> None:
         """Take the running event loop."""
-        super().__init__(url, connect)
+        super().__init__(url, reach)
+        loop = running_loop()
+        # Virtual time knows nothing of threads that wait, so there is the poll alone.
+        make_ear = reach.make_ear if self.clock.precision > 0.0 else None
+        self.hints = Hints(make_ear, loop.call_soon_threadsafe, f"qanat-{url.kind}-ear")
         self._desk = self.courier.desk()
         self._pulse_desk: Desk | None = None
         self.pulse: Pulse = Pulse(self)
@@ -247,11 +252,17 @@ class Store(_Face):
 
     async def aclose(self) -> None:
         """Carry out what was handed in, and let go; leaving the block does it."""
+        await self.hints.aclose()
         await self.courier.aclose()
 
 
 class PlainStore(_Face):
     """A store of durable queues for plain code; it may be used by several threads."""
+
+    def __init__(self, url: StoreUrl, reach: Reach) -> None:
+        """Belong to no event loop."""
+        super().__init__(url, reach)
+        self.hints = Hints(reach.make_ear, name=f"qanat-{url.kind}-ear")
 
     @overload
     def queue(self, name: str, *, type: type[T], **options: Unpack[QueueArgs]) -> PlainQueue[T]: ...
@@ -277,6 +288,7 @@ class PlainStore(_Face):
 
     def close(self) -> None:
         """Carry out what was handed in, and let go; leaving the block does it."""
+        self.hints.close()
         self.courier.close()
 
 

@@ -344,3 +344,25 @@ class Store(Jobs, Control, Protocol):
     def close(self) -> None:
         """Let go of everything; may be called twice. Every other call then raises StoreError."""
         ...
+
+
+class Ear(Protocol):
+    """What hears that something was handed in elsewhere, by another process or on another machine.
+
+    A hint may be late, doubled or lost: whoever waits looks for itself once in a while.
+    """
+
+    def hear(self) -> Collection[str]:
+        """Wait for a while, and return the queues that may hold something new; "" stands for all of them.
+
+        Called again and again, by one thread. After `stop` it returns, or raises, at once.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Let `hear` come back; may be called from any thread."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; called by the thread that hears, at its end."""
+        ...

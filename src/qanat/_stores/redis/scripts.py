@@ -27,6 +27,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "forget": (*_LIFE, "forget"),
     "get": ("clock", "prelude", "records", "unit", "describing", "get"),
     "find": ("clock", "prelude", "records", "unit", "describing", "find"),
+    "resume": ("clock", "prelude", "records", "unit", "resume"),
     "conf": ("clock", "prelude", "records", "unit", "conf"),
     "check": (*_LIFE, "looking", "check"),
     "now": ("clock", "now"),

@@ -44,6 +44,8 @@ class RedisStore:
         prefix: What all keys begin with.
         wait: Seconds that replicas, or the disk, get to tell that they have what was put.
         clock: Returns milliseconds; None: the server's own time. Only tests hand one in.
+        ear: The name of the ear that is told when claims of this connection that got less than they
+            asked for may get more; "" is told nothing.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class RedisStore:
         prefix: str = PREFIX,
         wait: float = WAIT,
         clock: Callable[[], int] | None = None,
+        ear: str = "",
     ) -> None:
+        self._ear = ear
         self._calls = Calls(client, clock)
         self._keys = Keys(prefix)
         self._durability = Durability(self._calls, wait)
@@ -61,10 +65,12 @@ class RedisStore:
         """Queues that are in the set of all queues, as far as we know."""
 
     @classmethod
-    def open(cls, url: StoreUrl | str, *, clock: Callable[[], int] | None = None) -> RedisStore:
+    def open(
+        cls, url: StoreUrl | str, *, clock: Callable[[], int] | None = None, ear: str = ""
+    ) -> RedisStore:
         """Return a store for a URL; `connecting.Options` are what may follow its question mark."""
         client, options = connect(url)
-        return cls(client, prefix=options.prefix, wait=options.wait, clock=clock)
+        return cls(client, prefix=options.prefix, wait=options.wait, clock=clock, ear=ear)
 
     # The life of jobs.
 
@@ -103,7 +109,9 @@ class RedisStore:
     ) -> Claim:
         """Lease up to `n` jobs."""
         bounds.check_claim(queue, n, worker, lease, skip)
-        arguments = (n, worker, wire.milliseconds(lease), "1" if suspect else "", len(skip), *skip)
+        arguments = (
+            n, worker, wire.milliseconds(lease), "1" if suspect else "", self._ear, len(skip), *skip,
+        )  # fmt: skip
         return wire.claim_of(self._run("claim", queue, *arguments), worker, lease)
 
     def settle(self, queue: str, settles: Sequence[Settle], *, stamp: Stamp | None = None) -> list[Settled]:
@@ -186,7 +194,7 @@ class RedisStore:
 
     def resume(self, queue: str) -> None:
         """Let claims get jobs again."""
-        self._calls.command("HDEL", self._keys.meta(queue), "paused")
+        self._run("resume", queue, twice=True)
 
     def requeue(self, queue: str, ids: Sequence[str]) -> list[Literal["ready", "key", "live", "unknown"]]:
         """Let jobs that have ended run again, or scheduled ones now."""

@@ -1,8 +1,12 @@
--- ARGV: n, worker, lease, suspect ('1' or ''), lanes to skip. `life.lua` holds what one lease needs.
+-- ARGV: n, worker, lease, suspect ('1' or ''), ear ('' without), count, lanes to skip. `life.lua` holds
+-- what one lease needs.
 local n, worker, lease, may_suspect = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
-local skip, skipped = {}, tonumber(ARGV[5])
-for i = 6, 5 + skipped do skip[ARGV[i]] = true end
-if M.paused then return {1, false, now, {}, {}, {}, {}} end
+local ear, skip, skipped = ARGV[5], {}, tonumber(ARGV[6])
+for i = 7, 6 + skipped do skip[ARGV[i]] = true end
+if M.paused then
+  wait_for_more(ear)
+  return {1, false, now, {}, {}, {}, {}}
+end
 let_in_when_full()
 
 local LOOKS, SUSPECTS = 1000, 100
@@ -346,6 +350,7 @@ repeat
   write_turns()
 until not again or looks >= LOOKS or given_count >= n
 
+if n > 0 and given_count < n then wait_for_more(ear) else wait_no_more(ear) end
 local next_due = false
 for _, name in ipairs({'scheduled', 'leased'}) do
   local first = call('ZRANGE', key(name), 0, 0, 'WITHSCORES')

@@ -23,6 +23,7 @@ local FIELDS = {
   'orders', 'tokens', 'turns', 'given', 'put', 'removed', 'repeats',
   'scheduled', 'ready', 'leased', 'waiting', 'done', 'dead', 'cancelled',
 }
+local SCHEDULED_AT, READY_AT = 17, 18
 local M, held = {}, call('HMGET', KEYS[1], unpack(FIELDS))
 for i, field in ipairs(FIELDS) do
   if i >= 10 then held[i] = tonumber(held[i] or 0) end

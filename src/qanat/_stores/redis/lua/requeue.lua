@@ -1,5 +1,5 @@
 -- ARGV: count, then ids.
-local ids, answers, wiped = {}, {}, {}
+local ids, answers, wiped, hurried = {}, {}, {}, 0
 for i = 1, tonumber(ARGV[1]) do ids[i] = ARGV[i + 1] end
 fetch(ids, true)
 
@@ -36,7 +36,7 @@ for i, id in ipairs(ids) do
   elseif r.state == SCHEDULED then
     leave(r)
     enter(r, READY)
-    answers[i] = 'ready'
+    answers[i], hurried = 'ready', hurried + 1
   elseif r.state < DONE then
     answers[i] = 'live'
   elseif free_key(r) then
@@ -47,5 +47,7 @@ for i, id in ipairs(ids) do
   end
 end
 flush()
+-- They were among those that may be leased before, too, but whoever waits knew another time.
+if hurried > 0 then wake(hurried) end
 for _, name in ipairs({'value', 'error', 'note'}) do many('HDEL', key(name), wiped) end
 return answers

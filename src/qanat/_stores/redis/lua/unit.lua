@@ -151,6 +151,11 @@ local function writes_of_records()
   return gone, leaving, coming
 end
 
+-- How many more jobs there are now than before that may be leased, at once or later.
+local function coming_in()
+  return M.scheduled + M.ready - held[SCHEDULED_AT] - held[READY_AT]
+end
+
 local function changed_meta()
   local changed = {}
   for i = 10, #FIELDS do
@@ -203,6 +208,37 @@ local function flush_ring()
   stirred, ring = {}, {}
 end
 
+-- Who waits for more: `waiters`, a sorted set of ears by until when they are believed to wait. Nothing
+-- depends on it, so what goes wrong here, as with an access list that forbids PUBLISH, is let pass.
+
+local WAITS, WAKES = 3000, 100
+local try = redis.pcall
+
+local function wait_for_more(ear)
+  if ear ~= '' then try('ZADD', key('waiters'), now + WAITS, ear) end
+end
+
+local function wait_no_more(ear)
+  if ear ~= '' then try('ZREM', key('waiters'), ear) end
+end
+
+-- Wake up to n of those who wait, the one that has waited longest first. Who is not heard of is passed
+-- over, but in a cluster: there it may hear through another node.
+local function wake(n)
+  if call('EXISTS', key('waiters')) == 0 then return end
+  local prefix, queue = string.match(KEYS[1], '^(.*):{(.*)}:meta$')
+  try('ZREMRANGEBYSCORE', key('waiters'), '-inf', now)
+  local names, told = try('ZRANGE', key('waiters'), 0, WAKES - 1), {}
+  if names.err then return end
+  for _, ear in ipairs(names) do
+    if n <= 0 then break end
+    told[#told + 1] = ear
+    local heard = try('PUBLISH', prefix .. ':wake:' .. ear, queue)
+    if heard ~= 0 then n = n - 1 end
+  end
+  try('ZREM', key('waiters'), unpack(told))
+end
+
 -- Write all that was decided. Nothing can fail here once every key has the type that it should have.
 local function flush()
   local gone, leaving, coming = writes_of_records()
@@ -241,6 +277,8 @@ local function flush()
   for name, list in pairs(kids) do
     if byte(name) == 43 then many('ZADD', key('kids:' .. sub(name, 2)), list) end
   end
+  local more = coming_in()
   many('HSET', KEYS[1], changed_meta())
+  if more > 0 then wake(more) end
   to_hash, to_list, kids, known, keys, held_by = {}, {}, {}, {}, {}, {}
 end

@@ -1,0 +1,3 @@
+call('HDEL', KEYS[1], 'paused')
+wake(WAKES)
+return 1
