@@ -26,6 +26,10 @@ LEAST_INT: Final = -(2**63)
 MOST_INT: Final = 2**64 - 1
 """The whole numbers that msgspec reads back as such."""
 
+SHORT: Final = 4_000
+FEW: Final = 16
+"""Characters of a text, and entries of a dict, that need no count: all together are 128 KB at most."""
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 
@@ -43,7 +47,31 @@ def encode(value: object, *, most: int = MOST_BYTES) -> bytes:
     Raises:
         SerialisationError: Where in the value something cannot be kept, and what to do.
     """
+    kind = type(value)
+    if _is_short(kind, value) or (
+        kind is dict and len(cast("dict[object, object]", value)) <= FEW and _is_flat(value)
+    ):
+        data = _encoder.encode(value)
+        if len(data) <= most:
+            return data
     return _Walk(most).encoded(value)
+
+
+def _is_short(kind: type, value: Any) -> bool:
+    """Whether a value surely comes back equal and is small, as most are; False says nothing."""
+    if kind is str:
+        return len(value) <= SHORT and value.isascii()
+    if kind is int:
+        return LEAST_INT <= value <= MOST_INT
+    return value is None or kind is bool or (kind is float and isfinite(value))
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether a dict surely comes back equal, as it holds short texts and numbers only."""
+    for key, inner in value.items():
+        if not (type(key) is str and _is_short(str, key) and _is_short(type(inner), inner)):
+            return False
+    return True
 
 
 @overload

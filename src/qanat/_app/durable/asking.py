@@ -97,6 +97,12 @@ class Asking:
         handler: str = "",
     ) -> NewJob:  # fmt: skip
         """Return a job to be put; a wrong call fails here, before anything is sent."""
+        if (
+            id is None and lane is None and key is None and metadata is None and handler == ""
+            and type(priority) is float and not priority and type(delay) is float and not delay
+        ):  # fmt: skip
+            # Only the item is left to be wrong.
+            return NewJob(id=self._ids.make(), body=encode(item))
         if metadata is not None and not isinstance(cast("object", metadata), Mapping):
             raise TypeError(f"metadata must be a mapping, got {metadata!r}")
         new = NewJob(

@@ -45,6 +45,12 @@ class Given(Struct, frozen=True, kw_only=True):
                 raise TypeError(f"{name} must be a function of the item, got {value!r}")
         return self
 
+    def maker(self, asking: Asking) -> Callable[[Any], NewJob]:
+        """Return what makes the job of an item."""
+        if self == _NOTHING_GIVEN:
+            return asking.new
+        return lambda item: self.new(asking, item)
+
     def new(self, asking: Asking, item: object) -> NewJob:
         """Return the job of an item."""
         return asking.new(
@@ -59,11 +65,15 @@ class Given(Struct, frozen=True, kw_only=True):
         )
 
 
+_NOTHING_GIVEN: Final = Given()
+
+
 class Chunk:
     """Jobs that go together."""
 
-    def __init__(self) -> None:
-        """Begin with none."""
+    def __init__(self, most: int = MOST) -> None:
+        """Begin with none; `most` make it full."""
+        self._most = most
         self.jobs: list[NewJob] = []
         self._bytes = 0
 
@@ -71,7 +81,7 @@ class Chunk:
         """Take a job; True if the chunk is full."""
         self.jobs.append(job)
         self._bytes += len(job.body) + len(job.metadata)
-        return len(self.jobs) >= MOST or self._bytes >= MOST_BYTES
+        return len(self.jobs) >= self._most or self._bytes >= MOST_BYTES
 
     def take(self) -> list[NewJob]:
         """Return the jobs, and begin anew."""
@@ -81,9 +91,9 @@ class Chunk:
 
 def chunks(asking: Asking, items: Iterable[Any], given: Given) -> Iterator[list[NewJob]]:
     """Cut items into chunks, each read when it is asked for."""
-    chunk = Chunk()
+    chunk, new = Chunk(), given.maker(asking)
     for item in items:
-        if chunk.add(given.new(asking, item)):
+        if chunk.add(new(item)):
             yield chunk.take()
     if chunk.jobs:
         yield chunk.take()

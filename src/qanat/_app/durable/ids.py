@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _COUNTS = 1 << 16
+_AT_ONCE = 256
+"""Ids for which random digits are fetched in one go: a call of the system for each takes half the time."""
 
 
 class Ids:
@@ -27,9 +29,23 @@ class Ids:
         """Begin to count."""
         self._wall = wall
         self._last = 0
+        self._digits: list[str] = []
+        self._process = 0
 
     def make(self) -> str:
         """Return a new id."""
         # A clock that was set back, or more than 65,536 in a millisecond, borrow from the time to come.
         self._last = last = max(int(self._wall() * 1000.0) * _COUNTS, self._last + 1)
-        return f"{last:016x}{os.urandom(8).hex()}"
+        return f"{last:016x}{self._random()}"
+
+    def _random(self) -> str:
+        """Return 16 random digits; after a fork two processes would have the same left."""
+        if os.getpid() == self._process:
+            try:
+                return self._digits.pop()
+            except IndexError:
+                pass
+        digits = os.urandom(8 * _AT_ONCE).hex()
+        first, *rest = (digits[at : at + 16] for at in range(0, 16 * _AT_ONCE, 16))
+        self._process, self._digits = os.getpid(), rest
+        return first

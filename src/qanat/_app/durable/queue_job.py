@@ -124,6 +124,8 @@ def of_stored(stored: StoredJob, type: Any) -> QueueJob[Any]:
 
 def of_placed(new: NewJob, placed: Placed, type: Any) -> QueueJob[Any]:
     """Return a job that was put, or what stands in its way."""
+    if not (placed.why or new.delay or new.lane or new.priority or new.handler or new.metadata or new.key):
+        return QueueJob(id=new.id, state="ready", is_new=True, body=new.body, _type=type)
     is_new = not placed.why
     state: State = "scheduled" if new.delay else "ready"
     return QueueJob(

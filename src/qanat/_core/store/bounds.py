@@ -120,8 +120,32 @@ def check_put(queue: str, jobs: Sequence[NewJob], stamp: Stamp | None) -> None:
             check_text("parent.id", job.parent.id)
 
 
+def is_short(text: object) -> bool:
+    """Whether a text is surely a good id or name; False says nothing."""
+    return type(text) is str and 0 < len(text) <= NAME_BYTES and text.isascii() and "\0" not in text
+
+
+def _is_plain_job(job: NewJob) -> bool:
+    """Whether nothing but id and body was given, and both are good: so are nearly all, and this is quick."""
+    body, priority = job.body, job.priority
+    return (
+        is_short(job.id)
+        and type(body) is bytes
+        and len(body) <= BODY_BYTES
+        and type(priority) is float
+        and priority == 0.0
+        and job.metadata == b""
+        and not (job.lane or job.handler or job.delay or job.dedupe_for)
+        and job.key is None
+        and job.keep is None
+        and job.failure == "ignore"
+    )
+
+
 def check_job(job: NewJob) -> None:
     """Check a job to be put."""
+    if _is_plain_job(job):
+        return
     check_text("id", job.id)
     if job.lane:
         check_text("lane", job.lane)
@@ -174,7 +198,22 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
         )
 
 
+def _is_plain_done(settle: Settle) -> bool:
+    """Whether a job is done, and that is all: so are nearly all, and this is quick."""
+    return (
+        settle.kind == "done"
+        and settle.value is None
+        and is_short(settle.id)
+        and not (settle.children or settle.after or settle.also)
+        and settle.delay == 0
+        and settle.reason == ""
+        and settle.error == ""
+    )
+
+
 def _check_one(settle: Settle) -> None:
+    if _is_plain_done(settle):
+        return
     kind = settle.kind
     check_text("id", settle.id)
     if kind not in _CARRIES:
