@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from threading import Event
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from qanat._app.durable.chunks import Given, chunks, with_stored
+from qanat._app.durable.operating import REQUEUED, asked, ids_until, problems_of, reasons, time_of
 from qanat._app.durable.queue import LEAST_WAIT
 from qanat._app.handlers import check_items
-from qanat._core.arguments import at_least
+from qanat._core.arguments import at_least, one_of
+from qanat._core.store.bounds import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -278,3 +281,48 @@ class PlainAdmin:
             total += removed
             if removed < 1000:
                 return total
+
+    def requeue_all(
+        self, state: Literal["scheduled", "dead", "cancelled", "done"] = "dead"
+    ) -> dict[str, int]:
+        """Let all jobs run again that are in a state, a thousand in each step; those that come later stay.
+
+        Args:
+            state: "dead" by default; "scheduled" jobs run now.
+
+        Returns:
+            How many are "ready"; and how many stay as they were: "key", as another job holds their key,
+            and "live" or "unknown", as somebody else was quicker.
+        """
+        one_of("state", state, REQUEUED)
+        began = self._queue.carry(asked(time_of))
+        found: Counter[str] = Counter()
+        after: str | None = None
+        while True:
+            page = self._queue.carry(self._queue._asking.find(state, None, 1000, after))
+            ids = ids_until(page.jobs, began)
+            if ids:
+                found.update(self.requeue(*ids))
+            after = page.next
+            if after is None:
+                return dict(found)
+
+    def why(self, id: str) -> list[str]:
+        """Return why a job does not run, in sentences with the first reason first; empty if it is unknown.
+
+        What workers hold back by limits of their own the store does not know. Of a lane with many jobs
+        the first thousand are looked at.
+        """
+        check_text("id", id)
+        return self._queue.carry(asked(reasons, self._queue.name, id)) or []
+
+    def check(self, *, repair: bool = False) -> list[str]:
+        """Return what contradicts itself in the queue, in words; empty if it is sound.
+
+        Every job is looked at, in one step: a Redis server answers nobody else meanwhile, some eight
+        seconds for a million jobs.
+
+        Args:
+            repair: Whether to make indexes and counts fit the records; no job is deleted.
+        """
+        return self._queue.carry(asked(problems_of, self._queue.name, repair=repair))

@@ -5,7 +5,6 @@ Both faces hand the same asks to a courier of their own: one awaits the answers,
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, overload
 
 import anyio
@@ -15,12 +14,14 @@ from qanat._app.durable.asking import Ask, Asking
 from qanat._app.durable.connecting import connector
 from qanat._app.durable.hints import Hints
 from qanat._app.durable.ids import Ids
+from qanat._app.durable.operating import asked, examination, names
 from qanat._app.durable.options import QueueArgs, checked_options
 from qanat._app.durable.plain_queue import PlainQueue
 from qanat._app.durable.pulse import Pulse
 from qanat._app.durable.queue import Queue
 from qanat._app.durable.worker_name import worker_name
 from qanat._core.store import bounds
+from qanat._core.store.levels import rank, suffices
 from qanat._core.store.values import Settle
 from qanat._engine.clock import clock_in_use
 from qanat._engine.courier import Courier, Desk
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from qanat._app.durable.connecting import Reach
     from qanat._core.ports import Clock
+    from qanat._core.store.finding import Finding
     from qanat._stores.url import StoreUrl
 
 T = TypeVar("T")
@@ -40,8 +42,6 @@ A = TypeVar("A")
 
 POLL: Final = 1.0
 """Seconds after which a store is looked at that others may have handed something."""
-LEVELS: Final = ("none", "process", "~1s", "fsync")
-_REPLICAS: Final = re.compile(r"replicas\(([1-9][0-9]*)\)")
 _CONTROL_ASK: Final[Ask[str]] = Ask("guarantees", [None], lambda answers: str(answers[0]))
 
 
@@ -65,7 +65,7 @@ def open(url: str, *, require_durability: str | None = None) -> Opening:  # noqa
         ValueError: If the URL names no store that is installed, or the durability is none of these.
     """
     if require_durability is not None:
-        _rank("require_durability", require_durability)
+        rank("require_durability", require_durability)
     parsed, reach = connector(url)
     return Opening(parsed, reach, require_durability)
 
@@ -219,6 +219,35 @@ class Store(_Face):
         """Return what survives: "none", "process", "~1s", "fsync", "replicas(n)", or "unverified"."""
         return await self.carry(_CONTROL_ASK, "")
 
+    async def queues(self) -> list[str]:
+        """Return the names of all queues, sorted."""
+        return await self.carry(asked(names), "")
+
+    async def doctor(
+        self,
+        *,
+        queue: str | None = None,
+        require: str | None = None,
+        check: bool = False,
+        repair: bool = False,
+    ) -> list[Finding]:
+        """Look whether what the store promises holds: at its settings, its state and its queues.
+
+        Args:
+            queue: Which queue to look at; None: all.
+            require: A level of durability to compare with, as in `open`.
+            check: Whether to look for contradictions in the queues, which looks at every job; a Redis
+                server answers nobody else meanwhile.
+            repair: Whether to mend those; no job is deleted.
+
+        Returns:
+            What was looked at; a promise does not hold where `ok` is False.
+
+        Raises:
+            ValueError: If `repair` is without `check`, or an argument is out of range.
+        """
+        return (await self.carry(examination(queue, require, check=check, repair=repair), "")).findings
+
     async def carry(self, ask: Ask[A], queue: str) -> A:
         """Carry out an ask, together with those of others that gather meanwhile."""
         answers = await self._desk.ask(ask.deed, ask.asked, lambda answers: self._too_late(ask, answers))
@@ -279,6 +308,21 @@ class PlainStore(_Face):
         """Return what survives: "none", "process", "~1s", "fsync", "replicas(n)", or "unverified"."""
         return self.carry(_CONTROL_ASK, "")
 
+    def queues(self) -> list[str]:
+        """Return the names of all queues, sorted."""
+        return self.carry(asked(names), "")
+
+    def doctor(
+        self,
+        *,
+        queue: str | None = None,
+        require: str | None = None,
+        check: bool = False,
+        repair: bool = False,
+    ) -> list[Finding]:
+        """Look whether what the store promises holds; all is as in `Store.doctor`."""
+        return self.carry(examination(queue, require, check=check, repair=repair), "").findings
+
     def carry(self, ask: Ask[A], queue: str) -> A:
         """Carry out an ask, together with those of other threads that gather meanwhile."""
         answers = self.courier.ask(ask.deed, ask.asked)
@@ -294,22 +338,8 @@ class PlainStore(_Face):
 
 def _check_durability(url: StoreUrl, required: str | None, found: str) -> None:
     """Refuse a store that promises less than is required."""
-    if required is None:
-        return
-    if found == "unverified" or _rank("guarantees", found) < _rank("require_durability", required):
+    if required is not None and not suffices(found, required):
         raise StoreError(
             f"the store {url} promises {found!r}, and {required!r} is required: "
             "set the store up for it, or require less"
         )
-
-
-def _rank(name: str, level: object) -> tuple[int, int]:
-    """Return a level of durability as something that can be compared."""
-    if not isinstance(level, str):
-        raise TypeError(f"{name} must be a text, got {level!r}")
-    if level in LEVELS:
-        return LEVELS.index(level), 0
-    found = _REPLICAS.fullmatch(level)
-    if found is None:
-        raise ValueError(f"{name} must be one of {', '.join(LEVELS)} and replicas(n), got {level!r}")
-    return len(LEVELS), int(found.group(1))

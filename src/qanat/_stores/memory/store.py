@@ -13,6 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Literal, cast
 
 from qanat._core.store import bounds, rules
+from qanat._core.store.finding import Finding
 from qanat._core.store.values import Conf, Counts, Page, Placed, Settled
 from qanat._stores.memory.checking import problems
 from qanat._stores.memory.claiming import Wish
@@ -270,6 +271,15 @@ class MemoryStore:
     def guarantees(self) -> str:
         """Return "none": all is lost with the process."""
         return "none"
+
+    def examine(self, *, thorough: bool = False) -> list[Finding]:
+        """Return what is to be known of a store in memory."""
+        return [
+            Finding(
+                "durability", "advice", "memory of this process", "all jobs are gone when it ends",
+                "for jobs that are to survive: sqlite:///work.db or redis://host",
+            )
+        ]  # fmt: skip
 
     def close(self) -> None:
         """Let go; the queues stay as long as another connection has them."""

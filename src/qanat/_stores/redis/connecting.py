@@ -6,6 +6,7 @@ The driver retries nothing by itself: it cannot know which calls may be sent twi
 from __future__ import annotations
 
 import ssl
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from msgspec import Struct
@@ -119,6 +120,19 @@ def connect(url: StoreUrl | str) -> tuple[Client, Options]:
         return cast("Client", Redis(unix_socket_path=url.path, db=url.db, **shared)), options
     [(host, port)] = url.hosts
     return cast("Client", Redis(host=host, port=port, db=url.db, **shared)), options
+
+
+def is_exposed(url: StoreUrl | str) -> bool:
+    """Say whether what is sent there crosses a network, and without TLS."""
+    url = parse_url(url) if isinstance(url, str) else url
+    return not url.tls and any(not _is_here(host) for host, _ in url.hosts)
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _shared(url: StoreUrl, options: Options) -> dict[str, Any]:

@@ -83,16 +83,22 @@ class Durability:
     def level(self) -> str:
         """Return the weakest promise of all nodes that hold queues."""
         try:
-            return min((self._level(node) for node in self._nodes()), key=_rank)
+            return min((self._level(node) for node in self.nodes()), key=_rank)
         except StoreError as error:
-            if isinstance(error.__cause__, NoPermissionError):
+            if self.is_forbidden(error):
                 return "unverified"
             raise
+
+    @staticmethod
+    def is_forbidden(error: StoreError) -> bool:
+        """Say whether the server lets nobody ask that: by its access list, or as it has no such command."""
+        cause = error.__cause__
+        return isinstance(cause, NoPermissionError) or "unknown command" in str(cause).lower()
 
     def _level(self, node: dict[str, Any]) -> str:
         info = self._info("replication", **node) | self._info("persistence", **node)
         told = {
-            name: self._setting(name, **node)
+            name: self.setting(name, **node)
             for name in ("maxmemory", "maxmemory-policy", "appendfsync", "min-replicas-to-write")
         }
         # Keys that may be dropped when memory runs out are kept by nobody.
@@ -103,18 +109,23 @@ class Durability:
         replicas = min(int(info["connected_slaves"]), int(told["min-replicas-to-write"]))
         return f"replicas({replicas})" if replicas else "none"
 
-    def _setting(self, name: str, **node: Any) -> str:
-        found = _one(self._calls.command("CONFIG", "GET", name, **node))
+    def setting(self, name: str, **node: Any) -> str:
+        """Return one setting of a node."""
+        found = self.told("CONFIG", "GET", name, **node)
         if isinstance(found, dict):
             [found] = cast("dict[object, Any]", found).items()
         value = found[1]
         return value.decode() if isinstance(value, bytes) else str(value)
 
     def _info(self, section: str, **node: Any) -> dict[str, Any]:
-        found = _one(self._calls.command("INFO", section, **node))
-        return dict(found)
+        return dict(self.told("INFO", section, **node))
 
-    def _nodes(self) -> list[dict[str, Any]]:
+    def told(self, *command: Any, **node: Any) -> Any:
+        """Return what one node answers to a plain command."""
+        return _one(self._calls.command(*command, **node))
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return how to name each node that holds queues; one without a name if there is one server."""
         primaries = getattr(self._calls.client, "get_primaries", None)
         return [{}] if primaries is None else [{"target_nodes": node} for node in primaries()]
 

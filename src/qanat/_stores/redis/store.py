@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 from qanat._core.store import bounds, rules
+from qanat._core.store.redis_health import redis_findings
 from qanat._core.store.states import STATES
 from qanat._core.store.values import Conf, Counts, Extended
 from qanat._stores.redis import wire
 from qanat._stores.redis.calling import Calls
-from qanat._stores.redis.connecting import WAIT, connect
+from qanat._stores.redis.connecting import WAIT, connect, is_exposed
 from qanat._stores.redis.durability import Durability
+from qanat._stores.redis.examining import examine
 from qanat._stores.redis.keys import PREFIX, Keys
 from qanat.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from qanat._core.store.finding import Finding
     from qanat._core.store.states import State
     from qanat._core.store.values import (
         Claim,
@@ -43,6 +46,7 @@ class RedisStore:
         client: A client of the driver that retries nothing and decodes nothing; see `open`.
         prefix: What all keys begin with.
         wait: Seconds that replicas, or the disk, get to tell that they have what was put.
+        exposed: Whether the connection crosses a network without TLS.
         clock: Returns milliseconds; None: the server's own time. Only tests hand one in.
         ear: The name of the ear that is told when claims of this connection that got less than they
             asked for may get more; "" is told nothing.
@@ -54,10 +58,12 @@ class RedisStore:
         *,
         prefix: str = PREFIX,
         wait: float = WAIT,
+        exposed: bool = False,
         clock: Callable[[], int] | None = None,
         ear: str = "",
     ) -> None:
         self._ear = ear
+        self._exposed = exposed
         self._calls = Calls(client, clock)
         self._keys = Keys(prefix)
         self._durability = Durability(self._calls, wait)
@@ -70,7 +76,9 @@ class RedisStore:
     ) -> RedisStore:
         """Return a store for a URL; `connecting.Options` are what may follow its question mark."""
         client, options = connect(url)
-        return cls(client, prefix=options.prefix, wait=options.wait, clock=clock, ear=ear)
+        return cls(
+            client, prefix=options.prefix, wait=options.wait, exposed=is_exposed(url), clock=clock, ear=ear
+        )  # fmt: skip
 
     # The life of jobs.
 
@@ -237,6 +245,11 @@ class RedisStore:
     def guarantees(self) -> str:
         """Return what survives, as the server's settings tell."""
         return self._durability.level()
+
+    def examine(self, *, thorough: bool = False) -> list[Finding]:
+        """Return what the server's settings and its state mean for the queues in it."""
+        read = examine(self._calls, self._durability, self._keys.queues, exposed=self._exposed)
+        return [finding for each in read for finding in redis_findings(each)]
 
     def close(self) -> None:
         """Close the connection."""

@@ -34,6 +34,19 @@ REMOTE: Final = {
 }
 """File systems of other machines, by the number that Linux has for them."""
 
+VOLATILE: Final = {0x01021994: "tmpfs", 0x858458F6: "ramfs"}
+"""File systems in memory."""
+LOCAL: Final = {
+    0xEF53: "ext4",
+    0x58465342: "XFS",
+    0x9123683E: "btrfs",
+    0x2FC12FC1: "ZFS",
+    0x794C7630: "overlay",
+    0xF2F52010: "F2FS",
+    0xCA451A4E: "bcachefs",
+}
+"""File systems of this machine, for their names."""
+
 
 class UnsafePathError(Exception):
     """Say, in one sentence that begins with the path, why no database may lie there."""
@@ -109,12 +122,17 @@ def sync_directory(directory: Path) -> None:
 
 def file_system_of(directory: Path) -> str | None:
     """Return the name of a directory's file system if it is one of another machine; on Linux only."""
+    return REMOTE.get(file_system_number(directory))
+
+
+def file_system_number(directory: Path) -> int:
+    """Return the number that Linux has for the kind of a directory's file system; 0 if there is none."""
     if sys.platform != "linux":
-        return None
+        return 0
     buffer = ctypes.create_string_buffer(512)
     if ctypes.CDLL(None, use_errno=True).statfs(os.fsencode(directory), buffer) != 0:
-        return None
-    return REMOTE.get(ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF)
+        return 0
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from msgspec import json
 
 from qanat._core.store import bounds, rules
+from qanat._core.store.sqlite_health import sqlite_findings
 from qanat._core.store.values import Rescued
 from qanat._stores import failpoints
 from qanat._stores.sqlite import answers, checking, looking, placing, settling, tending
 from qanat._stores.sqlite.claiming import Claiming, Wish, peek
 from qanat._stores.sqlite.clock import HostClock, host_clock, settle_clock
+from qanat._stores.sqlite.examining import examine
 from qanat._stores.sqlite.opener import open_database
+from qanat._stores.sqlite.paths import VOLATILE, file_system_number
 from qanat._stores.sqlite.queue_row import decoded, read_queue
 from qanat._stores.sqlite.schema import KIND
 from qanat._stores.sqlite.sheet import Sheet
@@ -31,6 +34,7 @@ from qanat.errors import StoreError, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Sequence
 
+    from qanat._core.store.finding import Finding
     from qanat._core.store.states import State
     from qanat._core.store.values import (
         Claim,
@@ -301,12 +305,17 @@ class SqliteStore:
         return self._clock.now()
 
     def guarantees(self) -> str:
-        """Return "fsync" or "process", by what the connection is set to."""
+        """Return "fsync" or "process", by what the connection is set to and where the file lies."""
         (mode,) = self._database.execute("PRAGMA journal_mode").fetchone()
         (level,) = self._database.execute("PRAGMA synchronous").fetchone()
         if mode in {"off", "memory"}:
             return "none"
-        return "fsync" if level >= 2 else "process"
+        volatile = file_system_number(self._database.path.parent) in VOLATILE
+        return "fsync" if level >= 2 and not volatile else "process"
+
+    def examine(self, *, thorough: bool = False) -> list[Finding]:
+        """Return what the state of the file and of its place mean for the queues in it."""
+        return sqlite_findings(examine(self._database, self._clock, thorough=thorough))
 
     def close(self) -> None:
         """Let the file go."""
