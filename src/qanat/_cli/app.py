@@ -210,6 +210,7 @@ def _demo() -> int:
 
 def make_app(version: Callable[[], str]) -> App:
     """Return the command line."""
+    from qanat._cli.operator_flags import QUEUES, add_commands
     from qanat._cli.plan_flags import plan
     from qanat._cli.worker_flags import worker
 
@@ -222,8 +223,9 @@ def make_app(version: Callable[[], str]) -> App:
     app.command(_map, name="map")
     app.command(plan, name="plan")
     app.command(_replay, name="replay")
-    app.command(worker, name="worker")
+    app.command(worker, name="worker", group=QUEUES)
     app.command(_demo, name="demo")
+    add_commands(app)
     return app
 
 
@@ -242,9 +244,10 @@ def read_call(arguments: list[str], version: Callable[[], str]) -> Callable[[], 
     try:
         function, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        commands = (["map"], ["plan"], ["replay"], ["worker"])
-        where = f"qanat {arguments[0]}" if arguments[:1] in commands else "qanat"
-        raise UsageError(f"{_plain(str(error))} Try: {where} --help") from None
+        from qanat._cli.operators import without_secrets
+
+        where = f"qanat {arguments[0]}" if arguments and arguments[0] in app else "qanat"
+        raise UsageError(f"{without_secrets(_plain(str(error)))} Try: {where} --help") from None
     more = {"command": command} if "command" in ignored else {}
     return lambda: function(*bound.args, **bound.kwargs, **more)
 

@@ -8,21 +8,17 @@ from cyclopts import Group, Parameter
 
 from qanat._cli import app
 from qanat._cli.app import _RULES, _RUN, _whole, _whole_or_range
-
-_QUEUE = Group("The queue", sort_key=2)
+from qanat._cli.operator_flags import _QUEUE, _queue, _store
 
 
 def _flag(name: str, help: str, *short: str, group: Group = _RULES, **more: Any) -> Parameter:  # noqa: A002
     return app._flag(name, *short, group=group, help=help, command="WORKER", **more)
 
 
-_STORE = "URL of the store, such as sqlite:///work.db; one with a password goes into QANAT_WORKER_STORE."
-
-
 def worker(
     *functions: Annotated[str, Parameter(help="APP:FN; more of them for jobs that name them.")],
-    store: Annotated[str, _flag("store", _STORE, group=_QUEUE)],
-    queue: Annotated[str, _flag("queue", "Its name.", group=_QUEUE)],
+    store: Annotated[str, _store("WORKER")],
+    queue: Annotated[str, _queue("WORKER", "Its name.")],
     lease: Annotated[
         str | None, _flag("lease", "Time until a lost worker's jobs are taken over; 30s.", group=_QUEUE)
     ] = None,

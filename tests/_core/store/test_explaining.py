@@ -31,7 +31,7 @@ def around(**more: Any) -> Around:
             around(counts=Counts(paused=True)),
             ["attempt 2 ended and it is tried again later, in 3 min: OSError: no route", "queue is paused"],
         ),
-        (job("ready"), around(), ["the next one of its lane ''", "2 jobs of its queue are leased"]),
+        (job("ready"), around(), ["the next one of its lane ''", "of its queue 2 jobs are leased"]),
         (job("ready", lane="x"), around(before=3), ["3 ready jobs of its lane 'x' come before", "leased"]),
         (job("ready"), around(before=7, all_seen=False), ["at least 7 ready jobs", "leased"]),
         (
@@ -40,7 +40,7 @@ def around(**more: Any) -> Around:
             [
                 "paused",
                 "next one",
-                "leased 1 times before",
+                "leased 1 time before",
                 "handler 'clean'",
                 "callback 'sum'",
                 "no worker runs",
@@ -59,9 +59,9 @@ def around(**more: Any) -> Around:
         (
             job("waiting", open_children=3, failed_children=1, after="sum"),
             around(children=("c1", "c2")),
-            ["3 children that have not ended: 'c1', 'c2', ...", "1 of its children", "callback 'sum'"],
+            ["3 children not yet ended: 'c1', 'c2', ...", "1 of its children", "callback 'sum'"],
         ),
-        (job("waiting", open_children=1), around(), ["waits for 1 children"]),
+        (job("waiting", open_children=1), around(), ["waits for 1 child"]),
         (
             job("dead", reason="attempts", attempt=20, error=ERROR, ended_at=700.0),
             around(),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from qanat._core.store.finding import span_in_words
+from qanat._core.store.finding import number_of, span_in_words
 from qanat._core.store.rules import beyond
 from qanat._core.store.values import Conf, Counts
 
@@ -74,16 +74,17 @@ def _ready(job: StoredJob, around: Around) -> Iterator[str]:
         yield f"it is beyond a bound of its queue and will be dead instead of leased: {why}"
     if job.crashes:
         yield (
-            f"it has lost its worker {job.crashes} times in a row, so a worker takes it only while it holds "
-            f"no other such job; after {around.conf.max_crashes} times it is dead"
+            f"it has lost its worker {number_of(job.crashes, 'time')} in a row, so a worker takes it only "
+            f"while it holds no other such job; after {around.conf.max_crashes} times it is dead"
         )
     elif around.before or not around.all_seen:
         least = "" if around.all_seen else "at least "
-        yield f"{least}{around.before} ready jobs of its lane {job.lane!r} come before it"
+        verb = "comes" if around.before == 1 else "come"
+        yield f"{least}{number_of(around.before, 'ready job')} of its lane {job.lane!r} {verb} before it"
     elif not bound:
         yield f"it is the next one of its lane {job.lane!r}"
     if job.attempt:
-        yield f"it was leased {job.attempt} times before{_last_line(job)}"
+        yield f"it was leased {number_of(job.attempt, 'time')} before{_last_line(job)}"
     if job.handler:
         yield f"only workers that know the handler {job.handler!r} run it"
     if job.phase:
@@ -92,8 +93,8 @@ def _ready(job: StoredJob, around: Around) -> Iterator[str]:
         yield "no job of its queue is leased now, so perhaps no worker runs: qanat worker"
     else:
         yield (
-            f"{counts.leased} jobs of its queue are leased now; workers may hold back by limits of their "
-            "own, which are told where they run"
+            f"of its queue {number_of(counts.leased, 'job is', 'jobs are')} leased now; workers may hold "
+            "back by limits of their own, which are told where they run"
         )
 
 
@@ -114,11 +115,10 @@ def _leased(job: StoredJob, around: Around) -> Iterator[str]:
 
 
 def _waiting(job: StoredJob, around: Around) -> Iterator[str]:
-    shown = ", ".join(map(repr, around.children))
     more = ", ..." if len(around.children) < job.open_children else ""
-    yield f"it has succeeded and waits for {job.open_children} children that have not ended" + (
-        f": {shown}{more}" if shown else ""
-    )
+    named = f": {', '.join(map(repr, around.children))}{more}" if around.children else ""
+    children = number_of(job.open_children, "child", "children")
+    yield f"it has succeeded and waits for {children} not yet ended{named}"
     if job.failed_children:
         yield f"{job.failed_children} of its children are dead, and fail it unless a callback decides"
     if job.after:
@@ -144,11 +144,12 @@ def _ago(job: StoredJob, around: Around) -> str:
 
 def _bound(reason: str, job: StoredJob, conf: Conf) -> str:
     if reason == "attempts":
-        return f"it was leased {job.attempt} times, and its queue allows {conf.max_attempts}"
+        return f"it was leased {number_of(job.attempt, 'time')}, and its queue allows {conf.max_attempts}"
     if reason == "age" and conf.max_age is not None:
         return f"it is older than its queue allows, {span_in_words(conf.max_age)}"
     if reason == "crashes":
-        return f"it lost its worker {job.crashes} times in a row, and {conf.max_crashes} are too many"
+        lost = number_of(job.crashes, "time")
+        return f"it lost its worker {lost} in a row, and {conf.max_crashes} are too many"
     if reason == "children":
         return f"{job.failed_children or 'some'} of its children are dead"
     return reason or "its worker gave no reason"

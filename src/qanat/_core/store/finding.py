@@ -42,6 +42,11 @@ def size_in_words(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def number_of(count: int, word: str, plural: str = "") -> str:
+    """Say how many there are of something: `1 job`, `2 jobs`."""
+    return f"{count} {word if count == 1 else plural or f'{word}s'}"
+
+
 def span_in_words(seconds: float) -> str:
     """Say a length of time as people do: in its largest unit, roughly."""
     seconds = abs(seconds)
