@@ -328,3 +328,63 @@ async def test_a_lane_behind_another_waits_for_its_turn(virtual_time: VirtualTim
         reason = handle.why()
     assert reason is not None
     assert reason.cause in {"turn", "concurrency"}
+
+
+# --- being called ---------------------------------------------------------------------------------
+
+
+async def test_when_done_calls_with_the_outcome_as_soon_as_the_job_has_ended(virtual_time: VirtualTime):
+    told: list[Any] = []
+    async with qanat.Pool(double) as pool:
+        handle = pool.submit(4)
+        handle.when_done(lambda outcome: told.append((outcome.value, virtual_time.now())))
+        handle.when_done(lambda outcome: told.append(outcome.state))
+        began = virtual_time.now()
+        await handle
+        assert told == [(8, began + 1.0), "done"]
+        handle.when_done(lambda outcome: told.append("late"))
+        assert told[-1] == "late"
+
+
+async def test_when_done_is_told_of_jobs_that_never_ran(virtual_time: VirtualTime):
+    told: list[Any] = []
+    async with qanat.Pool(double, concurrency=1) as pool:
+        pool.submit(1)
+        handle = pool.submit(2)
+        handle.when_done(lambda outcome: told.append((outcome.state, type(outcome.error))))
+        handle.cancel()
+        assert told == [("cancelled", JobCancelledError)]
+
+
+async def test_what_when_done_calls_may_raise_and_nothing_comes_of_it(
+    virtual_time: VirtualTime, caplog: pytest.LogCaptureFixture
+):
+    def broken(outcome: Any) -> None:
+        raise KeyError("broken")
+
+    async with qanat.Pool(double) as pool:
+        handle = pool.submit(4)
+        handle.when_done(broken)
+        assert await handle == 8
+    assert [record.message for record in caplog.records] == ["a function given to when_done raised"]
+
+
+async def test_a_failure_that_when_done_told_of_counts_as_looked_at(
+    virtual_time: VirtualTime, caplog: pytest.LogCaptureFixture
+):
+    async with qanat.Pool(Diary(virtual_time).failing([KeyError(1), KeyError(2)])) as pool:
+        pool.submit(1).when_done(lambda outcome: None)
+        late = pool.submit(2)
+        await pool.drain()
+        late.when_done(lambda outcome: None)
+    assert caplog.records == []
+
+
+async def test_when_done_wants_a_plain_function(virtual_time: VirtualTime):
+    async def coroutine(outcome: Any) -> None: ...
+
+    async with qanat.Pool(double) as pool:
+        handle = pool.submit(4)
+        for wrong in (coroutine, "no function"):
+            with pytest.raises(TypeError, match="callback must be a plain function, got"):
+                handle.when_done(wrong)  # type: ignore[arg-type]

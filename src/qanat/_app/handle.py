@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections import Counter
+from inspect import CO_COROUTINE
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
 from qanat._app.failures import cancelled_elsewhere
-from qanat._app.waiting import wait_for
+from qanat._app.waiting import call_when_ended, wait_for
 from qanat._core.arguments import number
 from qanat._core.job import Job
 from qanat._core.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from types import CodeType
 
     from qanat._core.reason import Reason
     from qanat._engine.engine import Engine
@@ -84,6 +86,34 @@ class Handle(msgspec.Struct, Generic[T, R], eq=False):
         engine: Engine = self._engine
         return None if self.done else engine.dispatcher.why(self.job)
 
+    def when_done(self, callback: Callable[[Outcome[T, R]], object]) -> None:
+        """Call a function with the job's outcome as soon as it has ended; now, if it has.
+
+        It is called in the loop's thread, between jobs, so it must be quick and plain. What it raises
+        is logged. Several are called in the order in which they were given. A failure that a function
+        was told of counts as looked at.
+
+        Args:
+            callback: A plain function of one argument, the `Outcome`.
+
+        Raises:
+            TypeError: If it is not a plain function.
+        """
+        code: CodeType | None = getattr(callback, "__code__", None)
+        # Told by the flags of its code, as this may be called for each of a million jobs.
+        if not callable(callback) or (code is not None and code.co_flags & CO_COROUTINE):
+            raise TypeError(f"callback must be a plain function, got {callback!r}")
+        if self.done:
+            self._look()
+        call_when_ended(self.job, callback)
+
+    def _look(self) -> None:
+        """Count the failure of a job that has ended as looked at, if it had been counted as unseen."""
+        unseen, self.job._mark = self.job._mark, None
+        if isinstance(unseen, Counter):
+            outcome = cast("Outcome[T, R]", self.job._waiter)
+            cast("Unseen", unseen)[type(outcome.error).__name__] -= 1
+
     async def outcome(self) -> Outcome[T, R]:
         """Wait until the job has ended and return its outcome, whatever it is.
 
@@ -92,11 +122,8 @@ class Handle(msgspec.Struct, Generic[T, R], eq=False):
         """
         if not self.done:
             await wait_for(self.job, self._engine)
-        outcome = cast("Outcome[T, R]", self.job._waiter)
-        unseen, self.job._mark = self.job._mark, None
-        if isinstance(unseen, Counter):
-            cast("Unseen", unseen)[type(outcome.error).__name__] -= 1
-        return outcome
+        self._look()
+        return cast("Outcome[T, R]", self.job._waiter)
 
     def __await__(self) -> Generator[Any, Any, R]:
         """Wait until the job has ended; return its value or raise its error.

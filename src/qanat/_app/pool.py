@@ -152,6 +152,7 @@ class Pool(Generic[T, R]):
             deadline=self._rules.deadline,
             key=self._rules.key,
         )
+        self._has_callbacks = bool(self._callbacks)
         self._kind: type[Job[Any]] = Job if self._rules.key is None else FamilyJob
         self._failures = FailureLimit(self._rules.max_failures)
         self._readers = Readers(self._rules.buffer, self._hold)
@@ -380,7 +381,7 @@ class Pool(Generic[T, R]):
             given = _Given(given_id, priority, lane, cost)
         problem: BaseException | None = None
         now = engine.now()
-        if self._callbacks:
+        if self._has_callbacks:
             try:
                 self._callbacks.fill(
                     job,

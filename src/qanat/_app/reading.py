@@ -28,6 +28,8 @@ class Readers:
         self._readers: WeakSet[OutcomeReader[Any, Any]] = WeakSet()
         self._held = False
         self._lifted = False
+        # Asked with every outcome, where the length of a WeakSet would cost three calls.
+        self._had_any = False
 
     def open(self) -> None:
         """Begin anew, for a Pool that is opened again."""
@@ -37,11 +39,14 @@ class Readers:
     def add(self, loop: Loop) -> OutcomeReader[Any, Any]:
         """Return a new reader."""
         reader: OutcomeReader[Any, Any] = OutcomeReader(self, loop)
+        self._had_any = True
         self._readers.add(reader)
         return reader
 
     def tell(self, outcome: Outcome[Any, Any]) -> bool:
         """Hand an outcome to every reader; False if there are none."""
+        if not self._had_any:
+            return False
         if not self._readers:
             self.look()
             return False

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,13 +25,17 @@ from qanat._core.limits import Concurrency
 from qanat._core.outcome import Outcome
 from qanat._engine.carrier import Carrier
 from qanat._engine.context import running_carrier
-from qanat.errors import PoolDeadlockError
+from qanat.errors import PoolDeadlockError, blamed_on_job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qanat._core.dispatcher import Dispatcher
     from qanat._core.job import Job
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
+
+_log = logging.getLogger("qanat")
 
 
 class Waiters:
@@ -41,6 +46,40 @@ class Waiters:
     def __init__(self) -> None:
         """Begin with nobody."""
         self.spots: list[Spot] = []
+
+
+class Called:
+    """Who is called when a job has ended, in the place of a spot where somebody waits."""
+
+    __slots__ = ("callback", "job")
+
+    def __init__(self, job: Job[Any], callback: Callable[[Any], object]) -> None:
+        """Keep the function, which is called with the job's outcome."""
+        self.job = job
+        self.callback = callback
+
+    async def wait(self) -> None:
+        """Do nothing: nobody waits here."""
+
+    def wake(self) -> None:
+        """Call the function; what it raises is logged, as it must not hit whoever carries the job."""
+        try:
+            self.callback(self.job._waiter)
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            blamed_on_job(error)  # interrupts go on
+            _log.error("a function given to when_done raised", exc_info=error)
+
+
+def call_when_ended(job: Job[Any], callback: Callable[[Any], object]) -> None:
+    """Call a function with a job's outcome once it has ended; now, if it has."""
+    waiters = job._waiter
+    called = Called(job, callback)
+    if isinstance(waiters, Outcome):
+        called.wake()
+        return
+    if waiters is None:
+        waiters = job._waiter = Waiters()
+    waiters.spots.append(called)
 
 
 class Wait:
