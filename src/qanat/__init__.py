@@ -58,6 +58,7 @@ from qanat._core.outcome import Outcome
 from qanat._core.reason import Reason
 from qanat._core.retry import Retry
 from qanat._core.schedules import At, Cron, Every
+from qanat._engine.inbox import Inbox
 from qanat.errors import (
     ChildrenFailedError,
     CircuitOpenError,
@@ -120,6 +121,7 @@ __all__ = [
     "Every",
     "FixedWindow",
     "Handle",
+    "Inbox",
     "InputError",
     "Job",
     "JobCancelledError",

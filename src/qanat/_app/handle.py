@@ -101,7 +101,7 @@ class Handle(msgspec.Struct, Generic[T, R], eq=False):
         """
         code: CodeType | None = getattr(callback, "__code__", None)
         # Told by the flags of its code, as this may be called for each of a million jobs.
-        if not callable(callback) or (code is not None and code.co_flags & CO_COROUTINE):
+        if not callable(cast("object", callback)) or (code is not None and code.co_flags & CO_COROUTINE):
             raise TypeError(f"callback must be a plain function, got {callback!r}")
         if self.done:
             self._look()

@@ -703,6 +703,7 @@ class _Putters:
     is_async = False
     needs_task = False
     tops_up = True
+    is_empty = False
 
     def __init__(self, pool: Pool[Any, Any]) -> None:
         self._pool = pool

@@ -392,6 +392,7 @@ class Engine:
         dispatcher = self.dispatcher
         if dispatcher.may_start_more or (
             self.source is not None
+            and not self.source.is_empty
             and dispatcher.running < dispatcher.capacity
             and (not dispatcher.waiting or self.is_full is not None)
         ):

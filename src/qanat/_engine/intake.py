@@ -16,6 +16,7 @@ import anyio
 from qanat._core.branch import FamilyJob, checked_key
 from qanat._core.costs import checked_cost
 from qanat._core.job import WAITING, Job
+from qanat._engine.inbox import Inbox
 from qanat.errors import blamed_on_job
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ LONG = 0.001
 
 
 QUICK_ITERATORS = frozenset(
-    (type(iter(range(0))), type(iter(())), type(iter([0])), type(iter({0: 0})), type(iter({0})))
+    (type(iter(range(0))), type(iter(())), type(iter([0])), type(iter({0: 0})), type(iter({0})), Inbox)
 )
 """Iterators whose next item takes no time worth looking at the clock for."""
 
@@ -56,6 +57,11 @@ class Source(Protocol):
     is_async: bool
     needs_task: bool
     tops_up: bool
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is known that nothing can be read now, though something may come later."""
+        ...
 
     def pull(self) -> bool:
         """Offer some jobs if there is room; False if nothing came of it."""
@@ -211,6 +217,10 @@ class Intake:
         self.iterator: Any = iter(items) if isinstance(items, Iterable) else items.__aiter__()
         self._whole = chooses and hasattr(items, "__len__")
         self._is_closed = False
+        # An input that may be empty now and have items later.
+        self._inbox: Inbox[Any] | None = items if isinstance(items, Inbox) else None
+        if self._inbox is not None:
+            self._inbox.begin(self)
         self._scope: anyio.CancelScope | None = None
         # A source that is awaited is told after every start that there may be room.
         self.tops_up = self.is_async or (chooses and not self._whole)
@@ -243,7 +253,8 @@ class Intake:
             self._chunk *= 2
         if got < chunk:
             self.ended()
-        elif is_slow and self._gathers:
+            return got > 0 or not self.is_dry
+        if is_slow and self._gathers:
             # It may take many such reads to fill a batch: let the handlers that run go on in between.
             engine.tell_ended()
             engine.loop.call_soon_threadsafe(engine.poke)
@@ -263,9 +274,44 @@ class Intake:
         self.count += 1
         self._offer(item, self.count - 1, now)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is known that nothing can be read now, though something may come later."""
+        return self._inbox is not None and not self._inbox.waiting and not self._inbox.closed
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether the source has no items now, but may have some later."""
+        return (
+            self._inbox is not None and not self._inbox.closed and self.error is None and not self._is_closed
+        )
+
     def ended(self) -> None:
-        """Note that the source has no more items."""
-        self._engine.source_ended()
+        """Note that the source has no more items, or none now."""
+        engine = self._engine
+        if self.is_dry:
+            if engine.drawn is self:
+                engine.drawn = None
+            return
+        if self._inbox is not None:
+            self._inbox.end(self)
+        engine.source_ended()
+
+    def wetted(self) -> None:
+        """Hear that the source has items again, or never will; in the loop's thread."""
+        engine = self._engine
+        if self.draws and engine.source is self:
+            engine.drawn = self
+        if self._room_spot is not None:
+            self._let_read()
+        engine.poke()
+
+    def wetted_elsewhere(self) -> None:
+        """Hear in another thread what `wetted` hears in the loop's."""
+        try:
+            self._engine.loop.call_soon_threadsafe(self.wetted)
+        except RuntimeError:
+            pass  # the loop has ended, and reads nothing more
 
     def failed(self, error: BaseException) -> None:
         """Note that the source raised: it has no more items."""
@@ -399,6 +445,9 @@ class Intake:
         self._is_closed = True
         if self._scope is not None:
             self._scope.cancel()
+        if self._inbox is not None:
+            self._inbox.end(self)
+            return
         closing = getattr(self.iterator, "close", None)
         if not self.is_async and closing is not None and not self._reading:
             closing()

@@ -73,7 +73,11 @@ class KeptIntake(Intake):
             begun = engine.now()
             chunk = min(room, self._chunk)
             if self._read(chunk) < chunk:
-                return
+                if not self.is_dry:
+                    return
+                spot = self._room_spot = engine.loop.spot()
+                await spot.wait()
+                continue
             if engine.now() - begun > LONG:
                 self._chunk = max(1, self._chunk // 2)
             elif self._chunk < CHUNK:

@@ -51,6 +51,7 @@ class Feed:
 
     is_async = False
     needs_task = True
+    is_empty = False
     tops_up = True
 
     def __init__(

@@ -1,0 +1,163 @@
+"""An input that is added to while it is read: `Inbox`.
+
+A run reads it like any iterable, straight where a job starts. That it is empty does not mean that it has
+ended: the intake goes dry, and the next item that is added wets it again. So an item that arrives in
+the middle of a run costs as little as one that was there from the beginning.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from threading import get_ident
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from qanat._core.arguments import whole
+from qanat._engine.loop import running_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qanat._engine.intake import Intake
+    from qanat._engine.loop import Spot
+
+T = TypeVar("T")
+
+
+class Inbox(Generic[T]):
+    """Hold items for a run that goes on until `close` is called.
+
+    To be given as the items of `stream`, `collect`, `map` or `run`; a handler, a callback or another task
+    adds to it meanwhile. For handles of single jobs use a `Pool`: an inbox has none, and an item costs
+    a third. One run reads it at a time; what it has not read is there for the next.
+
+    Args:
+        most: How many items may wait in it for `put`; None is any number.
+
+    Raises:
+        TypeError: If `most` is not a whole number.
+        ValueError: If `most` is less than 1.
+    """
+
+    __slots__ = ("_intake", "_items", "_most", "_putters", "_thread", "closed")
+
+    def __init__(self, *, most: int | None = None) -> None:
+        """Begin empty and open."""
+        self._most = None if most is None else whole("most", most, 1)
+        self._items: deque[T] = deque()
+        self._putters: deque[Spot] = deque()
+        self._intake: Intake | None = None
+        self._thread = 0
+        self.closed = False
+        """Whether nothing more is taken; what is in it is still read."""
+
+    @property
+    def waiting(self) -> int:
+        """How many items are in it, not read by a run."""
+        return len(self._items)
+
+    def add(self, item: T) -> None:
+        """Add an item without waiting, whatever `most` says; may be called in any thread.
+
+        Raises:
+            RuntimeError: If the inbox is closed.
+        """
+        if self.closed:
+            raise RuntimeError("the inbox is closed and takes no more items")
+        self._items.append(item)
+        if self._intake is not None:
+            self._tell(self._intake)
+
+    def add_all(self, items: Iterable[T]) -> None:
+        """Add items without waiting, whatever `most` says; may be called in any thread.
+
+        Raises:
+            RuntimeError: If the inbox is closed.
+        """
+        if self.closed:
+            raise RuntimeError("the inbox is closed and takes no more items")
+        self._items.extend(items)
+        if self._intake is not None:
+            self._tell(self._intake)
+
+    async def put(self, item: T) -> None:
+        """Add an item once fewer than `most` are in it, in the loop of the run.
+
+        Raises:
+            RuntimeError: If the inbox is closed, also while this waits.
+        """
+        while self._most is not None and len(self._items) >= self._most and not self.closed:
+            spot = running_loop().spot()
+            self._putters.append(spot)
+            try:
+                await spot.wait()
+            except BaseException:
+                if spot in self._putters:
+                    self._putters.remove(spot)
+                else:
+                    self._let_put()  # the turn goes to the next
+                raise
+        self.add(item)
+
+    def close(self) -> None:
+        """Take no more items: the run ends when what is in it is done. May be called in any thread."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._intake is not None:
+            self._tell(self._intake)
+        while self._putters:
+            self._putters.popleft().wake()
+
+    def clear(self) -> list[T]:
+        """Take out and return what no run has read."""
+        found = list(self._items)
+        self._items.clear()
+        self._let_put()
+        return found
+
+    def __iter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __next__(self) -> T:
+        """Return the next item; that there is none now does not mean that none will come."""
+        items = self._items
+        if not items:
+            raise StopIteration
+        item = items.popleft()
+        if self._putters:
+            self._let_put()
+        return item
+
+    def __repr__(self) -> str:
+        """Show how many items are in it."""
+        return f"<Inbox with {len(self._items)} items{', closed' if self.closed else ''}>"
+
+    # --- for the intake that reads it ------------------------------------------------------------
+
+    def begin(self, intake: Intake) -> None:
+        """Hear which intake reads it from now on.
+
+        Raises:
+            RuntimeError: If another one does.
+        """
+        if self._intake is not None:
+            raise RuntimeError("the inbox is read by another run: wait for its end, or make another inbox")
+        self._intake = intake
+        self._thread = get_ident()
+
+    def end(self, intake: Intake) -> None:
+        """Hear that an intake reads it no more."""
+        if self._intake is intake:
+            self._intake = None
+
+    def _tell(self, intake: Intake) -> None:
+        if get_ident() == self._thread:
+            intake.wetted()
+        else:
+            intake.wetted_elsewhere()
+
+    def _let_put(self) -> None:
+        """Wake one who waits for room, if there is some."""
+        if self._putters and (self._most is None or len(self._items) < self._most):
+            self._putters.popleft().wake()
