@@ -12,8 +12,10 @@ from qanat._core.store import bounds, rules
 from qanat._core.store.rules import Step
 from qanat._core.store.values import Ended
 from qanat._stores.memory import claiming
+from qanat._stores.memory import life as lives
 from qanat._stores.memory import queue as queues
 from qanat._stores.memory.life import Life
+from qanat._stores.memory.line import Line
 from qanat._stores.memory.places import Places
 from qanat._stores.memory.queue import Queue
 
@@ -223,11 +225,36 @@ def records_are_kept_for_ever(true, self, n, now):
 
 
 @mutant(Queue, "_delete")
-def deleting_a_child_is_not_told(true, self, id, now):
+def deleting_a_child_is_not_told(true, self, id, now, **given):
     record = self.life.places.records.get(id)
     if record is not None and record.parent is not None:
         self.life.places.update(replace(record, parent_family=-1))
+    return true(self, id, now, **given)
+
+
+@mutant(Queue, "_delete")
+def leased_jobs_stay_whatever_is_asked(true, self, id, now, **given):
     return true(self, id, now)
+
+
+@mutant(lives, "priority_at")
+def who_comes_again_keeps_the_time_that_was_put(true, conf, priority, due_at):
+    return true(conf, priority, due_at) if priority <= 0.0 else priority
+
+
+@mutant(queues, "priority_at")
+def who_comes_back_keeps_its_time(true, conf, priority, due_at):
+    return priority
+
+
+@mutant(queues, "crashes_after")
+def every_crash_is_counted(true, conf, crashes):
+    return crashes + 1
+
+
+@mutant(Line, "until")
+def nothing_is_counted_as_due(true, self, key):
+    return 0
 
 
 @mutant(bounds, "check_put")

@@ -165,8 +165,9 @@ class Deeds:
     def _requeue(self, asked: list[str], queue: str) -> list[Any]:
         return [each for ids in _slices(asked) for each in self.store.requeue(queue, ids)]
 
-    def _delete(self, asked: list[str], queue: str) -> list[Any]:
-        return [each for ids in _slices(asked) for each in self.store.delete(queue, ids)]
+    def _delete(self, asked: list[str], queue: str, leased: str = "") -> list[Any]:
+        delete = partial(self.store.delete, queue, leased=leased == "leased")
+        return [each for ids in _slices(asked) for each in delete(ids)]
 
     def _purge(self, asked: list[State], queue: str) -> list[int]:
         return [self.store.purge(queue, state, MOST) for state in asked]

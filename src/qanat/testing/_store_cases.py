@@ -11,6 +11,7 @@ PLAIN: Final = Conf(keep=1000.0)
 BOUNDED: Final = Conf(max_attempts=3, max_age=60.0, max_crashes=2, keep=1000.0)
 AGED: Final = Conf(max_attempts=None, max_age=60.0, keep=1000.0)
 ENDLESS: Final = Conf(max_attempts=None, keep=1000.0)
+UNCOUNTED: Final = Conf(max_crashes=None, keep=1000.0)
 
 
 class SettleCase(NamedTuple):
@@ -174,6 +175,7 @@ BOUNDS: Final = (
     BoundCase("attempts before age", BOUNDED, "attempts", attempt=3, age=61.0),
     BoundCase("one crash", BOUNDED, "", attempt=1, crashes=1),
     BoundCase("crashes before attempts", BOUNDED, "crashes", attempt=3, crashes=2),
+    BoundCase("any number of crashes", UNCOUNTED, "", attempt=6, crashes=6),
 )
 
 KEEPS: Final = (

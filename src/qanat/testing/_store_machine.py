@@ -30,11 +30,11 @@ TIMES = (0.5, 1.0, 1.0, 4.0, 6.0)
 _confs = st.builds(
     Conf,
     unique=st.sampled_from([None, "pending", "active", "forever"]),
-    order=st.sampled_from(["fifo", "fifo", "lifo"]),
+    order=st.sampled_from(["fifo", "fifo", "lifo", "due"]),
     weights=st.sampled_from([{}, {"x": 2}, {"": 3, "y": 2}]),
     max_attempts=st.sampled_from([None, 1, 2, 4]),
     max_age=st.sampled_from([None, None, 5.0]),
-    max_crashes=st.sampled_from([1, 2, 3]),
+    max_crashes=st.sampled_from([1, 2, 3, None]),
     keep=st.sampled_from([0.0, 3.0, 1000.0]),
     keep_dead=st.sampled_from([None, None, 0.0, 3.0]),
 )
@@ -289,6 +289,12 @@ class StoreMachine(RuleBasedStateMachine):
         wanted = [getattr(self.model, what)(id) for id in ids]
         expect(list(getattr(self.store, what)(QUEUE, ids)), wanted, f"what became of {what} {ids}")
 
+    @rule(ids=_ids)
+    def take_away(self, ids: list[str]) -> None:
+        """Delete jobs, leased ones too."""
+        wanted = [self.model.delete(id, leased=True) for id in ids]
+        expect(list(self.store.delete(QUEUE, ids, leased=True)), wanted, f"what became of deleted {ids}")
+
     @rule(state=st.sampled_from(["scheduled", "ready", "done", "dead", "cancelled"]), sure=st.integers(0, 2))
     def purge(self, state: Any, sure: int) -> None:
         """Purge a state, seldom; forget a key else."""
@@ -342,6 +348,7 @@ class StoreMachine(RuleBasedStateMachine):
         counts = self.store.count(QUEUE)
         expect({state: getattr(counts, state) for state in STATES}, self.model.counts(), "the counts")
         expect((counts.put, counts.removed), (self.model.put_total, self.model.removed), "put and removed")
+        expect(counts.due, self.model.due(), "how many are due")
         self.hand.expect_sound()
 
     @invariant()
@@ -377,6 +384,10 @@ class StoreMachine(RuleBasedStateMachine):
         plain |= {f"{state}_children": getattr(job, state) for state in _CHILDREN}
         plain["parent"] = job.parent.new.id if job.parent is not None else None
         expect({name: getattr(got, name) for name in plain}, plain, what)
+        if self.model.conf.order == "due":
+            self.hand.expect_time(got.priority, job.priority, f"priority of {what}")
+        else:
+            expect(got.priority, job.priority, f"priority of {what}")
         for name in ("put_at", "born_at", "due_at", "started_at", "ended_at"):
             wanted = getattr(job, name)
             if wanted is None:
@@ -385,7 +396,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self.hand.expect_time(getattr(got, name), wanted, f"{name} of {what}")
 
 
-_GIVEN = ("id", "body", "lane", "priority", "key", "keep", "dedupe_for", "failure")
+_GIVEN = ("id", "body", "lane", "key", "keep", "dedupe_for", "failure")
 _KEPT = (
     "state",
     "attempt",
@@ -417,7 +428,7 @@ def _settle(lease: Lease, kind: Any, **given: Any) -> Settle:
     for name in ("children", "also"):
         if name in carried:
             carried[name] = tuple(carried[name])
-    if kind in {"retry", "dead"}:
+    if kind in {"retry", "again", "dead"}:
         carried.update(reason="why", error="trace")
     return Settle(id=lease.id, token=lease.token, kind=kind, **carried)
 

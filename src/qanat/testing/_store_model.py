@@ -26,6 +26,7 @@ class ModelJob:
     """A job; the fields are those of `StoredJob`, times are seconds from the start."""
 
     new: NewJob
+    priority: float
     order: int
     put_at: float
     born_at: float
@@ -54,7 +55,7 @@ class ModelJob:
     @property
     def place(self) -> tuple[float, int]:
         """Return what it is ordered by within its lane."""
-        return self.new.priority, self.order
+        return self.priority, self.order
 
 
 class Model:
@@ -88,6 +89,10 @@ class Model:
         for job in self.jobs.values():
             counts[job.state] += 1
         return {str(state): number for state, number in counts.items()}
+
+    def due(self) -> int:
+        """Return how many have fallen due, or lost their lease, and were not looked at since."""
+        return len(self._over("scheduled", "leased"))
 
     def live(self, id: str, token: int) -> ModelJob | None:
         """Return the job leased under a token."""
@@ -136,7 +141,8 @@ class Model:
             return "key", self.keys[new.key]
         state = rules.state_after(new.delay)
         born_at = self.now + new.delay
-        job = ModelJob(new, self._order(), self.now, born_at, state, born_at if new.delay else None)
+        priority = rules.priority_at(self.conf, new.priority, born_at)
+        job = ModelJob(new, priority, self._order(), self.now, born_at, state, born_at if new.delay else None)
         self.jobs[new.id] = job
         self.put_total += 1
         if family is not None:
@@ -149,7 +155,10 @@ class Model:
 
     def _order(self) -> int:
         self.orders += 1
-        return self.orders if self.conf.order == "fifo" else -self.orders
+        return -self.orders if self.conf.order == "lifo" else self.orders
+
+    def _fall_due(self, job: ModelJob, at: float) -> None:
+        job.priority = rules.priority_at(self.conf, job.priority, at)
 
     def claim(
         self, n: int, skip: Collection[str], suspect: bool, lease: float
@@ -228,6 +237,9 @@ class Model:
             job.after = settle.after
         if step.phase > job.phase:
             job.born_at, job.failed = self.now, 0
+            self._fall_due(job, self.now)
+        if settle.kind in {"retry", "again"} and step.state not in ENDED:
+            self._fall_due(job, self.now + settle.delay)
         if settle.kind == "again" and step.state != "cancelled":
             job.order, job.born_at, job.after = self._order(), self.now + settle.delay, ""
             job.done = job.dead = job.cancelled = job.failed = 0
@@ -286,6 +298,7 @@ class Model:
             self._end(parent, step, ended, told=True)
         else:
             parent.reason, parent.born_at, parent.failed = step.reason, self.now, 0
+            self._fall_due(parent, self.now)
             self._go(parent, step)
 
     def extend(self, leases: Sequence[Lease], lease: float) -> tuple[list[str], list[str]]:
@@ -307,7 +320,8 @@ class Model:
         back: list[str] = []
         ended: list[tuple[str, str, str]] = []
         for job in self._over("leased")[:n]:
-            job.crashes += 1
+            job.crashes = rules.crashes_after(self.conf, job.crashes)
+            self._fall_due(job, job.due_at or 0.0)
             step = rules.after_rescue(
                 self.conf,
                 attempt=job.attempt,
@@ -350,6 +364,7 @@ class Model:
         if job is None:
             return "unknown"
         if job.state == "scheduled":
+            self._fall_due(job, self.now)
             self._go(job, self._stay(job, "ready"))
             return "ready"
         if job.state not in ENDED:
@@ -361,18 +376,19 @@ class Model:
             self.keys[key] = id
         job.order, job.crashes, job.token, job.cancel, job.note = self._order(), 0, 0, False, ""
         job.put_at = job.born_at = self.now
+        self._fall_due(job, self.now)
         job.value, job.reason, job.error, job.after, job.ended_at, job.parent = None, "", "", "", None, None
         job.done = job.dead = job.cancelled = job.failed = 0
         self.known.pop(id, None)
         self._go(job, rules.Step("ready", 0, 0))
         return "ready"
 
-    def delete(self, id: str) -> str:
+    def delete(self, id: str, *, leased: bool = False) -> str:
         """Return what became of one job."""
         job = self.jobs.get(id)
         if job is None:
             return "unknown"
-        if job.state == "leased":
+        if job.state == "leased" and not leased:
             return "leased"
         del self.jobs[id]
         self.removed += 1

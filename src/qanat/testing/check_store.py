@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 from qanat.testing._plans import BrokenPromiseError
 from qanat.testing._store_bench import StoreBench
 from qanat.testing._store_deciding import decisions
+from qanat.testing._store_due import DUE
 from qanat.testing._store_families import FAMILIES
 from qanat.testing._store_promises import PROMISES
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 STORE_PROMISES: Final[Mapping[str, Callable[[StoreBench], None]]] = {
-    **{each.__name__.replace("_", " "): each for each in (*PROMISES, *FAMILIES)},
+    **{each.__name__.replace("_", " "): each for each in (*PROMISES, *FAMILIES, *DUE)},
     **decisions(),
 }
 """What every store promises, by name: functions that take a new, empty store and raise AssertionError."""

@@ -86,7 +86,7 @@ LEASE = Lease("a", 1)
         (lambda: bounds.check_find("q", "lost", None, 1), "state must be one of scheduled,"),
         (lambda: bounds.check_purge("q", "lost", 1), "state must be one of scheduled, ready, waiting, done"),
         (lambda: bounds.check_conf(Conf(unique="often")), "unique must be None, 'pending'"),
-        (lambda: bounds.check_conf(Conf(order="shuffle")), "order must be 'fifo' or 'lifo'"),
+        (lambda: bounds.check_conf(Conf(order="shuffle")), "order must be 'fifo', 'lifo' or 'due'"),
     ],
 )
 def test_what_is_out_of_bounds_is_refused(call, told):

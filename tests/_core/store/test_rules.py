@@ -47,6 +47,15 @@ def test_how_long_an_ended_job_is_kept(case):
     assert rules.kept_for(case.conf, case.kind, case.keep) == case.expected
 
 
+def test_a_priority_is_when_a_job_falls_due_only_with_that_order():
+    assert rules.priority_at(Conf(order="due"), 3.0, 17.0) == 17.0
+    assert rules.priority_at(Conf(), 3.0, 17.0) == rules.priority_at(Conf(order="lifo"), 3.0, 17.0) == 3.0
+
+
+def test_crashes_are_counted_where_they_are_bounded():
+    assert [rules.crashes_after(Conf(), 1), rules.crashes_after(Conf(max_crashes=None), 1)] == [2, 0]
+
+
 def test_every_state_is_live_or_ended():
     assert (*LIVE, *ENDED) == STATES
 

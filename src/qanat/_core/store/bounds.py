@@ -245,7 +245,7 @@ _CARRIES: Final[dict[str, frozenset[str]]] = {
     "done": frozenset({"value", "children", "after", "also"}),
     "retry": frozenset({"delay", "reason", "error"}),
     "release": frozenset({"delay"}),
-    "again": frozenset({"delay", "value", "also"}),
+    "again": frozenset({"delay", "value", "reason", "error", "also"}),
     "dead": frozenset({"reason", "error", "also"}),
     "cancelled": frozenset({"reason", "also"}),
 }
@@ -291,8 +291,8 @@ def check_conf(conf: Conf) -> None:
     """Check the settings of a queue."""
     if conf.unique not in {None, "pending", "active", "forever"}:
         raise ValueError(f"unique must be None, 'pending', 'active' or 'forever', got {conf.unique!r}")
-    if conf.order not in {"fifo", "lifo"}:
-        raise ValueError(f"order must be 'fifo' or 'lifo', got {conf.order!r}")
+    if conf.order not in {"fifo", "lifo", "due"}:
+        raise ValueError(f"order must be 'fifo', 'lifo' or 'due', got {conf.order!r}")
     check_many("weights", conf.weights)
     for lane, weight in conf.weights.items():
         check_text("weights", lane, empty=True)
@@ -301,7 +301,8 @@ def check_conf(conf: Conf) -> None:
         check_whole("max_attempts", conf.max_attempts, 1, LARGEST)
     if conf.max_age is not None:
         check_seconds("max_age", conf.max_age, above=True)
-    check_whole("max_crashes", conf.max_crashes, 1, LARGEST)
+    if conf.max_crashes is not None:
+        check_whole("max_crashes", conf.max_crashes, 1, LARGEST)
     check_seconds("keep", conf.keep)
     if conf.keep_dead is not None:
         check_seconds("keep_dead", conf.keep_dead)

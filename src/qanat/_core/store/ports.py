@@ -13,7 +13,7 @@ Three rules that need saying once:
 **Order.** At put a job gets an order number: rising for "fifo", falling for "lifo". It keeps it for
 life (`requeue` and "again" give a new one). Within a lane the smallest (priority, order number) is
 first, so a job that comes back (retry, release, rescue, due) takes its old place, before what was put
-later.
+later. With the order "due" the priority is when a job last fell due, so the longest overdue is first.
 
 **Turns.** The lanes with ready jobs that are no suspects stand in a ring. A claim takes from the lane
 at the head of the ring; once that lane has given as many jobs as its weight in this turn, it goes to
@@ -184,11 +184,11 @@ class Jobs(Protocol):
         """Take back up to `n` leases that have expired, and remove up to `n` records whose time is over.
 
         Each is looked at again in the same step: a lease that was extended or settled is left alone. A
-        rescued job: crashes + 1, token 0 (its old token is stale), attempt unchanged; ready as a
-        suspect, or what `rules.after_rescue` says. The earliest expired comes first, among equals the
-        smaller token. Works while the queue is paused. Also forgets ids beyond `dedupe_for` and stamps
-        older than a day. A record whose time is over is there, and its id known, until this removes it.
-        Anybody may call it, and as often as they like.
+        rescued job: `rules.crashes_after`, token 0 (its old token is stale), attempt unchanged; ready
+        (with crashes as a suspect, without in its lane), or what `rules.after_rescue` says. The earliest
+        expired comes first, among equals the smaller token. Works while the queue is paused. Also forgets
+        ids beyond `dedupe_for` and stamps older than a day. A record whose time is over is there, and its
+        id known, until this removes it. Anybody may call it, and as often as they like.
         """
         ...
 
@@ -239,7 +239,7 @@ class Jobs(Protocol):
         ...
 
     def count(self, queue: str) -> Counts:
-        """Return how many jobs are in each state, in constant time."""
+        """Return how many jobs are in each state, in constant time but for counting those that are `due`."""
         ...
 
 
@@ -272,8 +272,8 @@ class Control(Protocol):
 
         One that has ended: ready as if put now, with attempt, crashes and phase 0, a new order number,
         no token, no value, reason, error or note, and without its parent, who has counted it already.
-        It takes its key if the mode says so. One that is scheduled becomes ready and is otherwise
-        unchanged.
+        It takes its key if the mode says so. One that is scheduled becomes ready, as if it had fallen
+        due now, and is otherwise unchanged.
 
         Returns:
             For each id, in order: "ready"; "key": nothing changed, its key is held by another;
@@ -281,10 +281,13 @@ class Control(Protocol):
         """
         ...
 
-    def delete(self, queue: str, ids: Sequence[str]) -> list[Literal["deleted", "leased", "unknown"]]:
+    def delete(
+        self, queue: str, ids: Sequence[str], *, leased: bool = False
+    ) -> list[Literal["deleted", "leased", "unknown"]]:
         """Remove jobs with all that is known of them, their keys and ids included.
 
-        For its parent a job that had not ended is cancelled. A leased job is left alone: cancel it first.
+        For its parent a job that had not ended is cancelled. A leased job is left alone (cancel it
+        first), unless `leased`: then it goes too, and its lease is lost.
         """
         ...
 

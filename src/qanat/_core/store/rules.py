@@ -49,6 +49,20 @@ def holds_key(unique: Unique, state: State, phase: int) -> bool:
     return unique == "pending" and phase == 0 and state in {"scheduled", "ready"}
 
 
+def priority_at(conf: Conf, priority: float, due_at: float) -> float:
+    """Return the priority of a job that falls due then: with order "due", when; else what it had.
+
+    Asked at a put, a retry, an again and a requeue (now plus the delay), at a callback (now), and at a
+    rescue (when the lease expired). A release leaves the priority as it is.
+    """
+    return due_at if conf.order == "due" else priority
+
+
+def crashes_after(conf: Conf, crashes: int) -> int:
+    """Return the crashes of a job that has lost its worker once more."""
+    return 0 if conf.max_crashes is None else crashes + 1
+
+
 def beyond(conf: Conf, *, attempt: int, crashes: int, age: float) -> str:
     """Return the bound that forbids another lease, or "".
 
@@ -58,7 +72,7 @@ def beyond(conf: Conf, *, attempt: int, crashes: int, age: float) -> str:
         crashes: Leases lost in a row.
         age: Seconds from `born_at` to when the lease would be; may be negative.
     """
-    if crashes >= conf.max_crashes:
+    if conf.max_crashes is not None and crashes >= conf.max_crashes:
         return "crashes"
     if conf.max_attempts is not None and attempt >= conf.max_attempts:
         return "attempts"

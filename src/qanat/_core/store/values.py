@@ -32,23 +32,26 @@ class Conf(Struct, frozen=True, kw_only=True):
         unique: How long a key is held: None never; "pending" while its job is scheduled or ready and
             in phase 0; "active" until its job has ended; "forever" beyond its end, until `forget`,
             `delete` or `purge`.
-        order: Which comes first among the jobs of one lane and one priority, by when they were put.
+        order: Which comes first among the jobs of one lane and one priority, by when they were put. With
+            "due" it is whoever fell due first: a job's priority is that time (`rules.priority_at`),
+            whatever its put says, and order numbers rise as with "fifo".
         weights: How many jobs a lane gives in one turn, 1 to 1,000; 1 for lanes not named. At most
             1,000 lanes.
         max_attempts: A job that was leased so often is dead instead of being leased again; None: no bound.
         max_age: A job whose `born_at` lies longer back than so many seconds is dead instead of being
             leased; None: no bound.
-        max_crashes: A job that lost its worker so often in a row is dead.
+        max_crashes: A job that lost its worker so often in a row is dead. None: lost leases are not
+            counted, so that they make no suspect, and end nothing.
         keep: Seconds for which the record of a job is kept that is done or cancelled; 0: not at all.
         keep_dead: Seconds for which dead letters are kept; None: until purged.
     """
 
     unique: Unique = None
-    order: Literal["fifo", "lifo"] = "fifo"
+    order: Literal["fifo", "lifo", "due"] = "fifo"
     weights: dict[str, int] = field(default_factory=dict[str, int])
     max_attempts: int | None = 20
     max_age: float | None = None
-    max_crashes: int = 5
+    max_crashes: int | None = 5
     keep: float = 0.0
     keep_dead: float | None = None
 
@@ -87,7 +90,7 @@ class NewJob(Struct, frozen=True, kw_only=True, gc=False):
         body: The item. At most 1 MiB.
         handler: Which handler runs it, by name; "" for the only one. At most 512 bytes.
         lane: Which lane it lies in; "" is the unnamed one. At most 512 bytes.
-        priority: Smaller is earlier within a lane; finite.
+        priority: Smaller is earlier within a lane; finite. Means nothing where `Conf.order` is "due".
         key: What `Conf.unique` looks at; None is unique with nothing. 1 to 512 bytes.
         delay: Seconds before it may be leased.
         metadata: More bytes, at most 64 KiB.
@@ -138,8 +141,8 @@ class StoredJob(Struct, frozen=True, kw_only=True, gc=False):
             `dedupe_for` and `failure`.
         attempt: Which lease of this phase it is on, from 1; 0 before the first. Given at lease, handed
             back by release; neither raised nor lowered by rescue.
-        crashes: How often in a row its lease expired. From 1 on the job is a suspect. Back to 0 with
-            every settle.
+        crashes: How often in a row its lease expired, where that is counted. From 1 on the job is a
+            suspect. Back to 0 with every settle.
         token: That of its lease; if not leased, that of the lease that was settled last, or 0.
         worker: Who holds or held the last lease.
         note: What its worker last said of it.
@@ -258,8 +261,8 @@ class Settle(Struct, frozen=True, kw_only=True):
         delay: Seconds before it may be leased again (retry, release, again); 0: at once, in its old
             place, which is before everything that was put after it.
         value: The result (done, again); at most 1 MiB. None leaves what an earlier phase said.
-        reason: Why (dead, cancelled, retry); up to 500 characters.
-        error: The traceback (retry, dead); up to 65,536 characters. "" leaves what is there.
+        reason: Why (dead, cancelled, retry, again); up to 500 characters.
+        error: The traceback (retry, dead, again); up to 65,536 characters. "" leaves what is there.
         children: Jobs put in the same step as this one's children (done only).
         after: The name of the handler to be called once all children have ended (done only); "" none.
         also: Jobs put in the same step, not as children (done, again, dead, cancelled). They are put
@@ -350,6 +353,8 @@ class Counts(Struct, frozen=True, kw_only=True, gc=False):
         put: Jobs ever stored.
         removed: Jobs ever deleted or purged.
         paused: Whether the queue is paused.
+        due: How many of those scheduled have fallen due, and of those leased have an expired lease: the
+            next claim or rescue finds them.
     """
 
     scheduled: int = 0
@@ -362,3 +367,4 @@ class Counts(Struct, frozen=True, kw_only=True, gc=False):
     put: int = 0
     removed: int = 0
     paused: bool = False
+    due: int = 0

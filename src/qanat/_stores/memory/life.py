@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from qanat._core.store.rules import after_children, kept_for, state_after
+from qanat._core.store.rules import after_children, kept_for, priority_at, state_after
 from qanat._core.store.states import ENDED
 from qanat._core.store.values import Ended, Placed, StoredJob
 from qanat._stores.memory.line import Line
@@ -56,7 +56,7 @@ class Life:
                 body=job.body,
                 handler=job.handler,
                 lane=job.lane,
-                priority=float(job.priority),
+                priority=priority_at(places.conf, float(job.priority), now + job.delay),
                 key=job.key,
                 metadata=job.metadata,
                 keep=job.keep,
@@ -75,7 +75,7 @@ class Life:
     def next_order(self) -> int:
         """Return the order number of a job that comes in last."""
         self._orders += 1
-        return self._orders if self.places.conf.order == "fifo" else -self._orders
+        return -self._orders if self.places.conf.order == "lifo" else self._orders
 
     def lease(self, record: StoredJob, worker: str, lease: float, now: float) -> StoredJob:
         """Give a job to a worker, under a new token."""
@@ -99,6 +99,7 @@ class Life:
         return replace(
             record,
             order=self.next_order(),
+            priority=priority_at(self.places.conf, record.priority, born_at),
             born_at=born_at,
             after="",
             done_children=0,
@@ -163,10 +164,10 @@ class Life:
         )
         if step.state in ENDED:
             return new
-        self.places.move(called_back(new, now))
+        self.places.move(self.called_back(new, now))
         return None
 
-
-def called_back(record: StoredJob, now: float) -> StoredJob:
-    """Return a job as it begins a callback."""
-    return replace(record, born_at=now, due_at=None, failed_children=0)
+    def called_back(self, record: StoredJob, now: float) -> StoredJob:
+        """Return a job as it begins a callback."""
+        priority = priority_at(self.places.conf, record.priority, now)
+        return replace(record, priority=priority, born_at=now, due_at=None, failed_children=0)

@@ -46,6 +46,19 @@ class Line:
             heappop(self._heap)
         return None
 
+    def until(self, key: Any) -> int:
+        """Return how many have at most this key; costs as many steps as it counts."""
+        found: set[str] = set()
+        ahead = [0]
+        while ahead:
+            at = ahead.pop()
+            if at < len(self._heap) and self._heap[at][0] <= key:
+                its_key, id = self._heap[at]
+                if self.keys.get(id) == its_key:
+                    found.add(id)
+                ahead += (2 * at + 1, 2 * at + 2)
+        return len(found)
+
     def first(self, most: int) -> list[str]:
         """Return up to so many ids, smallest key first."""
         found: list[tuple[Any, str]] = []

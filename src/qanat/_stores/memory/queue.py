@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from qanat._core.store.rules import REMEMBERED_FOR, after_rescue, after_settle
+from qanat._core.store.rules import REMEMBERED_FOR, after_rescue, after_settle, crashes_after, priority_at
 from qanat._core.store.states import ENDED
 from qanat._core.store.values import Claim, Ended, Extended, Lease, Placed, Rescued, Settled
 from qanat._stores.memory.claiming import Claiming, Wish
-from qanat._stores.memory.life import Life, called_back
+from qanat._stores.memory.life import Life
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,9 +104,12 @@ class Queue:
         if settle.kind == "done":
             new = replace(new, after=settle.after)
             if step.phase > record.phase:
-                new = called_back(new, now)
+                new = self.life.called_back(new, now)
         elif settle.kind == "again" and step.state != "cancelled":
             new = self.life.anew(new, now + settle.delay)
+        elif settle.kind == "retry" and step.state not in ENDED:
+            priority = priority_at(self.life.places.conf, record.priority, now + settle.delay)
+            new = replace(new, priority=priority)
         ended: list[Ended] = []
         if step.state in ENDED:
             self.life.end(new, now, ended)
@@ -150,10 +153,12 @@ class Queue:
             if head is None or head[0][0] > now:
                 break
             record = self.life.places.records[head[1]]
+            conf = self.life.places.conf
+            crashes = crashes_after(conf, record.crashes)
             step = after_rescue(
-                self.life.places.conf,
+                conf,
                 attempt=record.attempt,
-                crashes=record.crashes + 1,
+                crashes=crashes,
                 phase=record.phase,
                 age=now - record.born_at,
                 cancel=record.cancel,
@@ -163,7 +168,8 @@ class Queue:
                 state=step.state,
                 attempt=step.attempt,
                 phase=step.phase,
-                crashes=record.crashes + 1,
+                crashes=crashes,
+                priority=priority_at(conf, record.priority, head[0][0]),
                 token=0,
                 due_at=None,
                 reason=step.reason,
@@ -225,7 +231,8 @@ class Queue:
         if record is None:
             return "unknown"
         if record.state == "scheduled":
-            places.move(replace(record, state="ready", due_at=None))
+            priority = priority_at(places.conf, record.priority, now)
+            places.move(replace(record, state="ready", priority=priority, due_at=None))
             return "ready"
         if record.state not in ENDED:
             return "live"
@@ -256,16 +263,20 @@ class Queue:
         self.life.known.discard(id)
         return "ready"
 
-    def delete(self, ids: Sequence[str], now: float) -> list[Literal["deleted", "leased", "unknown"]]:
-        """Remove jobs that are not leased."""
-        return [self._delete(id, now) for id in ids]
+    def delete(
+        self, ids: Sequence[str], now: float, *, leased: bool
+    ) -> list[Literal["deleted", "leased", "unknown"]]:
+        """Remove jobs, leased ones only if that is asked for."""
+        return [self._delete(id, now, leased=leased) for id in ids]
 
-    def _delete(self, id: str, now: float) -> Literal["deleted", "leased", "unknown"]:
+    def _delete(
+        self, id: str, now: float, *, leased: bool = False
+    ) -> Literal["deleted", "leased", "unknown"]:
         places = self.life.places
         record = places.records.get(id)
         if record is None:
             return "unknown"
-        if record.state == "leased":
+        if record.state == "leased" and not leased:
             return "leased"
         places.counts[record.state] -= 1
         self.removed += 1

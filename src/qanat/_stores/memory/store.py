@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from heapq import nsmallest
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -187,8 +188,11 @@ class MemoryStore:
         bounds.checked_name("queue", queue)
         with self._enter():
             at = self._at(queue)
-            counts = at.life.places.counts
-            return Counts(**counts, put=at.life.put_total, removed=at.removed, paused=at.paused)
+            places, now = at.life.places, self._shared.clock()
+            due = sum(line.until((now, inf)) for line in (places.scheduled, places.leased))
+            return Counts(
+                **places.counts, put=at.life.put_total, removed=at.removed, paused=at.paused, due=due
+            )
 
     # What operators do.
 
@@ -228,11 +232,13 @@ class MemoryStore:
         with self._enter():
             return self._at(queue).requeue(ids, self._shared.clock())
 
-    def delete(self, queue: str, ids: Sequence[str]) -> list[Literal["deleted", "leased", "unknown"]]:
+    def delete(
+        self, queue: str, ids: Sequence[str], *, leased: bool = False
+    ) -> list[Literal["deleted", "leased", "unknown"]]:
         """Remove jobs with all that is known of them."""
         self._check_ids(queue, ids)
         with self._enter():
-            return self._at(queue).delete(ids, self._shared.clock())
+            return self._at(queue).delete(ids, self._shared.clock(), leased=leased)
 
     def purge(self, queue: str, state: State, n: int = bounds.MOST) -> int:
         """Delete up to `n` jobs of one state."""

@@ -28,6 +28,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "get": ("clock", "prelude", "records", "unit", "describing", "get"),
     "find": ("clock", "prelude", "records", "unit", "describing", "find"),
     "resume": ("clock", "prelude", "records", "unit", "resume"),
+    "count": ("clock", "prelude", "count"),
     "conf": ("clock", "prelude", "records", "unit", "conf"),
     "check": (*_LIFE, "looking", "check"),
     "now": ("clock", "now"),

@@ -176,9 +176,9 @@ class RedisStore:
     def count(self, queue: str) -> Counts:
         """Return how many jobs are in each state."""
         names = (*STATES, "put", "removed")
-        *numbers, paused = self._calls.command("HMGET", self._keys.meta(queue), *names, "paused")
+        *numbers, due, paused = self._run("count", queue, twice=True)
         counts = {name: int(number or 0) for name, number in zip(names, numbers, strict=True)}
-        return Counts(**counts, paused=paused is not None)
+        return Counts(**counts, paused=paused is not None, due=due)
 
     # What operators do.
 
@@ -208,9 +208,13 @@ class RedisStore:
         """Let jobs that have ended run again, or scheduled ones now."""
         return self._each("requeue", queue, ids)
 
-    def delete(self, queue: str, ids: Sequence[str]) -> list[Literal["deleted", "leased", "unknown"]]:
+    def delete(
+        self, queue: str, ids: Sequence[str], *, leased: bool = False
+    ) -> list[Literal["deleted", "leased", "unknown"]]:
         """Remove jobs with all that is known of them."""
-        return self._each("delete", queue, ids)
+        bounds.check_ids("ids", ids)
+        answer = self._run("delete", queue, len(ids), *ids, "1" if leased else "")
+        return [told.decode() for told in answer]
 
     def purge(self, queue: str, state: State, n: int = bounds.MOST) -> int:
         """Delete up to `n` jobs of one state."""

@@ -175,7 +175,7 @@ def conf_arguments(conf: Conf) -> list[Any]:
         "order": conf.order,
         "max_attempts": "" if conf.max_attempts is None else conf.max_attempts,
         "max_age": "" if conf.max_age is None else milliseconds(conf.max_age),
-        "max_crashes": conf.max_crashes,
+        "max_crashes": "" if conf.max_crashes is None else conf.max_crashes,
         "keep": milliseconds(conf.keep),
         "keep_dead": "" if conf.keep_dead is None else milliseconds(conf.keep_dead),
     }
@@ -341,7 +341,9 @@ def job_of(
         return StoredJob(
             state="ready", put_at=put_at, born_at=put_at, order=_number(order) - _MIDDLE, **known
         )
-    state, attempt, crashes, token, family, started, born, order, _, lane_size, size = _CORE.unpack_from(live)
+    (
+        state, attempt, crashes, token, family, started, born, order, known["priority"], lane_size, size,
+    ) = _CORE.unpack_from(live)  # fmt: skip
     at = _CORE.size + lane_size
     worker, rest = live[at : at + size].decode(), live[at + size :]
     more = _more(rest) if rest else _NO_MORE

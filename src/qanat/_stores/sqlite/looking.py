@@ -50,6 +50,10 @@ _SUSPECTS: Final = (
     "SELECT n, lane, priority, ord FROM jobs WHERE queue = ? AND state = 1 AND crashes > 0 "
     "AND (priority, ord) > (?, ?) ORDER BY priority, ord LIMIT ?"
 )
+_DUE: Final = (
+    "SELECT (SELECT count(*) FROM jobs WHERE queue = :queue AND state = 0 AND due_at <= :now) + "
+    "(SELECT count(*) FROM jobs WHERE queue = :queue AND state = 2 AND due_at <= :now)"
+)
 _BEFORE_ALL: Final = ("", -1.8e308, 0)
 
 
@@ -61,9 +65,10 @@ def get(connection: Connection, queue: str, ids: Sequence[str]) -> list[StoredJo
     return [found.get(id) for id in ids]
 
 
-def count(connection: Connection, queue: str) -> Counts:
+def count(connection: Connection, queue: str, now: float) -> Counts:
     """Return how many jobs are in each state."""
     row = read_queue(connection, queue)
+    (due,) = connection.execute(_DUE, {"queue": row.n, "now": now}).fetchone()
     return Counts(
         scheduled=row.scheduled,
         ready=row.ready,
@@ -75,6 +80,7 @@ def count(connection: Connection, queue: str) -> Counts:
         put=row.put,
         removed=row.removed,
         paused=row.paused != 0,
+        due=due,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qanat._core.store.rules import holds_key, state_after
+from qanat._core.store.rules import holds_key, priority_at, state_after
 from qanat._core.store.states import STATES
 from qanat._core.store.values import Placed
 from qanat._stores.sqlite.record import BODY, METADATA, READY, SCHEDULED
@@ -88,7 +88,7 @@ def _row(sheet: Sheet, job: NewJob, family: Record | None, state: int) -> tuple[
         job.id,
         state,
         job.lane,
-        job.priority,
+        priority_at(sheet.conf, job.priority, due_at),
         sheet.next_order(),
         job.key,
         job.handler,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qanat._core.store.rules import REMEMBERED_FOR, after_rescue, after_settle
+from qanat._core.store.rules import REMEMBERED_FOR, after_rescue, after_settle, crashes_after, priority_at
 from qanat._core.store.states import STATES
 from qanat._core.store.values import Ended, Extended, Lease, Placed, Rescued, Settled
 from qanat._stores.sqlite.placing import place
@@ -88,6 +88,8 @@ def _settle(sheet: Sheet, settle: Settle) -> Settled:
             sheet.call_back(record)
     elif settle.kind == "again" and step.state != "cancelled":
         sheet.begin_anew(record, sheet.now + settle.delay)
+    elif settle.kind == "retry" and state < 4:
+        record.priority = priority_at(sheet.conf, record.priority, sheet.now + settle.delay)
     ended: list[Ended] = []
     if state >= 4:
         sheet.end(record, state, reason, ended)
@@ -170,7 +172,8 @@ def rescue(sheet: Sheet, n: int) -> Rescued:
     expired = sheet.adopt(connection.execute(_EXPIRED, (queue, now, n)).fetchall())
     sheet.load_parents()
     for record in expired:
-        record.crashes += 1
+        record.crashes = crashes_after(sheet.conf, record.crashes)
+        record.priority = priority_at(sheet.conf, record.priority, record.due_at or 0.0)
         step = after_rescue(
             sheet.conf,
             attempt=record.attempt,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import json
 from msgspec.structs import astuple
 
-from qanat._core.store.rules import after_children, holds_key, kept_for
+from qanat._core.store.rules import after_children, holds_key, kept_for, priority_at
 from qanat._core.store.states import STATES
 from qanat._core.store.values import Ended
 from qanat._stores.sqlite.keys import Keys
@@ -60,8 +60,8 @@ _DELETE: Final = "DELETE FROM jobs WHERE n IN (SELECT value FROM json_each(?))"
 _DELETE_BESIDE: Final = "DELETE FROM large WHERE n IN (SELECT value FROM json_each(?))"
 # The parent is not among them: it does not change, and its index would be written with it.
 _UPDATE: Final = (
-    "UPDATE jobs SET state = ?, ord = ?, attempt = ?, crashes = ?, token = ?, family = ?, worker = ?, "
-    "put_at = ?, born_at = ?, due_at = ?, started_at = ?, rare = 1, cancel = ?, note = ?, "
+    "UPDATE jobs SET state = ?, priority = ?, ord = ?, attempt = ?, crashes = ?, token = ?, family = ?, "
+    "worker = ?, put_at = ?, born_at = ?, due_at = ?, started_at = ?, rare = 1, cancel = ?, note = ?, "
     "ended_at = ?, reason = ?, phase = ?, after = ?, open_children = ?, done_children = ?, "
     "dead_children = ?, cancelled_children = ?, failed_children = ?, large = ?, value = coalesce(?, value), "
     "error = coalesce(?, error) WHERE n = ?"
@@ -202,11 +202,12 @@ class Sheet:
     def next_order(self) -> int:
         """Return the order number of a job that comes in last."""
         self.queue.orders += 1
-        return self.queue.orders if self.conf.order == "fifo" else -self.queue.orders
+        return -self.queue.orders if self.conf.order == "lifo" else self.queue.orders
 
     def begin_anew(self, record: Record, born_at: float) -> None:
         """Let a job begin again, last in its order and without its children."""
         record.order = self.next_order()
+        record.priority = priority_at(self.conf, record.priority, born_at)
         record.born_at = born_at
         record.after = ""
         record.done_children = record.dead_children = 0
@@ -287,6 +288,7 @@ class Sheet:
 
     def call_back(self, record: Record) -> None:
         """Let a job begin a callback."""
+        record.priority = priority_at(self.conf, record.priority, self.now)
         record.born_at = self.now
         record.due_at = None
         record.failed_children = 0
@@ -378,6 +380,7 @@ def _by_children(parent: Record) -> tuple[int, str]:
 def _changes(record: Record) -> tuple[Any, ...]:
     return (
         record.state,
+        record.priority,
         record.order,
         record.attempt,
         record.crashes,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from msgspec import json
@@ -225,7 +226,7 @@ class SqliteStore:
         """Return how many jobs are in each state."""
         bounds.checked_name("queue", queue)
         with self._database.snapshot() as connection:
-            return looking.count(connection, queue)
+            return looking.count(connection, queue, self._clock.now())
 
     # What operators do.
 
@@ -263,9 +264,11 @@ class SqliteStore:
         """Let jobs that have ended run again, or scheduled ones now."""
         return self._with_ids("requeue", queue, ids, tending.requeue)
 
-    def delete(self, queue: str, ids: Sequence[str]) -> list[Literal["deleted", "leased", "unknown"]]:
+    def delete(
+        self, queue: str, ids: Sequence[str], *, leased: bool = False
+    ) -> list[Literal["deleted", "leased", "unknown"]]:
         """Remove jobs with all that is known of them."""
-        return self._with_ids("delete", queue, ids, tending.delete)
+        return self._with_ids("delete", queue, ids, partial(tending.delete, leased=leased))
 
     def purge(self, queue: str, state: State, n: int = bounds.MOST) -> int:
         """Delete up to `n` jobs of one state."""

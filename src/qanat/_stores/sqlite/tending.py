@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from msgspec import json
 
+from qanat._core.store.rules import priority_at
 from qanat._stores.sqlite.record import CANCELLED, DONE, ERROR, LEASED, READY, SCHEDULED, VALUE
 from qanat._stores.sqlite.settling import NUMBERS
 
@@ -60,6 +61,7 @@ def _requeue(sheet: Sheet, id: str) -> Literal["ready", "key", "live", "unknown"
     if record is None:
         return "unknown"
     if record.state == SCHEDULED:
+        record.priority = priority_at(sheet.conf, record.priority, sheet.now)
         record.due_at = None
         sheet.move(record, READY, record.phase)
         return "ready"
@@ -91,17 +93,19 @@ def _clear(sheet: Sheet, record: Record) -> None:
     record.parent_family = 0
 
 
-def delete(sheet: Sheet, ids: Sequence[str]) -> list[Literal["deleted", "leased", "unknown"]]:
-    """Remove jobs that are not leased."""
+def delete(
+    sheet: Sheet, ids: Sequence[str], *, leased: bool = False
+) -> list[Literal["deleted", "leased", "unknown"]]:
+    """Remove jobs, leased ones only if that is asked for."""
     sheet.load(ids)
-    return [_delete(sheet, id) for id in ids]
+    return [_delete(sheet, id, leased=leased) for id in ids]
 
 
-def _delete(sheet: Sheet, id: str) -> Literal["deleted", "leased", "unknown"]:
+def _delete(sheet: Sheet, id: str, *, leased: bool = False) -> Literal["deleted", "leased", "unknown"]:
     record = sheet.record(id)
     if record is None:
         return "unknown"
-    if record.state == LEASED:
+    if record.state == LEASED and not leased:
         return "leased"
     sheet.counts[record.state] -= 1
     sheet.queue.removed += 1

@@ -1,6 +1,6 @@
--- Remove a job with all that is known of it; false if it may not go.
-local function delete(r)
-  if r.state == LEASED then return false end
+-- Remove a job with all that is known of it; false if it may not go: a leased one, unless `leased`.
+local function delete(r, leased)
+  if r.state == LEASED and not leased then return false end
   local name, ended = r.links and r.links.key, r.state >= DONE
   leave(r)
   M.removed = M.removed + 1

@@ -6,9 +6,12 @@ local function next_order()
   return pack('>I7', 4503599627370496 + (M.order == 'lifo' and -M.orders or M.orders))
 end
 
+-- `rules.priority_at`, of a job that falls due then; times are shown in seconds.
+local function priority_at(priority, due) return by_due and due / 1000 or priority end
+
 -- Which bound forbids another lease; '' if none.
 local function beyond(attempt, crashes, age)
-  if crashes >= M.max_crashes then return 'crashes' end
+  if M.max_crashes and crashes >= M.max_crashes then return 'crashes' end
   if M.max_attempts and attempt >= M.max_attempts then return 'attempts' end
   if M.max_age and age > M.max_age then return 'age' end
   return ''
@@ -77,6 +80,7 @@ local function place(id, rest, links, parent)
   local lane, priority, delay = '', 0, 0
   if byte(rest) == 1 then delay, priority, lane = parse('>ddI2c0', rest, 2) end
   if name and holds(delay > 0 and SCHEDULED or READY, 0) then keys[name] = id end
+  priority = priority_at(priority, now + delay)
   if delay == 0 and priority == 0 then
     M.ready = M.ready + 1
     enter_lane(lane, 1)
@@ -94,7 +98,7 @@ end
 
 -- Let a job begin again, last in its order and without its children.
 local function anew(r, born)
-  r.order, r.born = next_order(), born
+  r.order, r.born, r.priority = next_order(), born, priority_at(r.priority, born)
   local m = r.more
   m.a, m.d, m.x, m.n, m.f = nil, nil, nil, nil, nil
 end
@@ -104,7 +108,7 @@ local function go_on(p)
   if p.state ~= WAITING or p.more.o then return nil end
   if p.more.a then
     leave(p)
-    p.attempt, p.born = 0, now
+    p.attempt, p.born, p.priority = 0, now, priority_at(p.priority, now)
     p.more.p, p.more.f, p.more.r = (p.more.p or 0) + 1, nil, nil
     enter(p, READY)
     return nil

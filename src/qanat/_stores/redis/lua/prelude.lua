@@ -34,6 +34,7 @@ M.unique, M.order = M.unique or '', M.order or 'fifo'
 M.max_attempts = M.max_attempts and tonumber(M.max_attempts) or (not M.max_attempts and 20 or nil)
 M.max_age = tonumber(M.max_age or '')
 M.max_crashes = tonumber(M.max_crashes or 5)
+local by_due = M.order == 'due'
 M.keep = tonumber(M.keep or 0)
 M.keep_dead = tonumber(M.keep_dead or '')
 

@@ -42,7 +42,7 @@ end
 
 for i = 4, last, 3 do
   local id, rest, links = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if links == '' and byte(rest) == 0 and taken[id] == false then
+  if links == '' and byte(rest) == 0 and taken[id] == false and not by_due then
     taken[id] = NEW
     order, n = order + step, n + 1
     local text = pack('>I7', order)

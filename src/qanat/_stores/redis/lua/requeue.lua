@@ -35,6 +35,7 @@ for i, id in ipairs(ids) do
     answers[i] = 'unknown'
   elseif r.state == SCHEDULED then
     leave(r)
+    r.priority = priority_at(r.priority, now)
     enter(r, READY)
     answers[i], hurried = 'ready', hurried + 1
   elseif r.state < DONE then

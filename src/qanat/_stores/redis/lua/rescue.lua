@@ -3,11 +3,12 @@ let_in_when_full()
 local n = tonumber(ARGV[1])
 local ids, ended, strays = {}, {}, {}
 
--- `rules.after_rescue`.
-local function rescue(r)
-  local crashes = r.crashes + 1
+-- `rules.after_rescue`, and what the others say of a lease that has expired.
+local function rescue(r, expired)
+  local crashes = M.max_crashes and r.crashes + 1 or 0
   local why = beyond(r.attempt, crashes, now - r.born)
   touch(r)
+  r.priority = priority_at(r.priority, expired)
   if r.more.c then
     r.crashes, r.token = crashes, 0
     finish(r, CANCELLED, 'cancelled', ended, true)
@@ -22,8 +23,12 @@ local function rescue(r)
   end
 end
 
-local members, leased = call('ZRANGEBYSCORE', key('leased'), '-inf', now, 'LIMIT', 0, n), {}
-for i, member in ipairs(members) do leased[i] = sub(member, 8) end
+local expired = call('ZRANGEBYSCORE', key('leased'), '-inf', now, 'WITHSCORES', 'LIMIT', 0, n)
+local members, leased = {}, {}
+for i = 1, #expired, 2 do
+  members[#members + 1] = expired[i]
+  leased[#leased + 1] = sub(expired[i], 8)
+end
 fetch(leased)
 local parents = {}
 for _, id in ipairs(leased) do
@@ -33,7 +38,7 @@ end
 fetch(parents)
 for i, id in ipairs(leased) do
   local r = live(id, number_of(members[i]))
-  if r then rescue(r) else strays[#strays + 1] = members[i] end
+  if r then rescue(r, tonumber(expired[2 * i])) else strays[#strays + 1] = members[i] end
 end
 many('ZREM', key('leased'), strays)
 flush()

@@ -63,13 +63,15 @@ local function settle(r, spec, at)
     leave(r)
     r.crashes, r.more.r = 0, why ~= '' and why or nil
     if callback then
-      r.attempt, r.born = 0, now
+      r.attempt, r.born, r.priority = 0, now, priority_at(r.priority, now)
       r.more.p, r.more.f = (r.more.p or 0) + 1, nil
     elseif kind == RELEASE then
       r.attempt = r.attempt - 1
     elseif kind == AGAIN then
       r.attempt, r.more.p = 0, nil
       anew(r, now + delay)
+    elseif kind == RETRY then
+      r.priority = priority_at(r.priority, now + delay)
     end
     enter(r, state, state == SCHEDULED and now + delay or nil)
   end
