@@ -163,3 +163,57 @@ def test_workers_that_are_killed_lose_no_job(where: Path):
 
 def lines(where: Path) -> list[str]:
     return (where / "log").read_text().splitlines()
+
+
+TREE = """
+import asyncio, os, qanat
+
+def log(*words):
+    with open("log", "a") as file: file.write(" ".join(map(str, words)) + "\\n")
+
+async def branch(item):
+    for number in range(5):
+        qanat.current_job().spawn(item * 10 + number, handler=leaf)
+    qanat.current_job().after_children(total, gather=True)
+    log("branch", item)
+
+async def leaf(item):
+    log("leaf", item)
+    await asyncio.sleep(0.05)
+    return item
+
+def total(children):
+    log("total", qanat.current_job().item)
+    return sum(children.values())
+"""
+
+
+@needs_sqlite
+@pytest.mark.real
+@pytest.mark.slow
+def test_trees_that_a_killed_worker_began_are_ended_by_another_one(where: Path):
+    """Each parent is called back, and no child is lost or doubled."""
+    (where / "app.py").write_text(TREE)
+    url = f"sqlite:///{where}/work.db"
+    trees, at_once = 20, 3
+    with qanat.open(url) as store:
+        queue = store.queue("q", keep=600.0)
+        jobs = queue.put_many(range(trees), handler="branch")
+        options = ("--store", url, "--queue", "q", "-j", str(at_once), "--lease", "2s")
+        workers = [start(where, "app:branch", "app:leaf", "app:total", *options) for _ in range(2)]
+        until(lambda: (where / "log").exists() and len(lines(where)) >= trees)
+        workers[0].kill()
+        until(lambda: queue.counts().done == trees * 6, 50.0)
+        workers[1].send_signal(signal.SIGTERM)
+        for worker in workers:
+            worker.wait(20)
+            assert worker.stderr is not None
+            worker.stderr.close()
+        values = [found.value for job in jobs if (found := queue.get(job.id)) is not None]
+        counts = queue.counts()
+    assert values == [50 * tree + 10 for tree in range(trees)]
+    assert (counts.put, counts.dead, counts.waiting) == (trees * 6, 0, 0)
+    ran = Counter(lines(where))
+    assert sum(line.startswith("total") for line in ran) == trees
+    # What ran when the worker was killed ran again, and nothing else.
+    assert sum(ran.values()) - len(ran) <= at_once * 3

@@ -272,6 +272,9 @@ class Spawner:
         self._divert(carrier, job, on_loop=on_loop)
         self._raise_soon(on_loop=on_loop)
 
+    def scope(self, _job: Job[Any]) -> None:
+        """Return what a child process needs to know beside the job's id: nothing here."""
+
     # --- who calls ---------------------------------------------------------------------------
 
     def _carrier_of(self, job: Job[Any], what: str) -> Carrier:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from qanat._app.durable.lineage import Scope
 from qanat._app.handle import Handle
 from qanat._app.spawning import check_spawn, checked_callback
 from qanat._core.branch import check_twice, checked_failure, checked_key, child_id, key_text
@@ -51,7 +52,7 @@ class Collector:
             raise RuntimeError(f"{what}() works in the handler, and not in the job's after_children callback")
 
     def spawn(
-        self, job: Job[Any], item: Any, handler: Callable[..., Any] | None, key: Key | None,
+        self, job: Job[Any], item: Any, handler: Callable[..., Any] | str | None, key: Key | None,
         id: int | str | None, priority: float | None, lane: Hashable, delay: float,
         metadata: Mapping[str, Any] | None, failure: Failure,
     ) -> Handle[Any, Any]:  # fmt: skip
@@ -63,10 +64,9 @@ class Collector:
             checked_key(key)
             if ("key", key) in self._known:
                 return self._known["key", key]
-        if handler is not None and not callable(handler):
+        if handler is not None and not callable(handler) and not self._is_name(handler):
             raise TypeError(f"handler must be a function of one item, got {handler!r}")
-        last: int | str = self._place if key is None else key_text(key)
-        found = child_id(job.id, last) if id is None else id
+        found = self._id(job, self._place, key) if id is None else id
         known = self._known.get(("id", found))
         if known is not None:
             check_twice(known.job, item)
@@ -82,10 +82,22 @@ class Collector:
             self._known["key", key] = handle
         return handle
 
+    def _is_name(self, function: object) -> bool:
+        """Whether a function is told by its name, as it may be in a queue."""
+        return isinstance(function, str) and self._errand is not None and self._errand.scope is not None
+
+    def _id(self, job: Job[Any], place: int, key: Key | None) -> int | str:
+        """Return the id that a job will have."""
+        scope = None if self._errand is None else self._errand.scope
+        if scope is None:
+            return child_id(job.id, place if key is None else key_text(key))
+        return Scope(str(job.id), *scope).child(place, key)
+
     def after_children(self, job: Job[Any], callback: Any, gather: bool) -> None:
         """Collect a callback; see `Job.after_children`."""
         self._check_runs("after_children")
-        checked_callback(callback, gather)
+        if not self._is_name(callback):
+            checked_callback(callback, gather)
         if self._calls_back:
             raise RuntimeError("after_children was called before in this attempt: one callback does it all")
         self._keep("after_children", "callback", callback, gather)

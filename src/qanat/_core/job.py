@@ -15,6 +15,7 @@ from qanat._core.reason import Cause
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from qanat._app.durable.spawning import QueueSpawner
     from qanat._app.handle import Handle
     from qanat._app.spawning import Spawner
     from qanat._app.spawning_in_child import Collector
@@ -76,7 +77,7 @@ class Task:
         self.state = state
         self.charge = charge
         self.describe = describe
-        self.spawner: Spawner | Collector | None = None
+        self.spawner: Spawner | QueueSpawner | Collector | None = None
 
     def varied(self, *, retry: Retry | None = None, timeout: float | None = None) -> Task:
         """Return a task that differs in its retry or its timeout, for one job."""
@@ -216,12 +217,12 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     ) -> Handle[S, R]: ...  # fmt: skip
     @overload
     def spawn(
-        self, item: S, *, handler: None = None, key: Key | None = None,
+        self, item: S, *, handler: str | None = None, key: Key | None = None,
         id: int | str | None = None, priority: float | None = None, lane: Hashable = None,
         delay: float = 0.0, metadata: Mapping[str, Any] | None = None, failure: Failure = "continue",
     ) -> Handle[S, Any]: ...  # fmt: skip
     def spawn(
-        self, item: Any, *, handler: Callable[[Any], Any] | None = None, key: Key | None = None,
+        self, item: Any, *, handler: Callable[[Any], Any] | str | None = None, key: Key | None = None,
         id: int | str | None = None, priority: float | None = None, lane: Hashable = None,
         delay: float = 0.0, metadata: Mapping[str, Any] | None = None, failure: Failure = "continue",
     ) -> Handle[Any, Any]:  # fmt: skip
@@ -233,9 +234,12 @@ class Job(msgspec.Struct, Generic[T], eq=False):
         before, and its handle is that of the job that there is. Works on the loop, in threads, and in
         processes, where the children are handed in when the call has ended.
 
+        In a queue they are put when the attempt has ended well, and the handle only says their ids.
+
         Args:
             item: What the handler is called with.
             handler: Another function of one item, under the same rules; None is the handler of this job.
+                In a queue one that the worker was given, or the name by which another worker knows one.
             key: What the job is known by. Equal keys are visited once in a run or a Pool's life: the
                 second time the handle is that of the first job, which does not become a child of this one.
                 None asks the rule `key`.
@@ -262,10 +266,11 @@ class Job(msgspec.Struct, Generic[T], eq=False):
         spawner = self._task.spawner
         if spawner is None:
             raise RuntimeError("spawn() works for jobs of a run or a Pool, and this job is of neither")
-        return spawner.spawn(self, item, handler, key, id, priority, lane, delay, metadata, failure)
+        function: Any = handler  # only a queue takes a name
+        return spawner.spawn(self, item, function, key, id, priority, lane, delay, metadata, failure)
 
     def after_children(
-        self, callback: Callable[[Children[Any]], Awaitable[object] | object], *, gather: bool = False
+        self, callback: Callable[[Children[Any]], Awaitable[object] | object] | str, *, gather: bool = False
     ) -> None:
         """Have a function called once this job and all below it are done.
 
@@ -277,7 +282,7 @@ class Job(msgspec.Struct, Generic[T], eq=False):
 
         Args:
             callback: A function of the `Children`, on the loop if it is a coroutine function. It cannot
-                spawn.
+                spawn. In a queue one that the worker was given, or its name.
             gather: Keep the children's values for it, for `Children.values()`.
 
         Raises:

@@ -136,7 +136,8 @@ class InProcess(Callee):
         if type(job) is BatchJob or (spawner is None and type(job) is not AfterJob):
             call = outside.submit_to_process(self.function, job.item)
         else:
-            errand = Errand(job.item, spawner is not None)
+            scope = None if spawner is None else cast("Any", spawner).scope(job)
+            errand = Errand(job.item, spawner is not None, scope)
             hear = None if spawner is None else partial(cast("Any", spawner).hear, job)
             call = outside.submit_to_process(self.function, errand, hear)
         try:

@@ -27,10 +27,13 @@ class Errand(NamedTuple):
     Attributes:
         item: What the function is called with.
         may_spawn: Whether it may spawn: a callback may not.
+        scope: In a queue, what the ids of what it spawns are made of beside its own: its life, its root,
+            and that one's life.
     """
 
     item: Any
     may_spawn: bool
+    scope: tuple[str, str, str] | None = None
 
 
 def frame_of(thing: Any) -> bytes:

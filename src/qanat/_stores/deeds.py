@@ -38,8 +38,9 @@ class Wish(Struct, frozen=True, kw_only=True):
 class Look(Struct, frozen=True, kw_only=True):
     """What one find asks for; the attributes are those of the port."""
 
-    state: State
+    state: State | None
     lane: str | None = None
+    parent: str | None = None
     limit: int = 100
     after: str | None = None
 
@@ -144,7 +145,9 @@ class Deeds:
         return [_caught(self._found, queue, look) for look in asked]
 
     def _found(self, queue: str, look: Look) -> Any:
-        return self.store.find(queue, look.state, lane=look.lane, limit=look.limit, after=look.after)
+        return self.store.find(
+            queue, look.state, lane=look.lane, parent=look.parent, limit=look.limit, after=look.after
+        )
 
     def _count(self, asked: list[None], queue: str) -> list[Any]:
         return [self.store.count(queue)] * len(asked)

@@ -354,6 +354,7 @@ async def test_only_handlers_with_a_name_here_run_and_others_wait(
         ({"grace": -1}, ValueError, "grace must be at least 0"),
         ({"journal": "x.db"}, ValueError, "journal must not be set for a queue"),
         ({"id": str}, ValueError, "id must not be set for a queue"),
+        ({"max_jobs": 5}, ValueError, "max_jobs must not be set for a queue, got 5: a queue has no end"),
         ({"wind": 1}, TypeError, "'wind' is not a rule"),
         ({"queue": "q"}, TypeError, "queue must be a queue of an open store, got 'q'"),
     ],
@@ -580,18 +581,6 @@ async def test_timeouts_priorities_and_lanes_of_ones_own_work_as_in_memory(virtu
         assert min(seen, key=str) == (0, {"n": 0}, "mine")
         (dead,) = (await queue.find(state="dead")).jobs
         assert dead.reason.startswith("JobTimeoutError")
-
-
-async def test_jobs_of_a_queue_spawn_nothing(virtual_time: VirtualTime):
-    async with qanat.open("memory://") as store:
-        queue = store.queue("q")
-        await queue.put(1)
-
-        async def handler(item: int) -> None:
-            current_job().spawn(2)
-
-        await qanat.consume(queue, handler, burst=True)
-        assert (await queue.find(state="dead")).jobs[0].reason.startswith("RuntimeError: spawn() works")
 
 
 async def test_whatever_a_handler_raises_is_its_jobs_end(virtual_time: VirtualTime):

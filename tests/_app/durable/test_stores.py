@@ -116,3 +116,36 @@ async def test_a_producer_elsewhere_is_found_by_looking(url: str):
                 await anyio.sleep(0.01)
         group.cancel_scope.cancel()
     assert done == [5]
+
+
+@pytest.mark.parametrize("keep", [0.0, 600.0])
+async def test_a_tree_is_added_up(url: str, keep: float):
+    async with qanat.open(url) as store:
+        queue = store.queue("q", keep=keep)
+        totals: list[list[int]] = []
+
+        async def handler(item: int) -> int:
+            job = current_job()
+            for number in range(3 if item > 1 else 0):
+                job.spawn(item // 4, metadata={"n": number}, failure="fail")
+            if item > 1:
+                job.spawn("shared", key="shared", handler=shared)
+                job.after_children(add_up, gather=True)
+            return item
+
+        async def shared(item: str) -> int:
+            return 0
+
+        async def add_up(children: qanat.Children[int]) -> int:
+            totals.append(children.values())
+            return sum(children.values())
+
+        await queue.put(16)
+        await qanat.consume(queue, handler, handlers=[add_up, shared], burst=True)
+        # Of four that are to have the one with the key, one has it.
+        assert sorted(totals[:3]) == [[1, 1, 1], [1, 1, 1], [1, 1, 1]]
+        assert totals[3] == [3, 3, 3, 0]
+        counts = await queue.counts()
+        assert (counts.put, counts.done, counts.waiting) == (14, 14, 0)
+        (problems,) = await store.desk.ask("call", [lambda deeds: deeds.store.check("q")])
+        assert problems == []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from msgspec import Struct
 
+from qanat._app.durable.lineage import TREE
 from qanat._app.durable.options import check_same
 from qanat._app.durable.queue_job import Page, QueueJob, of_placed, of_stored
 from qanat._core.arguments import at_least, number, whole
@@ -105,6 +106,8 @@ class Asking:
             return NewJob(id=self._ids.make(), body=encode(item))
         if metadata is not None and not isinstance(cast("object", metadata), Mapping):
             raise TypeError(f"metadata must be a mapping, got {metadata!r}")
+        if metadata and TREE in metadata:
+            raise ValueError(f"metadata must not have the name {TREE!r}, which is kept for trees")
         new = NewJob(
             id=self._ids.make() if id is None else id,
             body=encode(item),

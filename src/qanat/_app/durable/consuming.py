@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast
 
 import anyio
 
 from qanat._app.durable.feeding import Feed
+from qanat._app.durable.handling import Handling, name_wanted
 from qanat._app.durable.holding import Held, Holding
+from qanat._app.durable.lineage import read_metadata
 from qanat._app.durable.queue import Queue
 from qanat._app.durable.renewing import Renewing
-from qanat._app.durable.sealing import Sealing
 from qanat._app.durable.settling import Settling, error_text, reason_text
 from qanat._app.failures import FailureLimit
 from qanat._app.handlers import check_handler, name_of
@@ -30,16 +30,14 @@ from qanat._app.hosting import hosted, make_engine
 from qanat._app.rules import AllArgs, Rules
 from qanat._core.arguments import at_least
 from qanat._core.job import RUNNING, History, Job
-from qanat._core.retry import Retry
 from qanat._core.store.values import Settle
-from qanat._engine.callee import InBatches, callee_of
+from qanat._engine.callee import callee_of
 from qanat._engine.intake import Callbacks
 from qanat._stores.codec import decode
 from qanat.errors import JobDiscardedError, SerialisationError, blamed_on_job
 
 if TYPE_CHECKING:
     from qanat._app.stopping import Stopping
-    from qanat._core.job import Task
     from qanat._core.outcome import Outcome
     from qanat._core.store.values import StoredJob
     from qanat._core.verdict import Verdict
@@ -59,8 +57,7 @@ UNKNOWN_LONGEST: Final = 300.0
 _MEANINGLESS: Final = {
     "id": "a job's id is given with put",
     "key": "a job's key is given with put",
-    "max_depth": "jobs of a queue spawn none",
-    "max_jobs": "jobs of a queue spawn none",
+    "max_jobs": "a queue has no end to count up to",
     "journal": "a queue keeps what is done",
     "version": "it goes with a journal",
     "retry_failed": "it goes with a journal",
@@ -85,6 +82,10 @@ async def consume(
     wait or run here, whatever the event loop does. `retry` says whether and when a failed job is tried
     again; it goes back to the queue until then, whose `max_attempts` and `max_age` are the outer bound.
     Delivery is at least once: a worker that is lost leaves jobs that run again.
+
+    What a handler spawns is put in the step that ends its attempt as a success; its job then waits for
+    its children. `after_children` takes a function of `handlers`, or its name, and it is called by whoever
+    knows it.
 
     To stop it, cancel it: nothing more is leased, what waits here goes back to the queue, what runs has
     `grace` seconds to end, is cancelled then, and goes back as if it had never been leased. Cancelled
@@ -179,7 +180,6 @@ class Worker:
         self._grace = grace
         self._stopping_by_signal = stopping
         self._failures = FailureLimit(rules.max_failures)
-        self._tasks: dict[str, Task] = {}
         self._count = 0
         self._stopping = self._works = False
         self._retries: dict[str, float] = {}
@@ -239,7 +239,8 @@ class Worker:
             knows_lanes=rules.lane is None, took=self._took, give_back=self._give_back,
             has_retries=self._has_retries, release=self._release,
         )  # fmt: skip
-        self._add_tasks()
+        self._handling = Handling(engine, self._queue, self._table, rules, self._holding)
+        self._feed.tasks = self._handling.tasks
         if rules.batch is not None:
             engine.is_full = lambda: self._feed._room() <= 0
         interruption: BaseException | None = None
@@ -283,28 +284,6 @@ class Worker:
         if interruption is not None:
             raise interruption
 
-    def _add_tasks(self) -> None:
-        """Make a task of each function."""
-        engine, rules = self._engine, self._rules
-        retry = Retry.of(rules.retry)
-        # A result that cannot be kept will not be otherwise the next time.
-        never_on = (*cast("tuple[type[BaseException], ...]", retry.never_on), SerialisationError)
-        made: dict[int, Task] = {}
-        for name, function in self._table.items():
-            task = made.get(id(function))
-            if task is None:
-                callee = Sealing(callee_of(function, rules.executor), self._holding)
-                whole = callee if rules.batch is None else InBatches(callee)
-                whole.prepare(engine.outside)
-                task = made[id(function)] = engine.dispatcher.add_task(
-                    name_of(function), whole, make_order=rules.make_order,
-                    retry=replace(retry, never_on=never_on), timeout=rules.timeout, state=rules.state,
-                    lane_limits=rules.lane_limits, weights=rules.weight_of,
-                    uses_lanes=rules.lane is not None, batch=rules.batch,
-                )  # fmt: skip
-                self._feed.tasks.append(task)
-            self._tasks[name] = task
-
     async def _beat_on(self) -> None:
         """Beat on virtual time, of which the thread of the pulse knows nothing."""
         store = self._queue._store
@@ -342,10 +321,10 @@ class Worker:
         self._retries.pop(stored.id, None)
         now = engine.now()
         options = self._queue._asking.options
-        task = self._tasks.get(stored.handler)
+        task = self._handling.task(stored)
         index = self._count
         self._count = index + 1
-        job: Job[Any] = Job(stored.id, None, index, task or next(iter(self._tasks.values())))
+        job: Job[Any] = Job(stored.id, None, index, task or self._handling.any)
         held = Held(stored, job, sent + options.lease)
         self._holding.take(held)
         self._renewing.watch(held.safe_until)
@@ -361,8 +340,7 @@ class Worker:
             job._history = History(first_started_at=now - max(0.0, stored.started_at - stored.born_at))
         try:
             job.item = decode(stored.body, options.type)
-            if stored.metadata:
-                job.metadata = decode(stored.metadata, dict[str, Any])
+            job.metadata = read_metadata(stored.metadata)
             self._callbacks.fill(job, now)
         except BaseException as error:  # noqa: BLE001 - the user's functions may raise anything
             engine.dispatcher.refuse(job, blamed_on_job(error), now)
@@ -372,18 +350,18 @@ class Worker:
     def _park(self, held: Held) -> None:
         """Let a job wait for a worker that knows its handler."""
         stored = held.stored
-        if stored.handler not in self._unknown:
-            self._unknown.add(stored.handler)
-            _log.warning("queue %s: no handler %r here, and its jobs wait", self._queue.name, stored.handler)
+        name = name_wanted(stored)
+        if name not in self._unknown:
+            self._unknown.add(name)
+            _log.warning("queue %s: no handler %r here, and its jobs wait", self._queue.name, name)
         delay = min(UNKNOWN_FIRST * 2.0 ** min(stored.attempt - 1, 16), UNKNOWN_LONGEST)
-        reason = f"no handler {stored.handler!r} at {stored.worker}"[:500]
+        reason = f"no handler {name!r} at {stored.worker}"[:500]
         self._settle(held.job, kind="retry", delay=delay, reason=reason)
 
     def _give_back(self, jobs: list[StoredJob]) -> None:
         """Release jobs that came when nobody wanted them any more."""
         for stored in jobs:
-            task = next(iter(self._tasks.values()))
-            held = Held(stored, Job(stored.id, None, -1, task), 0.0)
+            held = Held(stored, Job(stored.id, None, -1, self._handling.any), 0.0)
             self._holding.take(held)
             self._settle(held.job, kind="release")
 
@@ -440,7 +418,8 @@ class Worker:
             return
         error = outcome.error
         if outcome.state == "done":
-            self._settle(job, kind="done", value=held.value)
+            brood = {} if held.brood is None else held.brood.settled
+            self._settle(job, kind="done", value=held.value, **brood)
         elif outcome.state == "cancelled" or error is None:
             if any(left.index == job.index for left in self._engine.outside.left_behind):
                 # A thread cannot be stopped: nobody else is to begin while it may still run.
@@ -465,7 +444,7 @@ class Worker:
             self._retries.pop(id, None)
         if back:
             self._queue._store.hints.ring(self._queue.name)
-        self._feed.settled()
+        self._feed.settled(back)
 
     def _has_retries(self) -> bool:
         """Whether something that failed here is still to be tried again, by us or by others."""

@@ -101,6 +101,7 @@ class Feed:
         self._was_full = False
         self._skipped: frozenset[str] = frozenset()
         self._held_suspect = False
+        self._came_back = False
         self._pace = 0.0
         self._ended = 0
         self._paced_at = engine.now()
@@ -125,8 +126,9 @@ class Feed:
         """Hear that a job has ended, or left."""
         self._ended += 1
 
-    def settled(self) -> None:
-        """Hear that settles were answered."""
+    def settled(self, back: bool = False) -> None:
+        """Hear that settles were answered, and whether jobs went to the queue with that."""
+        self._came_back = self._came_back or back
         if self._burst or self._wants_room or (self._held_suspect and not self._holding.suspects):
             self.wake()
 
@@ -168,6 +170,7 @@ class Feed:
         )  # fmt: skip
         spot = self._spot = self._engine.loop.spot()
         sent = self._engine.now()
+        self._came_back = False
         try:
             claim: Claim = (await self._store.desk.ask(f"claim {self._queue}", [wish], self._late))[0]
         except (StoreUnavailable, StoreFull) as error:
@@ -183,8 +186,8 @@ class Feed:
         self._was_full = len(claim.jobs) >= n
         if claim.jobs:
             self._engine.offered()
-        if self._was_full:
-            return False
+        if self._was_full or claim.ended:
+            return False  # the end of a job may have sent its parent on
         rescued = await self._rescue(claim)
         if self._burst and asked_for_all and not (claim.jobs or rescued) and self._is_over(claim):
             return True
@@ -197,6 +200,8 @@ class Feed:
 
     def _is_over(self, claim: Claim) -> bool:
         """Whether nothing is left to do that a burst waits for."""
+        if self._came_back:
+            return False  # after the claim had been answered
         if claim.paused:
             return not self._holding.live and not self._settling.pending
         return not (self._holding.live or self._settling.pending or self._has_retries())
@@ -231,7 +236,7 @@ class Feed:
             return False
         if rescued.ids:
             _log.info("queue %s: took back %d jobs whose worker was lost", self._queue, len(rescued.ids))
-        return bool(rescued.ids) or rescued.more
+        return bool(rescued.ids or rescued.ended) or rescued.more
 
     def _late(self, answers: list[Any]) -> None:
         self._give_back([stored for claim in answers for stored in claim.jobs])

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qanat._app.durable.lineage import scope_of
+
 if TYPE_CHECKING:
+    from qanat._app.durable.brood import Brood
+    from qanat._app.durable.lineage import Scope
     from qanat._core.job import Job
     from qanat._core.store.values import StoredJob
 
@@ -19,9 +23,11 @@ class Held:
         value: The result as it is to be kept; None without.
         lost: Whether the lease is lost, so that whatever comes of the job means nothing.
         cancel: Whether its cancellation was asked for.
+        brood: What its present attempt spawned; None without.
+        spawns: Whether its handler is being called, and may spawn.
     """
 
-    __slots__ = ("cancel", "job", "lost", "safe_until", "stored", "value")
+    __slots__ = ("_scope", "brood", "cancel", "job", "lost", "safe_until", "spawns", "stored", "value")
 
     def __init__(self, stored: StoredJob, job: Job[Any], safe_until: float) -> None:
         """Begin a lease."""
@@ -31,6 +37,16 @@ class Held:
         self.value: bytes | None = None
         self.lost = False
         self.cancel = False
+        self._scope: Scope | None = None
+        self.brood: Brood | None = None
+        self.spawns = False
+
+    @property
+    def scope(self) -> Scope:
+        """What the ids of its children are made of."""
+        if self._scope is None:
+            self._scope = scope_of(self.stored)
+        return self._scope
 
     @property
     def is_suspect(self) -> bool:

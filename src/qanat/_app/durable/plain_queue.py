@@ -208,7 +208,7 @@ class PlainQueue(Generic[T]):
         Returns:
             For each id "cancelled", "asked", "ended" before, or "unknown".
         """
-        return self.carry(self._asking.by_ids("cancel", ids))
+        return self.carry(self._asking.by_ids("cancel", ids, rings=True))
 
     def get(self, id: str) -> QueueJob[T] | None:
         """Return a job; None if there is no record of it (any more)."""
@@ -270,7 +270,7 @@ class PlainAdmin:
         Returns:
             For each id "deleted", "leased" or "unknown".
         """
-        return self._queue.carry(self._queue._asking.by_ids("delete", ids))
+        return self._queue.carry(self._queue._asking.by_ids("delete", ids, rings=True))
 
     def purge(self, state: State) -> int:
         """Remove all jobs of a state, a thousand in each step, and return how many they were."""

@@ -222,7 +222,7 @@ class Queue(Generic[T]):
         Returns:
             For each id "cancelled", "asked", "ended" before, or "unknown".
         """
-        return await self.carry(self._asking.by_ids("cancel", ids))
+        return await self.carry(self._asking.by_ids("cancel", ids, rings=True))
 
     async def get(self, id: str) -> QueueJob[T] | None:
         """Return a job; None if there is no record of it (any more)."""
@@ -284,7 +284,7 @@ class Admin:
         Returns:
             For each id "deleted", "leased" or "unknown".
         """
-        return await self._queue.carry(self._queue._asking.by_ids("delete", ids))
+        return await self._queue.carry(self._queue._asking.by_ids("delete", ids, rings=True))
 
     async def purge(self, state: State) -> int:
         """Remove all jobs of a state, a thousand in each step, and return how many they were."""

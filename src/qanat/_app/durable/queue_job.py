@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
+from qanat._app.durable.lineage import read_metadata
 from qanat._core.store.states import State
 from qanat._stores.codec import decode
 
@@ -95,7 +96,7 @@ class QueueJob(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
         Raises:
             SerialisationError: If it cannot be read.
         """
-        return cast("Mapping[str, Any]", decode(self._metadata)) if self._metadata else None
+        return read_metadata(self._metadata)
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, eq=False):

@@ -1,4 +1,8 @@
-"""Results as they are kept: written within the attempt, so that one that cannot be is its failure."""
+"""What an attempt leaves behind: its result, written within it, and the jobs that it spawned.
+
+A result that cannot be kept is the attempt's failure. Children for which the step that ends their parent
+has no room are put before that, under the parent's lease.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,10 @@ from qanat._stores.codec import encode
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
-    from qanat._app.durable.holding import Holding
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from qanat._app.durable.brood import Brood
+    from qanat._app.durable.holding import Held, Holding
     from qanat._core.job import Job
     from qanat._engine.carrier import Carrier
     from qanat._engine.outside import Outside
@@ -18,13 +25,16 @@ if TYPE_CHECKING:
 class Sealing(Callee):
     """A handler whose results are written as soon as they are there."""
 
-    __slots__ = ("_holding", "_inner")
+    __slots__ = ("_holding", "_inner", "_put_ahead")
 
-    def __init__(self, inner: Callee, holding: Holding) -> None:
-        """Keep how the handler is called, and where its results go."""
+    def __init__(
+        self, inner: Callee, holding: Holding, put_ahead: Callable[[Held, Brood], Awaitable[object]]
+    ) -> None:
+        """Keep how the handler is called, where its results go, and how children are put."""
         super().__init__(inner.function, on_loop=False)
         self._inner = inner
         self._holding = holding
+        self._put_ahead = put_ahead
 
     def prepare(self, outside: Outside) -> None:
         """Make ready what the calls need."""
@@ -32,16 +42,41 @@ class Sealing(Callee):
 
     async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call the function and write what it returns."""
-        value, error = await self._inner.call_anyhow(carrier, job)
+        jobs = job.members or (job,)
+        self._open(jobs)
+        try:
+            value, error = await self._inner.call_anyhow(carrier, job)
+        finally:
+            self._close(jobs)
         if error is not None:
             return value, error
         if job.members:
-            return self._sealed_all(job.members, value), None
-        try:
-            self._seal(job, value)
-        except SerialisationError as problem:
-            return None, problem
+            value = self._sealed_all(job.members, value)
+        else:
+            try:
+                self._seal(job, value)
+            except SerialisationError as problem:
+                return None, problem
+        for each in jobs:
+            held = self._holding.of(each)
+            if held is not None and held.brood is not None:
+                await self._put_ahead(held, held.brood)
         return value, None
+
+    def _open(self, jobs: Iterable[Job[Any]]) -> None:
+        """Let an attempt begin: nothing of an earlier one is left."""
+        for each in jobs:
+            held = self._holding.of(each)
+            if held is not None:
+                held.value = held.brood = None
+                held.spawns = True
+
+    def _close(self, jobs: Iterable[Job[Any]]) -> None:
+        """Let nothing more be spawned."""
+        for each in jobs:
+            held = self._holding.of(each)
+            if held is not None:
+                held.spawns = False
 
     def _sealed_all(self, members: tuple[Job[Any], ...], values: object) -> object:
         """Return what a batch returned, with an error in the place of each result that cannot be kept."""

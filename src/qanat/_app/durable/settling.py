@@ -91,9 +91,14 @@ class Settling:
             return
         batch: list[tuple[float, Held, Settle]] = []
         size = 0
+        children = 0
         while self._waiting and len(batch) < MOST and size < MOST_BYTES:
+            settle = self._waiting[0][2]
+            children += len(settle.children)
+            if batch and children > MOST:
+                break
             batch.append(self._waiting.popleft())
-            size += len(batch[-1][2].value or b"")
+            size += len(settle.value or b"") + sum(len(new.body) for new in settle.children)
         self._under_way = len(batch)
         self._oldest = batch[0][0]
         self._desk.send(self._deed, [settle for _, _, settle in batch], lambda call: self._heard(call, batch))
@@ -116,7 +121,9 @@ class Settling:
                 self._engine.cancel(call.error)
         else:
             for (_, held, settle), answer in zip(batch, call.answers, strict=True):
-                back = back or settle.kind in {"retry", "release"}
+                # A job that ends may be what its parent waits for, to be called back.
+                back = back or settle.kind in {"retry", "release"} or bool(settle.children or settle.after)
+                back = back or (held.stored.parent is not None and answer.state in ENDED)
                 if answer.state in ENDED or answer.state is None:
                     ended.append(held.stored.id)
                 if answer.status == "stale":
