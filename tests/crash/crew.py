@@ -184,7 +184,7 @@ class Crew:
     @contextmanager
     def store(self) -> Generator[Any]:
         """Open the store itself."""
-        store = connector(self.url)[1]()
+        store = connector(self.url)[1].connect()
         try:
             yield store
         finally:

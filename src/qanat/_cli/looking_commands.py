@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from qanat._app.durable.operating import asked, reasons, record, stored_page, time_of
 from qanat._app.durable.operating import table as counted
@@ -115,7 +115,7 @@ def _gather(
     after: str | None,
 ) -> tuple[list[StoredJob], str | None]:
     """Return jobs of one state or of all, and where to go on."""
-    states = [cast("State", each) for each in STATES] if state is None else [state]
+    states: list[State] = list(STATES) if state is None else [state]
     begin, cursor = _place(after, states)
     jobs: list[StoredJob] = []
     for each in states[states.index(begin) :]:
@@ -148,7 +148,7 @@ def _place(after: str | None, states: list[State]) -> tuple[State, str | None]:
     state, _, cursor = text.partition(":")
     if state not in states:
         raise UsageError(f"after must be what the page before said, got {after!r}")
-    return cast("State", state), cursor or None
+    return state, cursor or None
 
 
 def _age(job: StoredJob, now: float) -> str:

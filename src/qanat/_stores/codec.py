@@ -62,7 +62,8 @@ def _is_short(kind: type, value: Any) -> bool:
     if kind is str:
         return len(value) <= SHORT and value.isascii()
     if kind is int:
-        return LEAST_INT <= value <= MOST_INT
+        number: int = value
+        return LEAST_INT <= number <= MOST_INT
     return value is None or kind is bool or (kind is float and isfinite(value))
 
 

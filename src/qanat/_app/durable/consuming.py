@@ -260,17 +260,7 @@ class Worker:
                 self._works = True
                 if self._stopping:
                     self._begin_stop()
-                while not engine.over:
-                    try:
-                        await engine.wait_over()
-                    except engine.cancellation as caught:
-                        if engine.is_lost:
-                            raise
-                        # asyncio's own way to cancel, which no shield holds off.
-                        if interruption is not None:
-                            engine.cancel()
-                        interruption = caught
-                        self.stop()
+                interruption = await self._wait_over()
                 with anyio.move_on_after(LAST_WORDS):
                     await self._settling.flush()
                 self._settling.gave_up = True
@@ -283,6 +273,23 @@ class Worker:
             raise engine.failure
         if interruption is not None:
             raise interruption
+
+    async def _wait_over(self) -> BaseException | None:
+        """Wait until nothing runs any more; return the cancellation that came meanwhile."""
+        engine = self._engine
+        interruption: BaseException | None = None
+        while not engine.over:
+            try:
+                await engine.wait_over()
+            except engine.cancellation as caught:
+                if engine.is_lost:
+                    raise
+                # asyncio's own way to cancel, which no shield holds off.
+                if interruption is not None:
+                    engine.cancel()
+                interruption = caught
+                self.stop()
+        return interruption
 
     async def _beat_on(self) -> None:
         """Beat on virtual time, of which the thread of the pulse knows nothing."""
