@@ -15,6 +15,7 @@ import pytest
 
 from qanat._cli.completing import Completion
 from qanat._cli.usage import UsageError
+from qanat._cli.writing import open_output
 from tests._cli.shell import APP, begin, call, command, ended, environment, results, wait_for
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def counted(item):
     with open("bad") as bad: words = bad.read().split()
     if item in words: raise ValueError("bad " + item)
     return item
-def large(item): return item * 5000
+def large(item): time.sleep(0.01); return item * 5000
 class Unnamed:
     def __call__(self, item): return item
 unnamed = Unnamed()
@@ -255,6 +256,22 @@ def test_two_runs_do_not_complete_one_output(where):
     first.close()
 
 
+def test_output_is_read_again_if_another_run_ended_meanwhile(where):
+    write(where, "a")
+    counted(where)
+    line = (where / "out.jsonl").read_bytes()
+    late = Completion(str(where / "out.jsonl"))
+    (where / "out.jsonl").write_bytes(line + line.replace(b'"id":1', b'"id":2') + b"torn")
+    output = late.open()
+    assert (late.has_spawned(1, "a", ok=True), len(late._keys)) == (False, 2)
+    output.close()
+    late = Completion(str(where / "out.jsonl"))
+    (where / "out.jsonl").write_bytes(b"nonsense\n")
+    with pytest.raises(UsageError, match="holds no result of qanat map"):
+        late.open()
+    open_output(str(where / "out.jsonl"), append=True, overwrite=False).close()
+
+
 def test_output_that_cannot_be_replaced_is_left(where, monkeypatch):
     write(where, "a")
     (where / "bad").write_text("a")
@@ -344,6 +361,33 @@ def test_two_processes_share_a_journal(where):
     assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (60,)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+@pytest.mark.real
+def test_second_process_with_the_same_output_is_refused_and_writes_nothing(where):
+    write(where, "1", "2", "3")
+    arguments = [
+        "map",
+        "app:touch_and_sleep",
+        "items.txt",
+        "-o",
+        "out.jsonl",
+        "--journal",
+        "run.db",
+        "-j",
+        "3",
+    ]
+    first = begin(where, *arguments)
+    wait_for(where, "started-2")
+    ran = call(where, *arguments)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "out.jsonl is being written by another run: name another file" in ran.stderr
+    first.send_signal(signal.SIGKILL)
+    ended(first)
+    assert (
+        call(where, "map", "app:same", "items.txt", "-o", "out.jsonl", "--journal", "two.db").returncode == 0
+    )
+    assert [line[1] for line in lines(where)] == ['"1"', '"2"', '"3"']
 
 
 @pytest.mark.real

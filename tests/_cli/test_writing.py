@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import threading
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +58,53 @@ class TestOutput:
         output.write(b"new\n")
         output.close()
         assert path.read_bytes() == after + b"new\n"
+
+    def test_others_are_kept_away_but_for_those_that_share_it(self, tmp_path: Path) -> None:
+        path = str(tmp_path / "out")
+        ways = [(False, False, False), (True, False, False), (False, True, False), (True, False, True)]
+        with closing(open_output(path, append=False, overwrite=False)) as first:
+            first.write(b"a\n")
+            for append, overwrite, shared in ways:
+                with pytest.raises(UsageError, match="is being written by another run: name another file"):
+                    open_output(path, append=append, overwrite=overwrite, shared=shared)
+        with closing(open_output(path, append=True, overwrite=False, shared=True)) as first:
+            with closing(open_output(path, append=True, overwrite=False, shared=True)) as second:
+                first.write(b"b\n")
+                second.write(b"c\n")
+            for append, overwrite, shared in ways[:-1]:
+                with pytest.raises(UsageError, match="is being written by another run"):
+                    open_output(path, append=append, overwrite=overwrite, shared=shared)
+        assert (tmp_path / "out").read_bytes() == b"a\nb\nc\n"
+
+    def test_a_file_that_another_run_wrote_meanwhile_is_refused(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "out"
+        check_output(str(path), append=False, overwrite=False)
+        path.write_bytes(b"a\n")
+        with pytest.raises(UsageError, match="is not empty"):
+            open_output(str(path), append=False, overwrite=False)
+        with closing(open_output(str(path), append=True, overwrite=False)):
+            path.rename(tmp_path / "old")
+        flock = fcntl.flock
+
+        def replaced(fd: int, how: int) -> None:
+            flock(fd, how)
+            path.unlink()
+
+        path.write_bytes(b"b\n")
+        monkeypatch.setattr(fcntl, "flock", replaced)
+        with pytest.raises(UsageError, match="is being written by another run"):
+            open_output(str(path), append=True, overwrite=False)
+
+    def test_a_file_system_without_locks_is_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def missing(_fd: int, _how: int) -> None:
+            raise OSError(errno.ENOTSUP, "not supported")
+
+        monkeypatch.setattr(fcntl, "flock", missing)
+        open_output(str(tmp_path / "out"), append=False, overwrite=False).close()
 
     def test_a_line_that_does_not_fit_is_taken_back(self, tmp_path: Path) -> None:
         path = tmp_path / "out"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any, cast
 
 from qanat._cli.reading import Record
 from qanat._cli.usage import UsageError
-from qanat._cli.writing import Output, open_output
+from qanat._cli.writing import Output, lock, open_output
 from qanat._core.content_key import content_key
 from qanat.errors import SerialisationError
 
@@ -45,6 +44,18 @@ class Completion:
         self._met: set[Place] = set()
         self._added = False
         self._untidy = False
+        self._size = 0
+        self._read_in()
+
+    def _read_in(self) -> None:
+        """Learn what the output holds.
+
+        Raises:
+            UsageError: If that is anything but results.
+        """
+        self._size = self._path.stat().st_size
+        self._keys.clear()
+        self._untidy = False
         for place, key, _ in self._lines():
             if key is None or place in self._keys:
                 self._untidy = True
@@ -58,9 +69,12 @@ class Completion:
             UsageError: If it cannot be written, or another run writes to it.
         """
         output = open_output(str(self._path), append=True, overwrite=False)
-        if not _locked(output.fd):
-            output.close()
-            raise UsageError(f"{self._path} is being written by another run: name another file")
+        if os.fstat(output.fd).st_size != self._size:
+            try:
+                self._read_in()  # another run has ended meanwhile
+            except BaseException:
+                output.close()
+                raise
         if not self._untidy:
             return output
         last: dict[Place, int] = {}
@@ -154,7 +168,7 @@ class Completion:
     def _put_in_place(self, lines: Iterator[bytes]) -> int:
         fd, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
         try:
-            _locked(fd)
+            lock(fd)
             os.fchmod(fd, stat.S_IMODE(self._path.stat().st_mode))
             with open(fd, "wb", closefd=False) as file:
                 file.writelines(lines)
@@ -172,16 +186,3 @@ def _key_of(value: Any) -> bytes | None:
         return content_key(value)
     except SerialisationError:
         return None  # such an item fails, so its line is none to be kept
-
-
-def _locked(fd: int) -> bool:
-    """Keep other runs away for as long as the descriptor is open; False if another one was first."""
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

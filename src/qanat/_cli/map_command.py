@@ -110,7 +110,9 @@ def run_map(options: MapOptions) -> int:
             output = completion.open()
             stack.callback(output.close)
         elif path is not None:
-            output = open_output(path, append=options.append, overwrite=options.overwrite)
+            output = open_output(
+                path, append=options.append, overwrite=options.overwrite, shared=options.append
+            )
             stack.callback(output.close)
         elif progress.redraws and os.isatty(output.fd):
             output.show = progress.say

@@ -198,11 +198,19 @@ def check_apart(path: str | None, inputs: tuple[str, ...], rules: str | None) ->
             raise UsageError(f"{path} is the {what}, too: name another file for the output")
 
 
-def open_output(path: str, *, append: bool, overwrite: bool) -> Output:
+def open_output(path: str, *, append: bool, overwrite: bool, shared: bool = False) -> Output:
     """Open a file for results, after `check_output`; a torn last line is cut off.
 
+    Other runs are kept away for as long as it is open.
+
+    Args:
+        path: The file.
+        append: Whether to leave what it holds.
+        overwrite: Whether to take that out.
+        shared: Whether others that share it may write to it, too: each of their lines is whole.
+
     Raises:
-        UsageError: If it cannot be written.
+        UsageError: If it cannot be written, or another run writes to it.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
@@ -215,7 +223,12 @@ def open_output(path: str, *, append: bool, overwrite: bool) -> Output:
             raise UsageError(f"{path}: {again.strerror}") from None
     output = Output(fd, path)
     if output.is_regular:
+        if not lock(fd, shared=shared) or not _is_in_place(fd, path):
+            os.close(fd)
+            raise UsageError(f"{path} is being written by another run: name another file")
         try:
+            if not append and not overwrite and os.fstat(fd).st_size:
+                check_output(path, append=False, overwrite=False)  # written since that was asked first
             if overwrite:
                 os.ftruncate(fd, 0)
             elif append:
@@ -223,7 +236,33 @@ def open_output(path: str, *, append: bool, overwrite: bool) -> Output:
         except OSError as error:
             os.close(fd)
             raise UsageError(f"{path}: {error.strerror}") from None
+        except UsageError:
+            os.close(fd)
+            raise
     return output
+
+
+def lock(fd: int, *, shared: bool = False) -> bool:
+    """Keep other runs away for as long as the descriptor is open; False if another one was first."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True
+
+
+def _is_in_place(fd: int, path: str) -> bool:
+    """Whether a file is still the one of its name: another run may have put its own there."""
+    try:
+        return os.path.samestat(os.fstat(fd), Path(path).stat())
+    except OSError:
+        return False
 
 
 def _cut_torn_line(fd: int) -> None:
