@@ -9,6 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections import Counter
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +21,7 @@ from qanat._cli.writing import open_output
 from tests._cli.shell import APP, begin, call, command, ended, environment, results, wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 MORE = """
@@ -34,6 +37,19 @@ def large(item): time.sleep(0.01); return item * 5000
 class Unnamed:
     def __call__(self, item): return item
 unnamed = Unnamed()
+async def climb(item):
+    import qanat
+    job = qanat.current_job()
+    if len(item) < 4:
+        job.spawn(item + "x"), job.spawn(item + "y")
+    if len(item) < 3:
+        job.after_children(add_up, gather=True)
+    await asyncio.sleep(0.05)
+    with open("calls", "a") as calls: calls.write(item + "\\n")
+    return 1
+async def add_up(children):
+    with open("added", "a") as added: added.write(f"{sum(children.values())}\\n")
+    return 1 + sum(children.values())
 """
 
 
@@ -361,6 +377,46 @@ def test_two_processes_share_a_journal(where):
     assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (60,)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
+
+
+@pytest.mark.real
+def test_interrupted_tree_is_gone_on_with(where):
+    """Three trees of 15 jobs, three of which call back; a gentle stop, one that cancels, and the rest."""
+    write(where, "a", "b", "c")
+    arguments = ["map", "app:climb", "items.txt", "-o", "out.jsonl", "--journal", "run.db", "-j", "2"]
+    for signals in (1, 2):
+        process = begin(where, *arguments)
+        before = len((where / "calls").read_text().split())
+        until(lambda: len((where / "calls").read_text().split()) >= before + 8, process)  # noqa: B023
+        process.send_signal(signal.SIGINT)
+        if signals == 2:
+            process.send_signal(signal.SIGINT)
+        status, _, said = ended(process)
+        assert (status, "to go on, run the same command again" in said) == (130, True), said
+    assert call(where, *arguments, "--no-progress").returncode == 0
+    visited = Counter(calls(where))
+    trees = {root + "".join(way) for root in "abc" for n in range(4) for way in product("xy", repeat=n)}
+    assert set(visited) == trees
+    # Whose callback was not called is visited again, as it is recorded with that; the others once.
+    assert {item for item, times in visited.items() if times > 1} <= {each for each in trees if len(each) < 3}
+    assert max(visited.values()) <= 3
+    # Each callback is called once: of the roots, and of their children.
+    assert Counter((where / "added").read_text().split()) == {"2": 6, "6": 3}
+    assert call(where, "map", "app:climb", "items.txt", "-o", "other.jsonl", "-j", "2").returncode == 0
+    assert facts(where, "out.jsonl") == facts(where, "other.jsonl")
+
+
+def until(is_so: Callable[[], bool], process: subprocess.Popen[bytes], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def facts(where: Path, name: str) -> list[tuple[Any, ...]]:
+    found = results((where / name).read_text())
+    return sorted((str(each["id"]), each["item"], each["ok"], each["value"]) for each in found)
 
 
 @pytest.mark.real
