@@ -188,13 +188,9 @@ class Spawner:
         if failure != "continue":
             self._divert(carrier, job, on_loop=on_loop)
         if is_new and type(child) is FamilyJob:
-            if metadata is not None:
-                child.metadata = metadata
-            if lane is not None:
-                child.lane = lane
-            asks = priority is None and not self._inherits
-            if not asks:
-                child.priority = job.priority if priority is None else priority
+            asks = True
+            if priority is not None or lane is not None or metadata is not None or self._inherits:
+                asks = self._fill(child, job, priority, lane, metadata)
             found = None if sprout is None else sprout.key
             if on_loop:
                 self._arrive(child, delay, asks, kept_by=found)
@@ -230,14 +226,22 @@ class Spawner:
                 )
             if not is_new or type(child) is not FamilyJob:
                 continue
-            child.metadata = row.metadata
-            child.lane = row.lane
-            asks = row.priority is None and not self._inherits
-            if not asks:
-                child.priority = job.priority if row.priority is None else row.priority
+            asks = self._fill(child, job, row.priority, row.lane, row.metadata)
             self._arrive(child, 0.0, asks, kept_by=row.sprout.key)
         for rule, times in left.items():
             book.count_left_out(rule, times)
+
+    def _fill(
+        self, child: FamilyJob, parent: Job[Any], priority: float | None, lane: Hashable,
+        metadata: Mapping[str, Any] | None,
+    ) -> bool:  # fmt: skip
+        """Give a child what it was spawned with; return whether the rule `priority` is to be asked."""
+        child.metadata = metadata
+        child.lane = lane
+        if priority is None and not self._inherits:
+            return True
+        child.priority = parent.priority if priority is None else priority
+        return False
 
     def kind_of(self, job: Job[Any]) -> Kind:
         """Return by what a journal knows what a job spawns without naming a handler."""
