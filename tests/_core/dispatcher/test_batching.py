@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from math import inf
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from qanat._core.backoff import constant
 from qanat._core.batch import Batch, size_of
 from qanat._core.dispatcher import Dispatcher
+from qanat._core.dispatcher.gathering import Batches, Gathering
 from qanat._core.events import JobParked, JobRetried, JobStarted
 from qanat._core.limit import Limit, Refused
 from qanat._core.orders import ORDERS, Fifo
@@ -237,6 +239,82 @@ def test_a_batch_waits_for_its_limits_and_is_filled_meanwhile():
     assert (dispatcher.next(1.0), dispatcher.wake_at) == (None, 2.0)
     dispatcher.offer(job(task, 2, priority=1.0), 1.5)
     assert ids(dispatcher.next(2.0)) == [2, 0, 1]
+
+
+@given(
+    st.sampled_from(sorted(ORDERS)),
+    st.lists(
+        st.tuples(st.sampled_from(["add", "put back", "discard", "start"]), st.integers(0, 9)), max_size=40
+    ),
+    st.integers(1, 4),
+    st.sampled_from([None, 3.0]),
+)
+def test_asking_the_limits_changes_no_batch(
+    order: str, steps: list[tuple[str, int]], size: int, max_cost: float | None
+):
+    """Two see the same; one of them is asked for its batch, which may not start, after every step."""
+    task = make().add_task("task", None, make_order=Fifo, retry=Retry.of(0))
+    gatherings = [Gathering(Batch(size, max_cost=max_cost), ORDERS[order](), Batches()) for _ in range(2)]
+    for each in gatherings:
+        each._batches.is_closed = True
+        each.bind(Random(7))
+    waiting: list[list[Job[Any]]] = [[], []]
+    for number, (step, pick) in enumerate(steps):
+        started: list[list[int | str]] = []
+        for gathering, jobs in zip(gatherings, waiting, strict=True):
+            if step in {"add", "put back"}:
+                new = job(task, number, priority=float(pick % 3))
+                new.index, new.cost, new.deadline = pick, 1.0 + pick % 2, float(pick % 4)
+                gathering.add(new) if step == "add" else gathering.put_back(new)
+                jobs.append(new)
+            elif jobs and step == "discard":
+                gathering.discard(jobs.pop(pick % len(jobs)))
+            elif jobs:
+                members = gathering.members()
+                gathering.start()
+                started.append([member.id for member in members])
+                for member in members:
+                    jobs.remove(member)
+        assert started[:1] == started[1:]
+        if waiting[0]:
+            gatherings[0].propose(0.0)
+            gatherings[0].dissolve()
+        assert len(gatherings[0]) == len(gatherings[1]) == len(waiting[0])
+
+
+def test_asking_puts_jobs_back_into_an_order_of_the_users_own():
+    class Own:
+        def __init__(self) -> None:
+            self.jobs: list[Job[Any]] = []
+
+        def add(self, job: Job[Any]) -> None:
+            self.jobs.append(job)
+
+        def put_back(self, job: Job[Any]) -> None:
+            self.jobs.insert(0, job)
+
+        def head(self) -> Job[Any]:
+            return self.jobs[0]
+
+        def take(self) -> Job[Any]:
+            return self.jobs.pop(0)
+
+        def discard(self, job: Job[Any]) -> None:
+            self.jobs.remove(job)
+
+        def __len__(self) -> int:
+            return len(self.jobs)
+
+    dispatcher = make()
+    until = Until(5.0)
+    task = dispatcher.add_task(
+        "task", None, make_order=Own, retry=Retry.of(0), batch=Batch(2, within=0.0), limits=[until]
+    )
+    for each in [job(task, number) for number in (3, 1, 2)]:
+        each.cost = 2.0
+        dispatcher.offer(each, 0.0)
+    assert (dispatcher.next(0.0), dispatcher.next(1.0)) == (None, None)
+    assert ids(dispatcher.next(5.0)) == [3, 1]
 
 
 @pytest.mark.parametrize("order", [name for name in ORDERS if name != "shuffle"])

@@ -7,7 +7,8 @@ full is parked, woken, told apart and accounted for like one that waits for any 
 Which jobs make up the batch is settled at its start and not before: as long as a rate holds it up,
 newcomers fill it, and a more urgent one comes first. Two things stay together, as *groups*, ahead of
 all others: the halves of a batch that was split, and a batch whose jobs have costs of their own, while
-the limits are asked about it, as they have to know what it costs.
+the limits are asked about it, as they have to know what it costs. If they say no, its jobs go back to
+the places that they had, so asking changes nothing.
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ class Gathering:
         "_entered",
         "_formed",
         "_groups",
+        "_lifted",
         "_most",
         "_number",
         "_order",
@@ -100,6 +102,8 @@ class Gathering:
         self._groups: deque[list[Job[Any]]] = deque()
         # Whether the first group was formed to ask the limits, and is to dissolve if they say no.
         self._formed = False
+        # Its jobs as the order gave them, to be brought back to where they were.
+        self._lifted: list[Any] = []
         self._most = batch.size
         # Those that wait in no group: how many, what they cost, how many have a cost of their own, and
         # when they came, if that matters.
@@ -146,20 +150,23 @@ class Gathering:
     def take(self) -> Job[Any]:
         """Remove and return the next job that is in no group."""
         job = self._order.take()
+        self._left(job)
+        return job
+
+    def _left(self, job: Job[Any]) -> None:
         self._number -= 1
         self._cost -= size_of(job.cost)
         self._own_costs -= job.cost != 1.0
-        return job
 
     def discard(self, job: Job[Any]) -> None:
         """Remove a job that is in."""
         group = next((group for group in self._groups if job in group), None)
         if group is None:
             self._order.discard(job)
-            self._number -= 1
-            self._cost -= size_of(job.cost)
-            self._own_costs -= job.cost != 1.0
+            self._left(job)
         else:
+            if self._formed and group is self._groups[0] and self._lifted:
+                del self._lifted[group.index(job)]
             group.remove(job)
             if not group:
                 self._groups.remove(group)
@@ -237,8 +244,14 @@ class Gathering:
         """Let jobs that were only taken together for asking wait one by one again."""
         if self._formed:
             self._formed = False
-            for job in reversed(self._groups.popleft()):
-                self._order.put_back(job)
+            lower: Any = getattr(self._order, "_lower", None)
+            jobs = self._groups.popleft()
+            for place in reversed(range(len(jobs))):
+                job = jobs[place]
+                if lower is not None:
+                    lower(self._lifted[place])
+                else:
+                    self._order.put_back(job)
                 self._number += 1
                 self._cost += size_of(job.cost)
                 self._own_costs += job.cost != 1.0
@@ -282,13 +295,21 @@ class Gathering:
     def _form(self) -> None:
         """Take the next batch out of the order, and keep it as the first group."""
         order, max_cost = self._order, self.batch.max_cost
-        members = [self.take()]
-        cost = size_of(members[0].cost)
+        lift: Any = getattr(order, "_lift", None)
+        members: list[Job[Any]] = []
+        self._lifted = []
+        cost = 0.0
         while self._number and len(members) < self._most:
-            cost += size_of(order.head().cost)
-            if max_cost is not None and cost > max_cost:
+            job = order.head()
+            cost += size_of(job.cost)
+            if max_cost is not None and cost > max_cost and members:
                 break
-            members.append(self.take())
+            if lift is None:
+                job = order.take()
+            else:
+                self._lifted.append(lift())
+            self._left(job)
+            members.append(job)
         self._groups.appendleft(members)
         self._formed = True
 

@@ -75,6 +75,16 @@ class KeyOrder:
             self._drop_stale()
         return heappop(self._heap)[3]
 
+    def _lift(self) -> Any:
+        """Remove the next job and return it with its place, to which `_lower` brings it back."""
+        if self._stale:
+            self._drop_stale()
+        return heappop(self._heap)
+
+    def _lower(self, lifted: Any) -> None:
+        """Take a job in at the place that it had."""
+        heappush(self._heap, lifted)
+
     def discard(self, job: Job[Any]) -> None:
         """Remove a job that is in."""
         self._stale_before[job] = self._made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,6 +77,24 @@ class Fifo:
         job = heappop(returned)[2] if returned else self._jobs.popleft()
         self._plain = not returned and not self._stale
         return job
+
+    def _lift(self) -> Any:
+        """Remove the next job and return it with its place, to which `_lower` brings it back."""
+        if self._stale:
+            self._drop_stale()
+        if not self._returned:
+            return self.take()
+        lifted = self._returned[0]
+        self.take()
+        return lifted
+
+    def _lower(self, lifted: Any) -> None:
+        """Take a job in at the place that it had, the last one that was lifted first."""
+        if type(lifted) is tuple:
+            self._plain = False
+            heappush(self._returned, cast("tuple[int, int, Job[Any]]", lifted))
+        else:
+            self._jobs.appendleft(lifted)
 
     def discard(self, job: Job[Any]) -> None:
         """Remove a job that is in."""

@@ -54,6 +54,14 @@ class Lifo:
             self._drop_stale()
         return self._jobs.pop()
 
+    def _lift(self) -> Any:
+        """Remove the next job and return it, to be brought back by `_lower`."""
+        return self.take()
+
+    def _lower(self, lifted: Any) -> None:
+        """Take a job in at the place that it had, the last one that was lifted first."""
+        self._jobs.append(lifted)
+
     def discard(self, job: Job[Any]) -> None:
         """Remove a job that is in."""
         self._stale.add(job)

@@ -10,7 +10,7 @@ and never by asking.
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from qanat._core.job import Job
@@ -82,6 +82,19 @@ class Shuffle:
         if self._stale:
             self._drop_stale()
         return heappop(self._returned)[2] if self._returned else self._jobs.pop()
+
+    def _lift(self) -> Any:
+        """Remove the next job and return it with its place, to which `_lower` brings it back."""
+        if self._stale:
+            self._drop_stale()
+        return heappop(self._returned) if self._returned else self._jobs.pop()
+
+    def _lower(self, lifted: Any) -> None:
+        """Take a job in at the place that it had, the last one that was lifted first."""
+        if type(lifted) is tuple:
+            heappush(self._returned, cast("tuple[int, int, Job[Any]]", lifted))
+        else:
+            self._jobs.append(lifted)
 
     def discard(self, job: Job[Any]) -> None:
         """Remove a job that is in."""
