@@ -237,7 +237,7 @@ def _short(path: str) -> str:
 
 def _depth(data: bytes) -> int:
     """Return how deep JSON nests; brackets within texts are counted too if there are many."""
-    if data.count(b"[") + data.count(b"{") <= MOST_DEPTH:
+    if len(data) <= MOST_DEPTH or data.count(b"[") + data.count(b"{") <= MOST_DEPTH:
         return 0
     deepest = depth = 0
     in_text = escaped = False

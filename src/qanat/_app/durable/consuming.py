@@ -29,7 +29,7 @@ from qanat._app.handlers import check_handler, name_of
 from qanat._app.hosting import hosted, make_engine
 from qanat._app.rules import AllArgs, Rules
 from qanat._core.arguments import at_least
-from qanat._core.job import RUNNING, History, Job
+from qanat._core.job import RUNNING, WAITING, History, Job
 from qanat._core.store.values import Settle
 from qanat._engine.callee import callee_of
 from qanat._engine.intake import Callbacks
@@ -236,7 +236,7 @@ class Worker:
         self._feed = Feed(
             store, name, engine, self._holding, self._settling, lease=lease, buffer=rules.buffer,
             gathers=0 if rules.batch is None else rules.batch.size, burst=self._burst,
-            knows_lanes=rules.lane is None, took=self._took, give_back=self._give_back,
+            knows_lanes=rules.lane is None, took=self._took_all, give_back=self._give_back,
             has_retries=self._has_retries, release=self._release,
         )  # fmt: skip
         self._handling = Handling(engine, self._queue, self._table, rules, self._holding)
@@ -321,6 +321,43 @@ class Worker:
             self._engine.cancel()
 
     # --- jobs in ---------------------------------------------------------------------------
+
+    def _took_all(self, jobs: list[StoredJob], sent: float) -> None:
+        """Take jobs that were leased: those with nothing but an item together, which is half the work."""
+        task = self._handling.main
+        if task is None or self._callbacks or task.retry.deadline is not None:
+            for stored in jobs:
+                self._took(stored, sent)
+            return
+        plain: list[Held] = []
+        offered_at, options = self._engine.now(), self._queue._asking.options
+        kind, safe_until, retries = options.type, sent + options.lease, self._retries
+        for stored in jobs:
+            if stored.attempt == 1 and not (
+                stored.handler or stored.lane or stored.metadata or stored.priority or stored.parent
+                or stored.phase or stored.id in retries
+            ):  # fmt: skip
+                try:
+                    item = decode(stored.body, kind)
+                except SerialisationError:
+                    pass  # which ends that job below
+                else:
+                    index = self._count
+                    self._count = index + 1
+                    job: Job[Any] = Job(stored.id, item, index, task, offered_at, WAITING)
+                    plain.append(Held(stored, job, safe_until))
+                    continue
+            self._offer(plain, offered_at)
+            plain = []
+            self._took(stored, sent)
+        self._offer(plain, offered_at)
+
+    def _offer(self, plain: list[Held], offered_at: float) -> None:
+        """Offer jobs that have nothing but an item."""
+        if plain:
+            self._holding.take_all(plain)
+            self._renewing.watch(plain[0].safe_until)
+            self._engine.dispatcher.offer_all([held.job for held in plain], offered_at)
 
     def _took(self, stored: StoredJob, sent: float) -> None:
         """Take a job that was leased."""
@@ -422,6 +459,13 @@ class Worker:
         """Hear that a job has ended here, for good or because it was stopped."""
         held = self._holding.of(job)
         if held is None:
+            return
+        if outcome.state == "done" and held.brood is None and not held.lost:
+            self._holding.leave(job)
+            self._feed.ended()
+            stored = held.stored
+            settle = Settle(id=stored.id, token=stored.token, kind="done", value=held.value)
+            self._settling.add(held, settle, outcome.ended_at)
             return
         error = outcome.error
         if outcome.state == "done":

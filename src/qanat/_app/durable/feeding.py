@@ -57,7 +57,7 @@ class Feed:
     def __init__(
         self, store: Store, queue: str, engine: Engine, holding: Holding, settling: Settling, *,
         lease: float, buffer: int, gathers: int, burst: bool, knows_lanes: bool,
-        took: Callable[[StoredJob, float], object], give_back: Callable[[list[StoredJob]], object],
+        took: Callable[[list[StoredJob], float], object], give_back: Callable[[list[StoredJob]], object],
         has_retries: Callable[[], bool], release: Callable[[set[str]], object],
     ) -> None:  # fmt: skip
         """Claim nothing yet.
@@ -73,7 +73,7 @@ class Feed:
             gathers: How many jobs make up a batch; 0 without.
             burst: Whether to end when the queue is empty.
             knows_lanes: Whether the lanes here are those of the store.
-            took: Called with each job, and since when it is ours at least.
+            took: Called with the jobs of a claim, and since when they are ours at least.
             give_back: Called with jobs that came when nobody wanted them any more.
             has_retries: Whether a job that failed here is to be tried again soon.
             release: Called with lanes whose waiting jobs are to be given back, to make room.
@@ -97,6 +97,7 @@ class Feed:
         self._scope: anyio.CancelScope | None = None
         self._spot: Spot | None = None
         self._wants_room = False
+        self._look_below = 0
         self._window = float(FIRST_WINDOW)
         self._was_full = False
         self._skipped: frozenset[str] = frozenset()
@@ -113,9 +114,15 @@ class Feed:
 
     def pull(self) -> bool:
         """Let the task claim on if there is reason to; nothing comes of it at once."""
-        if self._spot is not None and (self._room() > 0 if self._wants_room else self._freed()):
+        if self._spot is not None and (self._has_room() if self._wants_room else self._freed()):
             self.wake()
         return False
+
+    def _has_room(self) -> bool:
+        """Whether there is room, looked at once an eighth of what waits has started: this is asked often."""
+        if self._engine.dispatcher.waiting > self._look_below:
+            return False
+        return self._room() > 0
 
     def wake(self) -> None:
         """Let the task look again."""
@@ -178,8 +185,7 @@ class Feed:
             return False
         self._backoff = 0.0
         self._measure(sent)
-        for stored in claim.jobs:
-            self._took(stored, sent)
+        self._took(claim.jobs, sent)
         asked_for_all = wish.suspect and not wish.skip
         # From now on who waits is woken when there is none any more.
         self._held_suspect = self._holding.suspects > 0
@@ -208,6 +214,8 @@ class Feed:
 
     async def _wait(self, seconds: float, spot: Spot | None = None, *, for_room: bool = False) -> None:
         self._wants_room = for_room
+        waiting = self._engine.dispatcher.waiting
+        self._look_below = waiting - waiting // 8
         spot = self._spot = spot or self._engine.loop.spot()
         try:
             with anyio.move_on_after(seconds):

@@ -67,6 +67,11 @@ class Handling:
         """A task, for a job that is not run here."""
         return self.tasks[0]
 
+    @property
+    def main(self) -> Task | None:
+        """What runs the jobs that name no handler; None if nothing does."""
+        return self._handlers.get("")
+
     def task(self, stored: StoredJob) -> Task | None:
         """Return what runs a job, be it its handler or its callback; None if that is not known here."""
         if not stored.phase:

@@ -74,6 +74,12 @@ class Holding:
         self._by_job[held.job] = held
         self.suspects += held.is_suspect
 
+    def take_all(self, held: list[Held]) -> None:
+        """Hold some more."""
+        self.live.update([(each.stored.id, each) for each in held])
+        self._by_job.update([(each.job, each) for each in held])
+        self.suspects += sum([each.stored.crashes > 0 for each in held])
+
     def of(self, job: Job[Any]) -> Held | None:
         """Return what is held of a job; None if nothing is (any more)."""
         return self._by_job.get(job)

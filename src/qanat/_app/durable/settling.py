@@ -75,14 +75,15 @@ class Settling:
         """Get ready to send again what could not be sent."""
         self._alarm = self._engine.make_alarm(self._send)
 
-    def add(self, held: Held, settle: Settle) -> None:
-        """Settle a lease."""
-        now = self._engine.now()
+    def add(self, held: Held, settle: Settle, now: float | None = None) -> None:
+        """Settle a lease, as of now."""
+        if now is None:
+            now = self._engine.now()
         self._waiting.append((now, held, settle))
         if not self._under_way and not self._backoff:
             self._send()
         oldest = self._oldest if self._under_way else self._waiting[0][0]
-        if self.pending >= MOST or now - oldest > self._patience:
+        if len(self._waiting) + self._under_way >= MOST or now - oldest > self._patience:
             self._engine.hold(True, by="queue")
 
     def _send(self) -> None:
