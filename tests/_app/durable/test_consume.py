@@ -472,6 +472,20 @@ async def test_a_dead_workers_jobs_are_taken_over(virtual_time: VirtualTime):
             group.cancel_scope.cancel()
 
 
+async def test_a_dead_workers_jobs_are_taken_over_while_there_is_no_end_of_others(virtual_time: VirtualTime):
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", lease=30.0)
+        await queue.put("a")
+        await queue.lease()  # and its worker is heard of no more
+        await queue.put_many(range(1000))
+        seen = Seen(1.0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_consume, queue, seen, 0.0)
+            await anyio.sleep(36)
+            assert ("a", 2) in seen.calls
+            group.cancel_scope.cancel()
+
+
 async def test_a_store_that_is_away_for_a_time_is_waited_for(
     virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
 ):

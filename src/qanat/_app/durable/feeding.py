@@ -108,6 +108,7 @@ class Feed:
         self._paced_at = engine.now()
         self._trip = 0.0
         self._rescued_at = engine.now()
+        self._rescues_every = min(RESCUE, lease / 3.0)
         self._backoff = 0.0
 
     # --- the engine's side -------------------------------------------------------------------
@@ -192,8 +193,11 @@ class Feed:
         self._was_full = len(claim.jobs) >= n
         if claim.jobs:
             self._engine.offered()
-        if self._was_full or claim.ended:
-            return False  # the end of a job may have sent its parent on
+        if self._was_full or claim.ended:  # the end of a job may have sent its parent on
+            # What a lost worker left does not wait until all that is ready is done.
+            if self._engine.now() - self._rescued_at >= self._rescues_every:
+                await self._take_back()
+            return False
         rescued = await self._rescue(claim)
         if self._burst and asked_for_all and not (claim.jobs or rescued) and self._is_over(claim):
             return True
@@ -233,11 +237,14 @@ class Feed:
 
     async def _rescue(self, claim: Claim) -> bool:
         """Take back leases that have expired, if it is time; True if the queue may hold more now."""
-        now = self._engine.now()
-        every = min(RESCUE, self._lease / 3.0)
-        if claim.next_due != 0.0 and (self._store.is_private or now - self._rescued_at < every):
+        waited = self._engine.now() - self._rescued_at
+        if claim.next_due != 0.0 and (self._store.is_private or waited < self._rescues_every):
             return False
-        self._rescued_at = now
+        return await self._take_back()
+
+    async def _take_back(self) -> bool:
+        """Take back leases that have expired; True if there were any."""
+        self._rescued_at = self._engine.now()
         try:
             rescued: Rescued = (await self._store.desk.ask(f"rescue {self._queue}", [None]))[0]
         except (StoreUnavailable, StoreFull):
