@@ -216,14 +216,15 @@ class Crew:
 
     def work_off(self, *flags: str, **options: Any) -> None:
         """Let a worker do what is left."""
-        worker = self.worker(*flags, **options)
+        worker = self.ready(self.worker(*flags, **options))
         self.wait_done()
         assert worker.stop() == 0
 
     def check(self, **options: Any) -> History:
         """Hold the history against the promises, and the store against itself."""
         history = History(self.events(), self.last(), **{"at_once": 4, **options})
-        assert faults(history) == []
+        found = faults(history)
+        assert not found, "\n".join(found)
         with self.store() as store:
             assert store.check(self.queue) == []
             assert store.count(self.queue).put == len(history.last) + len(history.lost)

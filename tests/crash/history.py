@@ -93,7 +93,7 @@ class History:
             begin, or write down, what is over.
         outages: Whether the store was away: leases may expire in the hands of living workers then.
         losses: Whether the store may have lost what it had acknowledged.
-        gap: Seconds within which the jobs of a killed worker are leased again; None is not looked at.
+        gap: Seconds within which the jobs of a killed worker are taken back; None is not looked at.
         at_once: How many jobs a worker runs at once.
     """
 
@@ -225,14 +225,21 @@ def leased_again_without_reason(history: History) -> Iterator[str]:
 
 
 def late_recovery(history: History) -> Iterator[str]:
+    """Find jobs that were taken back late from who was killed; suspects may wait for their turn then."""
     if history.gap is None:
         return
     over = {(event.id, event.token) for event in history.by["settle"]}
+    rescued: dict[str, list[float]] = defaultdict(list)
+    for event in history.by["rescued"]:
+        rescued[event.id].append(event.at)
     for id, leases in history.leases.items():
         for before, after in pairwise(leases):
             gone = history.gone.get(before.pid)
-            if gone is not None and (id, before.token) not in over and after.at - gone > history.gap:
-                yield f"{id} was leased again {after.at - gone:.2f} s after its worker was killed"
+            if gone is None or (id, before.token) in over:
+                continue
+            back = min(at for at in (*rescued[id], after.at) if at >= gone or at == after.at)
+            if back - gone > history.gap:
+                yield f"{id} was taken back {back - gone:.2f} s after its worker was killed"
 
 
 def too_many_at_once(history: History) -> Iterator[str]:

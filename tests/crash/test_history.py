@@ -39,6 +39,7 @@ WELL = """
 4.4 2 settle-ok b 4 done
 4.4 2 settle-ok c 5 done
 """.strip()
+RESCUED = "4.0 2 rescued b 0 -\n4.0 2 lease b 4 2"
 LAST = {"a": Last("done", 1), "b": Last("done", 4), "c": Last("done", 5)}
 
 
@@ -77,7 +78,8 @@ def test_a_history_that_is_well_is_found_well():
         ("2.0 1 gone - 0 -\n", "", "leased_again_without_reason"),
         ("2.0 1 gone - 0 -", "4.5 1 gone - 0 -", "leased_again_without_reason"),
         ("3.2 2 settle c 3 retry\n3.3 2 settle-ok c 3 retry\n", "", "leased_again_without_reason"),
-        ("4.0 2 lease b 4 2", "4.6 2 lease b 4 2", "late_recovery"),
+        (RESCUED, RESCUED.replace("4.0", "4.6"), "late_recovery"),
+        (RESCUED, "4.6 2 lease b 4 2", "late_recovery"),
         ("1.2 1 start b 2 sb", "1.2 1 start b 2 sb\n1.2 1 start c 9 sc", "too_many_at_once"),
     ],
 )
