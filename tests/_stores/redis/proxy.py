@@ -10,13 +10,16 @@ class Proxy:
     """Forward what comes; drop answers while told to.
 
     `drop_answers` counts answers still to be lost: the request reaches the server, the client sees its
-    connection break. `cut_after` bytes of the next answer come through and no more.
+    connection break. `cut_after` bytes of the next answer come through and no more. While `flows` is
+    cleared nothing comes through, and nobody is told: what was sent arrives late.
     """
 
     def __init__(self, target: str):
         self.target = target
         self.drop_answers = 0
         self.cut_after: int | None = None
+        self.flows = threading.Event()
+        self.flows.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
@@ -34,7 +37,12 @@ class Proxy:
             except OSError:
                 return
             far = socket.socket(socket.AF_UNIX)
-            far.connect(self.target)
+            try:
+                far.connect(self.target)
+            except OSError:
+                near.close()
+                far.close()
+                continue
             self.pairs.append((near, far))
             for source, sink in ((near, far), (far, near)):
                 thread = threading.Thread(target=self._carry, args=(source, sink, sink is near))
@@ -44,6 +52,7 @@ class Proxy:
     def _carry(self, source, sink, answers):
         try:
             while data := source.recv(65536):
+                self.flows.wait()
                 if answers and self.drop_answers:
                     self.drop_answers -= 1
                     break
@@ -62,6 +71,7 @@ class Proxy:
             _shut(*pair)
 
     def close(self):
+        self.flows.set()
         _shut(self.listener)
         self.listener.close()
         self.cut()

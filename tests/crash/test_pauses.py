@@ -1,0 +1,80 @@
+"""Workers that stand still, and handlers that let nobody else run."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.crash.crew import LEASE
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+ERRORS = (
+    "ValueError", "KeyboardInterrupt", "SystemExit", "GeneratorExit", "StopIteration", "StopAsyncIteration",
+    "MemoryError", "RecursionError", "CancelledError", "BaseException",
+)  # fmt: skip
+
+
+def test_worker_stopped_for_less_than_its_lease_keeps_its_jobs(crew):
+    crew.naps(4, 1.0)
+    worker = crew.worker()
+    crew.wait_for("start", 4)
+    other = crew.ready(crew.worker())
+    worker.send(signal.SIGSTOP)
+    time.sleep(LEASE / 2)
+    worker.send(signal.SIGCONT)
+    crew.wait_done()
+    assert [worker.stop(), other.stop()] == [0, 0]
+    history = crew.check()
+    assert history.repeats == 0
+
+
+def test_worker_stopped_past_its_lease_ends_nothing_when_it_wakes_up(crew):
+    crew.naps(4, 0.5)
+    worker = crew.worker()
+    crew.wait_for("start", 4)
+    worker.send(signal.SIGSTOP)
+    other = crew.worker()
+    crew.wait_for("end", 4, pid=other.pid)
+    crew.wait_done()
+    worker.send(signal.SIGCONT)
+    crew.naps(4, 0.5)
+    crew.wait_done()
+    assert [worker.stop(), other.stop()] == [0, 0]
+    history = crew.check(pauses=True)
+    assert history.repeats == 4
+    stale = [event for event in history.events if event.pid == worker.pid and event.word == "settle-stale"]
+    first = {event.id for event in history.by["start"] if event.pid == other.pid}
+    assert {event.id for event in stale} <= first
+    assert "lease" in worker.said
+    assert "lost" in worker.said or "could not be renewed in time" in worker.said
+
+
+@pytest.mark.parametrize("deed", ["block", "spin"])
+def test_handler_that_blocks_the_loop_keeps_its_lease(crew, deed):
+    """The pulse renews what the loop cannot, also while a handler lets no other thread of Python run long."""
+    crew.put([{"do": deed, "with": 3 * LEASE}])
+    worker = crew.worker()
+    crew.wait_for("start")
+    other = crew.ready(crew.worker())
+    crew.wait_done()
+    assert [worker.stop(), other.stop()] == [0, 0]
+    history = crew.check()
+    assert history.repeats == 0
+
+
+def test_whatever_a_handler_raises_ends_its_job_and_nothing_else(crew):
+    crew.put({"do": "fail", "with": each} for each in ERRORS)
+    crew.put([{"do": "give", "with": each} for each in (1, "two", None, [3])])
+    crew.naps(20, 0.05)
+    worker = crew.worker("--retries", "1")
+    crew.wait_done()
+    assert worker.stop() == 0
+    history = crew.check()
+    with crew.store() as store:
+        reasons = {job.reason.partition(":")[0] for job in store.find(crew.queue, "dead").jobs}
+    # A coroutine cannot raise StopIteration: Python makes a RuntimeError of it.
+    assert reasons == {*ERRORS, "RuntimeError"} - {"StopIteration"}
+    assert sum(last.state == "done" for last in history.last.values()) == 24
