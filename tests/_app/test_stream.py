@@ -14,7 +14,7 @@ from qanat import Retry, StartTimeoutError, TooManyFailuresError, constant
 from tests._app.diary import Diary
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from qanat.testing import VirtualTime
 
@@ -419,3 +419,21 @@ async def test_a_late_first_item_is_raised_to_the_reader(virtual_time: VirtualTi
             async for _ in outcomes:
                 pass
     assert virtual_time.now() == 2.0
+
+
+async def test_a_generator_around_a_stream_may_be_closed_by_another_task(virtual_time: VirtualTime):
+    """As the event loop does with one that was left by `break` and forgotten."""
+    diary = Diary(virtual_time)
+
+    async def doubled() -> AsyncGenerator[int]:
+        async with qanat.stream(diary.taking(1.0), range(10), concurrency=1) as outcomes:
+            async for outcome in outcomes:
+                yield outcome.item
+
+    found = doubled()
+    assert await anext(found) == 0
+    async with anyio.create_task_group() as group:
+        group.start_soon(found.aclose)
+    assert diary.running == 0
+    await anyio.sleep(5.0)
+    assert [item for item, _ in diary.ended] == [0]

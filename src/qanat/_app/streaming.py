@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from qanat._app.failures import FailureLimit, problem_of
 from qanat._app.handlers import name_of, size_of
 from qanat._app.hosting import hosted, make_engine, make_intake
+from qanat._app.task_host import TaskHost
 from qanat._engine.bell import Bell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
-    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from qanat._app.rules import Rules
@@ -49,7 +49,7 @@ class OutcomeStream(Generic[T, R]):
         self._failures = FailureLimit(rules.max_failures)
         self._engine: Engine | None = None
         self._intake: Intake | None = None
-        self._host: AbstractAsyncContextManager[None] | None = None
+        self._host: TaskHost | None = None
         self._entered = False
         self._closed = False
         self._raised = False
@@ -69,9 +69,12 @@ class OutcomeStream(Generic[T, R]):
         if rules.batch is not None:
             engine.is_full = self._is_stuck
         engine.when_over(self._bell.ring)
-        self._host = hosted(
+        host = hosted(
             engine, progress=rules.progress or False, title=name_of(self._handler), total=size_of(self._items)
         )
+        # In a task of its own, so that an async generator around the block may be closed by another task
+        # than the one that began it, as the event loop does with one that was left.
+        self._host = TaskHost(host, engine)
         await self._host.__aenter__()
         engine.read(self._intake)
         return self
@@ -81,8 +84,12 @@ class OutcomeStream(Generic[T, R]):
     ) -> bool | None:
         """Cancel what is left and wait until nothing runs."""
         assert self._host is not None  # noqa: S101 - entered
+        assert self._engine is not None  # noqa: S101 - entered
         self._closed = True
-        return await self._host.__aexit__(kind, error, trace)
+        if not self._engine.over:
+            self._engine.cancel()
+        await self._host.__aexit__(kind, error, trace)
+        return None
 
     def __aiter__(self) -> Self:
         """Return itself: there is one pass over the outcomes."""
