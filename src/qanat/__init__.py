@@ -58,6 +58,7 @@ from qanat._core.outcome import Outcome
 from qanat._core.reason import Reason
 from qanat._core.retry import Retry
 from qanat._core.schedules import At, Cron, Every
+from qanat._core.store.finding import Finding
 from qanat._engine.inbox import Inbox
 from qanat.errors import (
     ChildrenFailedError,
@@ -119,6 +120,7 @@ __all__ = [
     "Discard",
     "Event",
     "Every",
+    "Finding",
     "FixedWindow",
     "Handle",
     "Inbox",

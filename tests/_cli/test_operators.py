@@ -15,6 +15,7 @@ import pytest
 import qanat
 from qanat._cli.operators import table, without_secrets
 from qanat._core.store.values import Settle
+from qanat._stores.sqlite.paths import VOLATILE
 from tests._cli.hostile import EVIL, OBEYED, fill
 from tests._cli.shell import call, command, environment
 
@@ -30,6 +31,12 @@ URL = "sqlite:///work.db"
 
 def at(where: Path) -> str:
     return f"sqlite:///{where}/work.db"
+
+
+@pytest.fixture(autouse=True)
+def on_a_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a file system in memory for a disk: where tests lie is not what is tested here."""
+    monkeypatch.delitem(VOLATILE, 0x01021994)
 
 
 def op(where: Path, *arguments: str, **variables: str) -> Ran:
@@ -92,6 +99,7 @@ def test_jobs_are_shown_page_by_page(where: Path):
         ["job0", "dead"],
     ]
     assert rest.stderr == ""
+    assert op(where, "jobs", "--limit", "5").stderr == ""
     assert "bad: ValueError: no address" in rest.stdout
 
 

@@ -144,4 +144,6 @@ ERRORS = (
     ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration, StopAsyncIteration, MemoryError,
     RecursionError, asyncio.CancelledError, BaseException,
 )  # fmt: skip
-DEEDS: dict[str, Any] = {each.__name__: each for each in (nap, block, spin, leave, crash, deny, fail, give, hang_thread)}
+DEEDS: dict[str, Any] = {
+    each.__name__: each for each in (nap, block, spin, leave, crash, deny, fail, give, hang_thread)
+}

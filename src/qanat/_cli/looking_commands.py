@@ -96,7 +96,9 @@ def run_jobs(
         cells.append(("state", lambda job: job.state))
     if lanes and lane is None:
         cells.append(("lane", lambda job: safe_text(job.lane, MOST)))
-    cells += [("try", lambda job: str(job.attempt)), ("age", lambda job: _age(job, now)), ("what", _what)]
+    cells.append(("try", lambda job: str(job.attempt)))
+    cells.append(("age", lambda job: _age(job, now)))
+    cells.append(("what", _what))
     header = [name for name, _ in cells]
     rows = [[cell(job) for _, cell in cells] for job in jobs]
     for line in table(header, rows, width(), numbers=False):
@@ -115,17 +117,18 @@ def _gather(
     after: str | None,
 ) -> tuple[list[StoredJob], str | None]:
     """Return jobs of one state or of all, and where to go on."""
-    states: list[State] = list(STATES) if state is None else [state]
+    states = list(STATES) if state is None else [state]
     begin, cursor = _place(after, states)
     jobs: list[StoredJob] = []
     for each in states[states.index(begin) :]:
         while True:
+            # One more than there is room for, looked at only to know whether there is one.
             room = min(PAGE, limit - len(jobs))
-            if room == 0:
-                return jobs, _after(each, cursor)
             page = store.carry(
-                asked(stored_page, queue.name, each, lane=lane, limit=room, after=cursor), queue.name
+                asked(stored_page, queue.name, each, lane=lane, limit=room or 1, after=cursor), queue.name
             )
+            if room == 0 and page.jobs:
+                return jobs, _after(each, cursor)
             jobs += page.jobs
             cursor = page.next
             if cursor is None:
@@ -145,10 +148,11 @@ def _place(after: str | None, states: list[State]) -> tuple[State, str | None]:
         text = base64.b64decode(after + "=" * (-len(after) % 4), altchars=b"-_", validate=True).decode()
     except (ValueError, binascii.Error):
         text = ""
-    state, _, cursor = text.partition(":")
-    if state not in states:
+    known: dict[str, State] = {state: state for state in states}
+    name, _, cursor = text.partition(":")
+    if name not in known:
         raise UsageError(f"after must be what the page before said, got {after!r}")
-    return state, cursor or None
+    return known[name], cursor or None
 
 
 def _age(job: StoredJob, now: float) -> str:

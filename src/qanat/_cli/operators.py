@@ -26,10 +26,11 @@ from qanat._app.durable.store import open as open_store
 from qanat._app.text import safe_text
 from qanat._cli.usage import UsageError
 from qanat._core.store.finding import span_in_words
+from qanat._core.store.states import State
 from qanat._stores.url import SCHEMES, parse_url
 from qanat.errors import StoreError
 
-STATES: Final = ("leased", "waiting", "ready", "scheduled", "dead", "cancelled", "done")
+STATES: Final[tuple[State, ...]] = ("leased", "waiting", "ready", "scheduled", "dead", "cancelled", "done")
 """All states, what goes on first."""
 MOST: Final = 2_000
 """Characters of one text that are shown where there is room."""

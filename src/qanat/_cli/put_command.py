@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 from qanat._app.durable.chunks import Chunk
 from qanat._app.durable.plain_queue import PlainQueue
@@ -17,7 +18,7 @@ from qanat._app.stopping import Stopping
 from qanat._app.text import safe_text
 from qanat._cli.operators import MOST, opened, say, say_json, tell, without_secrets
 from qanat._cli.reading import Kind, Record
-from qanat._cli.sources import find_sources, records
+from qanat._cli.sources import Watch, find_sources, records
 from qanat._cli.usage import UsageError
 from qanat._core.arguments import duration
 from qanat._core.store.finding import number_of
@@ -66,7 +67,7 @@ def run_put(options: PutOptions) -> int:
         putting = _Putting(queue, reading, show=sys.stderr.isatty() and not options.json)
         stopping.last_words = putting.last_words
         try:
-            for record in reading.records(lambda fd: _wait(fd, putting, stopping)):
+            for record in reading.records(partial(_wait, putting, stopping)):
                 if stopping.times:
                     break
                 putting.add(record)
@@ -123,7 +124,7 @@ class _Reading:
         self.priority, self.rank = _number(options.priority)
         self.sources = find_sources(options.files, options.format) if options.files else []
 
-    def records(self, watch: Any) -> Iterator[Record]:
+    def records(self, watch: Watch) -> Iterator[Record]:
         """Give the items one after the other."""
         if self.sources:
             options = self.options
@@ -168,9 +169,9 @@ class _Reading:
     def _of(self, record: Record, name: str | None, what: str) -> Any:
         if name is None:
             return None
-        if not isinstance(record.value, dict):
+        fields: dict[str, Any] | None = record.value if isinstance(record.value, dict) else None
+        if fields is None:
             raise TypeError(f"the item has no fields, and --{what} names the field {name!r} of it")
-        fields = cast("dict[str, Any]", record.value)
         if name not in fields:
             raise ValueError(f"the item has no field {name!r} for --{what}")
         value = fields[name]
@@ -256,7 +257,7 @@ class _Putting:
         tell(f"stopped: {self.told(before=False)}, and perhaps a chunk more")
 
 
-def _wait(fd: int, putting: _Putting, stopping: Stopping) -> bool:
+def _wait(putting: _Putting, stopping: Stopping, fd: int) -> bool:
     """Wait for input; what was read meanwhile is stored. False if it was stopped."""
     while not stopping.times:
         if select.select([fd], [], [], PAUSE)[0]:

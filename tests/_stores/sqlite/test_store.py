@@ -14,6 +14,7 @@ import pytest
 from qanat._core.store.values import Conf, Lease, NewJob, Settle, Stamp
 from qanat._stores.sqlite import clock as clocks
 from qanat._stores.sqlite import opener, schema
+from qanat._stores.sqlite.paths import VOLATILE
 from qanat._stores.sqlite.store import SqliteStore
 from qanat.errors import StoreError, StoreForked, StoreFull, StoreUnavailable, StoreVersionError
 from tests._stores.sqlite.bench import START, HandClock, open_store
@@ -225,7 +226,13 @@ def test_file_belongs_to_its_owner_alone(store, path):
     assert {stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()} == {0o600}
 
 
-def test_guarantees_are_what_the_connection_does(path, clock, store):
+@pytest.fixture
+def on_a_disk(monkeypatch):
+    """Take a file system in memory for a disk, as tests may lie anywhere."""
+    monkeypatch.delitem(VOLATILE, 0x01021994)
+
+
+def test_guarantees_are_what_the_connection_does(path, clock, store, on_a_disk):
     assert store.guarantees() == "fsync"
     store._database.execute("PRAGMA synchronous=NORMAL")
     assert store.guarantees() == "process"
@@ -241,7 +248,7 @@ def test_guarantees_without_a_journal_are_none(store):
     assert store.guarantees() == "none"
 
 
-def test_put_that_is_to_be_durable_is_so_at_every_level(path, clock, store):
+def test_put_that_is_to_be_durable_is_so_at_every_level(path, clock, store, on_a_disk):
     normal = open_store(path, clock, synchronous="NORMAL")
     levels = []
     normal._put = lambda *_: levels.append(normal.guarantees())  # type: ignore[method-assign, assignment]

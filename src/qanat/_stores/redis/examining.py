@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat._core.store.redis_health import SETTINGS, RedisReadings
 from qanat.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qanat._stores.redis.calling import Calls
     from qanat._stores.redis.durability import Durability
 
@@ -32,8 +35,7 @@ def examine(calls: Calls, durability: Durability, key: str, *, exposed: bool) ->
     scripts = _refusal(lambda: calls.run("now", key, twice=True))
     read: list[RedisReadings] = []
     for node in durability.nodes():
-        told = durability.told("INFO", **node)
-        info = dict(told) if isinstance(told, dict) else {}
+        info: dict[str, Any] = durability.told("INFO", **node)
         skew, round_trip = _skew(durability, node)
         read.append(
             RedisReadings(
@@ -44,7 +46,7 @@ def examine(calls: Calls, durability: Durability, key: str, *, exposed: bool) ->
                 round_trip=round_trip,
                 exposed=exposed,
                 scripts=scripts,
-                waits=not _refusal(lambda node=node: durability.told("WAIT", 0, 1, **node)),
+                waits=not _refusal(partial(durability.told, "WAIT", 0, 1, **node)),
                 cluster=_cluster(durability, node) if info.get("cluster_enabled") else {},
                 node=_name(node),
             )
@@ -79,12 +81,13 @@ def _cluster(durability: Durability, node: dict[str, Any]) -> dict[str, str]:
     except StoreError:
         return {}
     if isinstance(told, dict):
-        return {str(name): str(value) for name, value in told.items()}
+        parsed = cast("dict[object, object]", told)
+        return {str(name): str(value) for name, value in parsed.items()}
     text = told.decode() if isinstance(told, bytes) else str(told)
     return dict(line.split(":", 1) for line in text.split() if ":" in line)
 
 
-def _refusal(call: Any) -> str:
+def _refusal(call: Callable[[], object]) -> str:
     """Return what the server says against a call, or "" if it carries it out."""
     try:
         call()
