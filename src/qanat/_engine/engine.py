@@ -16,6 +16,7 @@ import logging
 import math
 import threading
 from contextvars import copy_context
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -149,7 +150,7 @@ class Engine:
         self.dispatcher = (make_dispatcher or Dispatcher)(
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
             precision=clock.precision * (1 if on_loop else OFF_LOOP),
-            observe=observe, notify=self.poke, on_fault=self._report_fault,
+            observe=observe, notify=self.poke, on_fault=self._report_fault, on_broken=self._end_broken,
             keeper=self.checks, charge=self._charge, on_wanted=self._sample, describe=self._describe,
         )  # fmt: skip
         self._on_outcome = on_outcome
@@ -336,6 +337,15 @@ class Engine:
         for carrier in list(self.carriers):
             if carrier.is_busy:
                 carrier.cancel()
+
+    def _end_broken(self, failure: BaseException) -> None:
+        """Cancel everything, once the call of the dispatcher is over in which an order failed."""
+        if self.failure is None:
+            self.failure = failure
+        try:
+            self.loop.call_soon_threadsafe(partial(self.cancel, failure))
+        except RuntimeError:
+            pass  # the loop has ended
 
     def _close_source(self) -> None:
         source = self.source

@@ -30,6 +30,7 @@ from qanat._core.dispatcher.batching import cancel_running
 from qanat._core.dispatcher.explain import why_all, why_job
 from qanat._core.dispatcher.gate import Gate, Gates
 from qanat._core.dispatcher.gathering import Batches, Gathering
+from qanat._core.dispatcher.guarding import guarded
 from qanat._core.dispatcher.kinds import Kinds, task_added, task_leaves
 from qanat._core.dispatcher.kinship import Kinship, finish_other
 from qanat._core.dispatcher.lone_lane import Unmarked, set_lone
@@ -40,7 +41,6 @@ from qanat._core.dispatcher.throttling import Throttling
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
 from qanat._core.job import CHILDREN, NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
-from qanat._core.order import checked_order
 from qanat._core.orders.fifo import Fifo
 from qanat._core.outcome import Outcome
 from qanat._core.verdict import judge
@@ -105,9 +105,10 @@ class Dispatcher:
 
     __slots__ = (
         "_charge", "_describe", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe",
-        "_on_fault", "_rng", "_straight", "_take_lone", "_throttling", "_unmarked", "batches", "cancelled",
-        "capacity", "closed", "done", "ended", "failed", "family", "gates", "is_paused", "is_plain", "kinds",
-        "lane_waits", "now", "retried", "returns", "running", "scheduled", "timeline", "tree", "waiting",
+        "_on_broken", "_on_fault", "_rng", "_straight", "_take_lone", "_throttling", "_unmarked", "batches",
+        "cancelled", "capacity", "closed", "done", "ended", "failed", "family", "gates", "is_paused",
+        "is_plain", "kinds", "lane_waits", "now", "retried", "returns", "running", "scheduled", "timeline",
+        "tree", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +122,7 @@ class Dispatcher:
         observe: Callable[[Event], None] | None = None,
         notify: Callable[[], None] | None = None,
         on_fault: Callable[[BaseException], object] | None = None,
+        on_broken: Callable[[BaseException], object] | None = None,
         keeper: Keeper | None = None,
         charge: Callable[[Job[Any], str, float], None] | None = None,
         on_wanted: Callable[[], object] | None = None,
@@ -137,6 +139,8 @@ class Dispatcher:
             observe: Called with each event; nothing is built without it.
             notify: Called when a change outside of a call may let jobs start.
             on_fault: Called with what a limit raised where nobody waits for an answer.
+            on_broken: Called with what an order of the user's own raised: the run is to be cancelled, after
+                the present call. None lets that raise.
             keeper: Told which limits are in use.
             charge: What `Job.charge` calls; without it the cost is settled here, as of the latest time.
             on_wanted: Called when a limit is used that wants signals of the machine.
@@ -148,6 +152,7 @@ class Dispatcher:
         self.closed = False
         self.ended: list[tuple[Job[Any], Outcome[Any, Any]]] = []
         self._on_fault = on_fault or _ignore
+        self._on_broken = on_broken
         self._charge = charge or self._charge_now
         self._describe = describe
         self.kinds: Kinds | None = None
@@ -159,7 +164,7 @@ class Dispatcher:
         self.gates = Gates(self.timeline, notify)
         self.tree = Tree(
             self.gates, limits, owner=owner, rng=rng, precision=precision, on_fault=self._on_fault,
-            keeper=keeper, on_wanted=on_wanted,
+            keeper=keeper, on_wanted=on_wanted, on_broken=on_broken,
         )  # fmt: skip
         self.batches: Batches | None = None
         self.family: Kinship | None = None
@@ -208,7 +213,7 @@ class Dispatcher:
     def _gathering_in(self, batch: Batch, make_order: Callable[[], Order]) -> Callable[[], Order]:
         batches = self.batches = self.batches or Batches()
         batches.is_closed = self.closed
-        return lambda: Gathering(batch, checked_order(make_order()), batches)
+        return lambda: Gathering(batch, guarded(make_order(), self._on_broken), batches)
 
     def raise_family(self, book: Family, stand_in: Callable[[Branch], AfterJob]) -> Kinship:
         """Begin to keep trees of jobs, for good: no driver may count jobs by itself any more.

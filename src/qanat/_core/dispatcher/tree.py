@@ -7,11 +7,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher.gathering import Gathering
+from qanat._core.dispatcher.guarding import guarded
 from qanat._core.dispatcher.node import Node
 from qanat._core.dispatcher.turns import checked_weight, stride_of
 from qanat._core.limit import Limit, given_twice, limits_given
 from qanat._core.limits.balance import Balance
-from qanat._core.order import checked_order
 from qanat._core.retry import RetryBudget
 from qanat.errors import blamed_on_job
 
@@ -35,8 +35,8 @@ class Tree:
     """
 
     __slots__ = (
-        "_fading", "_gates", "_keeper", "_on_fault", "_on_wanted", "_owner", "_precision", "_rng", "root",
-        "sensing", "tasks", "version",
+        "_fading", "_gates", "_keeper", "_on_broken", "_on_fault", "_on_wanted", "_owner", "_precision",
+        "_rng", "root", "sensing", "tasks", "version",
     )  # fmt: skip
 
     def __init__(
@@ -50,11 +50,13 @@ class Tree:
         on_fault: Callable[[BaseException], object],
         keeper: Keeper | None = None,
         on_wanted: Callable[[], object] | None = None,
+        on_broken: Callable[[BaseException], object] | None = None,
     ) -> None:
         self._gates = gates
         self._keeper = keeper
         self._on_fault = on_fault
         self._on_wanted = on_wanted
+        self._on_broken = on_broken
         # By identity, as at the gates.
         self.sensing: dict[int, tuple[Limit, int]] = {}
         self._owner = owner
@@ -122,7 +124,7 @@ class Tree:
         if lane is None:
             weights = task.weights
             weight = 1.0 if weights is None else checked_weight(key, weights(key))
-            order = checked_order(task.make_order())
+            order = guarded(task.make_order(), self._on_broken)
             limits: tuple[Limit, ...] = ()
             if task.lane_limits is not None:
                 limits = limits_given(
