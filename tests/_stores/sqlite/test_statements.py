@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sqlite3
 from importlib import import_module
 from pathlib import Path
@@ -21,8 +22,12 @@ SEEN_WHOLE = {
     "checking": "a check reads all that there is",
     "looking._LEASED": "leases are few, and sorted",
     "store._QUEUES": "all queues are asked for",
+    "plain._INSERT_MANY": "the rows that it goes through are its own",
 }
 """Statements that may go through many rows, or sort, and why."""
+
+COUNTED = {"plain._INSERT", "plain._INSERT_MANY"}
+"""Statements whose parameters are numbered by a function, as there are 403 of them."""
 
 
 def statements() -> dict[str, str]:
@@ -50,7 +55,9 @@ def connection():
 
 
 def plan(connection: sqlite3.Connection, statement: str) -> list[str]:
-    parameters: tuple[str, ...] | dict[str, float] = tuple("1" for _ in range(statement.count("?")))
+    numbered = [int(number) for number in re.findall(r"\?([0-9]+)", statement)]
+    count = max(numbered) if numbered else statement.count("?")
+    parameters: tuple[str, ...] | dict[str, float] = ("1",) * count
     if ":queue" in statement:
         parameters = {"queue": 1, "now": 1.0, "then": 1.0}
     return [row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + statement, parameters)]
@@ -119,6 +126,6 @@ def test_constants_are_made_of_constants(name):
     for node in tree.body:
         if isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None:
             target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-            if f"{name}.{ast.unparse(target)}" in STATEMENTS:
+            if f"{name}.{ast.unparse(target)}" in STATEMENTS.keys() - COUNTED:
                 inner = [type(part).__name__ for part in ast.walk(node.value)]
                 assert set(inner) <= {"Constant", "BinOp", "Add", "Name", "Load"}

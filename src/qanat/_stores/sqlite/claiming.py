@@ -15,12 +15,14 @@ from msgspec import json
 from qanat._core.store.bounds import MOST, MOST_SUSPECTS
 from qanat._core.store.rules import beyond
 from qanat._core.store.values import Claim, Ended
+from qanat._stores.sqlite import plain
 from qanat._stores.sqlite.record import DEAD, LEASED, READY, SCHEDULED, WHOLE, stored
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from sqlite3 import Connection
 
+    from qanat._core.store.values import StoredJob
     from qanat._stores.sqlite.lanes import Lane
     from qanat._stores.sqlite.record import Record
     from qanat._stores.sqlite.sheet import Sheet
@@ -96,6 +98,8 @@ class Claiming:
         self.wish = wish
         self.rows: list[tuple[Any, ...]] = []
         self.records: list[Record] = []
+        self.plain: list[StoredJob] = []
+        """Those that went the short way, before the others."""
         self.ended: list[Ended] = []
         self.looks = 0
         """Jobs that ended instead of being leased."""
@@ -121,7 +125,13 @@ class Claiming:
             if not self.stirred:
                 break
         jobs = stored(sheet.connection, self.rows, self.records)
+        jobs = self.plain + jobs
         return Claim(jobs, 0.0 if self.looks >= MOST else self._next_due(), self.ended)
+
+    @property
+    def wanted(self) -> int:
+        """How many more may be leased."""
+        return self.wish.n - len(self.rows) - len(self.plain)
 
     def _let_due_in(self) -> None:
         """Make scheduled jobs ready whose time has come, as many as one step may."""
@@ -155,9 +165,9 @@ class Claiming:
 
     def _take_turns(self) -> None:
         sheet, wish, passed = self.sheet, self.wish, self._passed
-        ring = Ring(sheet, wish.n - len(self.rows), wish.skip)
+        ring = Ring(sheet, self.wanted, wish.skip)
         queue, weights = sheet.queue, sheet.conf.weights
-        while len(self.rows) < wish.n and self.looks < MOST and not self.stirred:
+        while self.wanted > 0 and self.looks < MOST and not self.stirred:
             lane = ring.head()
             if lane is None or lane.name in passed:
                 return
@@ -169,7 +179,7 @@ class Claiming:
             if ring.is_alone():
                 self._take_alone(ring, lane)
                 continue
-            leased = self.lease(*ring.take(lane, wish.n - len(self.rows)))
+            leased = self.lease(*ring.take(lane, self.wanted))
             if not lane.size:
                 ring.drop()
                 continue
@@ -183,11 +193,15 @@ class Claiming:
 
     def _take_alone(self, ring: Ring, lane: Lane) -> None:
         """Take from the only lane there is: all its turns in a row, without sending it round for each."""
-        queue, wish = self.sheet.queue, self.wish
-        weight = self.sheet.conf.weights.get(lane.name, 1)
+        sheet, wish = self.sheet, self.wish
+        queue = sheet.queue
+        weight = sheet.conf.weights.get(lane.name, 1)
         given = queue.given if queue.given_turn == lane.turn else 0
-        while lane.size and len(self.rows) < wish.n and self.looks < MOST and not self.stirred:
-            given += self.lease(*ring.take(lane, wish.n - len(self.rows)))
+        if not (self.rows or self.plain or self.looks or ring.has_read(lane)) and sheet.conf.max_age is None:
+            self.plain = plain.lease(sheet, lane.name, self.wanted, wish.worker, wish.lease)
+            given += len(self.plain)
+        while lane.size and self.wanted > 0 and self.looks < MOST and not self.stirred:
+            given += self.lease(*ring.take(lane, self.wanted))
         queue.given_turn, queue.given = lane.turn, given % weight
         if not lane.size:
             ring.drop()
@@ -289,6 +303,10 @@ class Ring:
         job = jobs.popleft()
         self._last[lane.name] = job[1]
         return job
+
+    def has_read(self, lane: Lane) -> bool:
+        """Whether jobs of a lane were read, some of which may not have been taken."""
+        return lane.name in self._jobs
 
     def _fetch(self, lane: Lane, most: int) -> deque[Job]:
         connection, queue = self._sheet.connection, self._sheet.queue.n

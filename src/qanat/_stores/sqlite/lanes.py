@@ -78,9 +78,9 @@ class Lanes:
             self.to_tail(lane)
         lane.size += jobs
 
-    def leave(self, name: str) -> None:
-        """Let a job out of a lane; without any it leaves the ring."""
-        self._lane(name).size -= 1
+    def leave(self, name: str, jobs: int = 1) -> None:
+        """Let jobs out of a lane; without any it leaves the ring."""
+        self._lane(name).size -= jobs
 
     def to_tail(self, lane: Lane) -> None:
         """Let a lane go to the tail of the ring."""

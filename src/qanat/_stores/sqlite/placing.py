@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qanat._core.store.rules import holds_key, priority_at, state_after
 from qanat._core.store.states import STATES
 from qanat._core.store.values import Placed
+from qanat._stores.sqlite import plain
 from qanat._stores.sqlite.record import BODY, METADATA, READY, SCHEDULED
 from qanat._stores.sqlite.schema import LARGE
 
@@ -35,6 +36,10 @@ def put(sheet: Sheet, jobs: Sequence[NewJob], *, hopeful: bool) -> list[Placed]:
         # A job that is refused for its key is not written, so the index would not tell that its id is known.
         hopeful = False
     ids = [job.id for job in jobs]
+    if hopeful and not sheet.known(ids, records=False):
+        placed = plain.put(sheet, jobs)
+        if placed is not None:
+            return placed
     known = sheet.known(ids, records=not hopeful)
     sheet.lanes.load({job.lane for job in jobs})
     return [place(sheet, job, job.parent, known) for job in jobs]
