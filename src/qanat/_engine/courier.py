@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qanat._core.ports import Clock, Connection
-    from qanat._engine.loop import Loop
+    from qanat._engine.loop import Loop, Spot
 
 _log = logging.getLogger("qanat")
 
@@ -124,16 +124,15 @@ class Courier:
             StoreForked: If the process was forked since the courier was made.
             BaseException: What the store raised.
         """
-        ended = Event()
-        call = Call(deed, asked, _Home(), lambda _: ended.set())
-        line = self._line(pulse=pulse)
-        line.put(call)
-        try:
-            ended.wait()
-        except BaseException:
-            line.withdraw(call)  # interrupted before it left, or nobody hears the answer
-            raise
-        return call.unwrap()
+        return self.begin(deed, asked, pulse=pulse).wait()
+
+    def begin(self, deed: str, asked: list[Any], *, pulse: bool = False) -> PlainBegun:
+        """Ask from a plain thread, and go on; whoever begins waits for the answers in the end.
+
+        Raises:
+            StoreForked: If the process was forked since the courier was made.
+        """
+        return PlainBegun(self._line(pulse=pulse), deed, asked)
 
     def begin_pulse(self, beat: Callable[[Connection], float]) -> None:
         """Call a function again and again in the thread of the pulse, whatever the event loops do.
@@ -187,6 +186,31 @@ class Courier:
         return [line for line in (self._deeds, self._pulse) if line is not None]
 
 
+class PlainBegun:
+    """A call that is under way for one plain thread; made by `Courier.begin`."""
+
+    __slots__ = ("_call", "_ended", "_line")
+
+    def __init__(self, line: _Line, deed: str, asked: list[Any]) -> None:
+        self._ended = Event()
+        self._line = line
+        self._call = Call(deed, asked, _Home(), lambda _: self._ended.set())
+        line.put(self._call)
+
+    def wait(self) -> list[Any]:
+        """Wait for the answers.
+
+        Raises:
+            BaseException: What the store raised.
+        """
+        try:
+            self._ended.wait()
+        except BaseException:
+            self._line.withdraw(self._call)  # interrupted before it left, or nobody hears the answer
+            raise
+        return self._call.unwrap()
+
+
 class Desk(_Home):
     """Where one event loop hands in its calls to a courier; made by `Courier.desk`."""
 
@@ -226,41 +250,26 @@ class Desk(_Home):
         self._clock.work_outside_ended()
         return True
 
-    async def ask(
-        self, deed: str, asked: list[Any], late: Callable[[list[Any]], object] | None = None
-    ) -> list[Any]:
-        """Ask, and wait for the answers.
-
-        A caller that is cancelled before its round trip begins has asked for nothing.
+    def begin(self, deed: str, asked: list[Any], late: Callable[[list[Any]], object] | None = None) -> Begun:
+        """Ask, and go on; whoever begins waits for the answers in the end.
 
         Args:
             deed: The name of the deed.
             asked: What it is asked for.
             late: Called in the loop's thread with the answers that came for a caller that was
                 cancelled meanwhile: to give back what it claimed.
+        """
+        return Begun(self, self._loop.spot(), deed, asked, late)
+
+    async def ask(
+        self, deed: str, asked: list[Any], late: Callable[[list[Any]], object] | None = None
+    ) -> list[Any]:
+        """Ask, and wait for the answers; as `begin` and then `Begun.wait`.
 
         Raises:
             BaseException: What the store raised.
         """
-        spot = self._loop.spot()
-        told = False
-
-        def tell(_call: Call) -> None:
-            nonlocal told
-            told = True
-            spot.wake()
-
-        call = self.send(deed, asked, tell)
-        try:
-            await spot.wait()
-        except BaseException:
-            if told:
-                # Cancelled in the very turn of the loop in which the answers came.
-                _told_late(late)(call)
-            elif not self.withdraw(call):
-                call.on_end = _told_late(late)
-            raise
-        return call.unwrap()
+        return await Begun(self, self._loop.spot(), deed, asked, late).wait()
 
     def hear(self, calls: list[Call]) -> None:
         """Be told, in the line's thread, that calls have ended: one hop into the loop for all."""
@@ -293,6 +302,48 @@ class Desk(_Home):
                 raise
             finally:
                 self._clock.work_outside_ended()
+
+
+class Begun:
+    """A call that is under way for one caller; made by `Desk.begin`."""
+
+    __slots__ = ("_call", "_desk", "_late", "_spot", "_told")
+
+    def __init__(
+        self, desk: Desk, spot: Spot, deed: str, asked: list[Any], late: Callable[[list[Any]], object] | None
+    ) -> None:
+        self._desk = desk
+        self._spot = spot
+        self._late = late
+        self._told = False
+        self._call = desk.send(deed, asked, self._tell)
+
+    def _tell(self, _call: Call) -> None:
+        self._told = True
+        self._spot.wake()
+
+    async def wait(self) -> list[Any]:
+        """Wait for the answers.
+
+        A caller that is cancelled before its round trip begins has asked for nothing.
+
+        Raises:
+            BaseException: What the store raised.
+        """
+        try:
+            await self._spot.wait()
+        except BaseException:
+            self.leave()
+            raise
+        return self._call.unwrap()
+
+    def leave(self) -> None:
+        """Wait no more: take the call back if its round trip has not begun."""
+        if self._told:
+            # Cancelled in the very turn of the loop in which the answers came.
+            _told_late(self._late)(self._call)
+        elif not self._desk.withdraw(self._call):
+            self._call.on_end = _told_late(self._late)
 
 
 def _told_late(late: Callable[[list[Any]], object] | None) -> Callable[[Call], object]:

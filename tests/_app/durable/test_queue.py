@@ -14,7 +14,7 @@ from qanat.errors import LeaseLost, PutUnknown, SerialisationError, StoreError, 
 from tests._app.durable.faulty import put_in_place
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from qanat.testing import VirtualTime
 
@@ -498,3 +498,37 @@ def test_plain_stores_are_entered_once_too():
     refused = qanat.open("memory://", require_durability="process")
     with pytest.raises(StoreError, match="'process' is required"):
         refused.__enter__()
+
+
+async def test_put_many_makes_the_next_chunk_while_one_is_on_its_way(monkeypatch: pytest.MonkeyPatch):
+    faults = put_in_place(monkeypatch)
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q")
+        await queue.counts()
+        faults.open.clear()
+
+        def items() -> Iterator[int]:
+            yield from range(1500)
+            # Were the first chunk waited for before this, nobody would ever let it through.
+            faults.open.set()
+
+        assert len(await queue.put_many(items())) == 1500
+        assert faults.sizes("put") == [1000, 500]
+
+
+async def test_what_was_on_its_way_when_an_item_failed_is_told_as_stored(monkeypatch: pytest.MonkeyPatch):
+    faults = put_in_place(monkeypatch)
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q")
+        await queue.counts()
+        faults.open.clear()
+
+        def items() -> Iterator[object]:
+            yield from range(1000)
+            faults.open.set()
+            yield object()
+
+        with pytest.raises(SerialisationError) as caught:
+            await queue.put_many(items())
+        assert len(stored_of(caught.value)) == 1000
+        assert (await queue.counts()).ready == 1000

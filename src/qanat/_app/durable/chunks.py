@@ -89,9 +89,9 @@ class Chunk:
         return jobs
 
 
-def chunks(asking: Asking, items: Iterable[Any], given: Given) -> Iterator[list[NewJob]]:
-    """Cut items into chunks, each read when it is asked for."""
-    chunk, new = Chunk(), given.maker(asking)
+def chunks(asking: Asking, items: Iterable[Any], given: Given, most: int = MOST) -> Iterator[list[NewJob]]:
+    """Cut items into chunks of so many at most, each read when it is asked for."""
+    chunk, new = Chunk(most), given.maker(asking)
     for item in items:
         if chunk.add(new(item)):
             yield chunk.take()

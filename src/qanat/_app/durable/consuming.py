@@ -230,7 +230,7 @@ class Worker:
         )  # fmt: skip
         engine.dispatcher.returns = self._returned
         self._holding = Holding()
-        self._settling = Settling(engine, store.desk, name, lease, self._holding, self._settled)
+        self._settling = Settling(engine, store.desk, name, lease, self._holding, self._settled, store.step)
         self._renewing = Renewing(engine, name, lease, self._holding, self._drop)
         self._callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
         self._feed = Feed(

@@ -170,7 +170,7 @@ class Feed:
 
     async def _claim(self) -> bool:
         """Claim once, and wait if there is nothing; True if the burst is over."""
-        n = min(self._room(), MOST)
+        n = min(self._room(), self._store.step)
         self._skipped = frozenset(list(self._parked())[:MOST]) if self._knows_lanes else frozenset()
         wish = Wish(
             n=n, worker=self._store.worker, lease=self._lease, skip=self._skipped,

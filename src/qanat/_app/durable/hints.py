@@ -59,10 +59,11 @@ class Hints:
 
     def ring(self, queue: str) -> None:
         """Tell all who listen at a queue; "" stands for every queue."""
-        heard = (queue,) if queue else tuple(self._listeners)
-        for each in heard:
-            for hear in tuple(self._listeners.get(each, ())):
-                hear()
+        for each in (queue,) if queue else tuple(self._listeners):
+            listeners = self._listeners.get(each)
+            if listeners:
+                for hear in tuple(listeners):
+                    hear()
 
     @contextmanager
     def listening(self, queue: str, hear: Callable[[], object], *, far: bool = True) -> Generator[None]:

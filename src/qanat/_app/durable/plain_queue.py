@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qanat._app.durable.store import PlainStore
     from qanat._core.store.states import State
     from qanat._core.store.values import Counts, NewJob
+    from qanat._engine.courier import PlainBegun
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -124,14 +125,18 @@ class PlainQueue(Generic[T]):
         given = Given(
             id=id, key=key, priority=priority, lane=lane, metadata=metadata, delay=delay, handler=handler
         ).checked()
-        done: list[QueueJob[T]] = []
+        if self._asking.conf is None:
+            self._store.carry(self._asking.first(), self.name)
+        sending = Sending(self)
         try:
-            for chunk in chunks(self._asking, items, given):
-                done += self._put(chunk)
+            for chunk in chunks(self._asking, items, given, self._store.step):
+                sending.send(chunk)
+            sending.wait_answer()
         except BaseException as error:
-            with_stored(error, [job.id for job in done if job.is_new])
+            sending.stop(error)
+            with_stored(error, [job.id for job in sending.done if job.is_new])
             raise
-        return done
+        return sending.done
 
     def lease(self, n: int = 1, *, wait: float = 0.0) -> list[QueueJob[T]]:
         """Take jobs for a time: the queue's `lease`, unless they are extended.
@@ -239,6 +244,41 @@ class PlainQueue(Generic[T]):
             ids += rescued.ids
             if not rescued.more:
                 return ids
+
+
+class Sending:
+    """Chunks that go to the store one after the other; while one is on its way the next is made.
+
+    Attributes:
+        done: The jobs of the chunks that were answered.
+    """
+
+    def __init__(self, queue: PlainQueue[Any]) -> None:
+        """Send nothing yet."""
+        self._queue = queue
+        self._on_its_way: tuple[PlainBegun, Ask[list[QueueJob[Any]]]] | None = None
+        self.done: list[QueueJob[Any]] = []
+
+    def send(self, chunk: list[NewJob]) -> None:
+        """Send a chunk once the one before it was answered."""
+        self.wait_answer()
+        ask = self._queue._asking.put(chunk)
+        self._on_its_way = self._queue._store.begin(ask), ask
+
+    def wait_answer(self) -> None:
+        """Wait for the answer to what is on its way."""
+        on_its_way, self._on_its_way = self._on_its_way, None
+        if on_its_way is not None:
+            begun, ask = on_its_way
+            self.done += self._queue._store.heard(ask, self._queue.name, begun.wait())
+
+    def stop(self, error: BaseException) -> None:
+        """Send no more; if it is not an interrupt that ends it, hear of what is on its way."""
+        if isinstance(error, Exception):
+            try:
+                self.wait_answer()
+            except Exception:  # noqa: BLE001, S110 - what is raised is the error before it
+                pass
 
 
 class PlainAdmin:

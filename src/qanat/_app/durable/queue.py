@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qanat._app.durable.store import Store
     from qanat._core.store.states import State
     from qanat._core.store.values import Counts, NewJob
+    from qanat._engine.courier import Begun
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -91,13 +92,11 @@ class Queue(Generic[T]):
             item, id=id, key=key, priority=priority, lane=lane, delay=delay, metadata=metadata,
             handler=handler,
         )  # fmt: skip
-        (job,) = await self._put([new])
-        return job
-
-    async def _put(self, new: list[NewJob]) -> list[QueueJob[T]]:
         if self._asking.conf is None:
             await self._store.carry(self._asking.first(), self.name)
-        return await self._store.carry(self._asking.put(new), self.name)
+        ask = self._asking.put([new])
+        (job,) = self._store.heard(ask, self.name, await self._store.begin(ask).wait())
+        return job
 
     async def put_many(
         self, items: Iterable[T] | AsyncIterable[T], *, id: Callable[[T], str] | None = None,
@@ -129,22 +128,27 @@ class Queue(Generic[T]):
         given = Given(
             id=id, key=key, priority=priority, lane=lane, metadata=metadata, delay=delay, handler=handler
         ).checked()
-        done: list[QueueJob[T]] = []
+        if self._asking.conf is None:
+            await self._store.carry(self._asking.first(), self.name)
+        sending = Sending(self)
+        step = self._store.step
         try:
             if isinstance(items, Iterable):
-                for chunk in chunks(self._asking, items, given):
-                    done += await self._put(chunk)
+                for chunk in chunks(self._asking, items, given, step):
+                    await sending.send(chunk)
             else:
-                gathered = Chunk()
+                gathered, new = Chunk(step), given.maker(self._asking)
                 async for item in items:
-                    if gathered.add(given.new(self._asking, item)):
-                        done += await self._put(gathered.take())
+                    if gathered.add(new(item)):
+                        await sending.send(gathered.take())
                 if gathered.jobs:
-                    done += await self._put(gathered.take())
+                    await sending.send(gathered.take())
+            await sending.wait_answer()
         except BaseException as error:
-            with_stored(error, [job.id for job in done if job.is_new])
+            await sending.stop(error)
+            with_stored(error, [job.id for job in sending.done if job.is_new])
             raise
-        return done
+        return sending.done
 
     async def lease(self, n: int = 1, *, wait: float = 0.0) -> list[QueueJob[T]]:
         """Take jobs for a time: the queue's `lease`, unless they are extended.
@@ -253,6 +257,44 @@ class Queue(Generic[T]):
             ids += rescued.ids
             if not rescued.more:
                 return ids
+
+
+class Sending:
+    """Chunks that go to the store one after the other; while one is on its way the next is made.
+
+    Attributes:
+        done: The jobs of the chunks that were answered.
+    """
+
+    def __init__(self, queue: Queue[Any]) -> None:
+        """Send nothing yet."""
+        self._queue = queue
+        self._on_its_way: tuple[Begun, Ask[list[QueueJob[Any]]]] | None = None
+        self.done: list[QueueJob[Any]] = []
+
+    async def send(self, chunk: list[NewJob]) -> None:
+        """Send a chunk once the one before it was answered."""
+        await self.wait_answer()
+        ask = self._queue._asking.put(chunk)
+        self._on_its_way = self._queue._store.begin(ask), ask
+
+    async def wait_answer(self) -> None:
+        """Wait for the answer to what is on its way."""
+        on_its_way, self._on_its_way = self._on_its_way, None
+        if on_its_way is not None:
+            begun, ask = on_its_way
+            answers = await begun.wait()
+            self.done += self._queue._store.heard(ask, self._queue.name, answers)
+
+    async def stop(self, error: BaseException) -> None:
+        """Send no more; if it is not a cancellation that ends it, hear of what is on its way."""
+        if isinstance(error, Exception):
+            try:
+                await self.wait_answer()
+            except Exception:  # noqa: BLE001, S110 - what is raised is the error before it
+                pass
+        elif self._on_its_way is not None:
+            self._on_its_way[0].leave()
 
 
 class Admin:

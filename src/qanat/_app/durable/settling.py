@@ -44,11 +44,12 @@ class Settling:
         holding: What is held.
         when_settled: Called when a batch was answered, with whether jobs went back to the queue, and
             the ids of those that have ended.
+        step: How many go in one batch at most.
     """
 
     def __init__(
         self, engine: Engine, desk: Desk, queue: str, lease: float, holding: Holding,
-        when_settled: Callable[[bool, list[str]], object],
+        when_settled: Callable[[bool, list[str]], object], step: int = MOST,
     ) -> None:  # fmt: skip
         """Begin with none."""
         self._engine = engine
@@ -58,6 +59,7 @@ class Settling:
         self._patience = lease / 3.0
         self._holding = holding
         self._when_settled = when_settled
+        self._step = step
         self._waiting: deque[tuple[float, Held, Settle]] = deque()
         self._under_way = 0
         self._oldest = 0.0
@@ -93,7 +95,7 @@ class Settling:
         batch: list[tuple[float, Held, Settle]] = []
         size = 0
         children = 0
-        while self._waiting and len(batch) < MOST and size < MOST_BYTES:
+        while self._waiting and len(batch) < self._step and size < MOST_BYTES:
             settle = self._waiting[0][2]
             children += len(settle.children)
             if batch and children > MOST:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from qanat._app.durable.connecting import Reach
     from qanat._core.ports import Clock
     from qanat._core.store.finding import Finding
+    from qanat._engine.courier import Begun, PlainBegun
     from qanat._stores.url import StoreUrl
 
 T = TypeVar("T")
@@ -141,12 +142,16 @@ class _Face:
     Attributes:
         hints: Who waits at which queue.
         poll: Seconds after which to look, whether there was a hint or not.
+        step: Jobs in one step of the store at most.
         clock: The clock of this process.
     """
 
     def __init__(self, url: StoreUrl, reach: Reach) -> None:
         self._url = url
-        self.courier: Courier = Courier(lambda: Deeds(reach.connect()), name=f"qanat-{url.kind}")
+        self.step: int = reach.step
+        self.courier: Courier = Courier(
+            lambda: Deeds(reach.connect()), name=f"qanat-{url.kind}", most=reach.step
+        )
         self.hints: Hints = Hints()
         # What is in memory comes through here or not at all.
         self.poll: float = float("inf") if url.kind == "memory" else POLL
@@ -162,6 +167,12 @@ class _Face:
     def is_private(self) -> bool:
         """Whether nobody else can reach this store."""
         return self._url.kind == "memory"
+
+    def heard(self, ask: Ask[A], queue: str, answers: list[Any]) -> A:
+        """Return what a caller gets, and tell who waits if there is work for them."""
+        if ask.rings:
+            self.hints.ring(queue)
+        return ask.understand(answers)
 
     def _asking(self, name: str, options: Any) -> Asking:
         bounds.checked_name("name", name)
@@ -250,10 +261,12 @@ class Store(_Face):
 
     async def carry(self, ask: Ask[A], queue: str) -> A:
         """Carry out an ask, together with those of others that gather meanwhile."""
-        answers = await self._desk.ask(ask.deed, ask.asked, lambda answers: self._too_late(ask, answers))
-        if ask.rings:
-            self.hints.ring(queue)
-        return ask.understand(answers)
+        answers = await self.begin(ask).wait()
+        return self.heard(ask, queue, answers)
+
+    def begin(self, ask: Ask[Any]) -> Begun:
+        """Let an ask go; `heard` makes of its answers what the caller gets."""
+        return self._desk.begin(ask.deed, ask.asked, lambda answers: self._too_late(ask, answers))
 
     def _too_late(self, ask: Ask[Any], answers: list[Any]) -> None:
         """Give back what was leased for somebody who was cancelled meanwhile."""
@@ -325,10 +338,11 @@ class PlainStore(_Face):
 
     def carry(self, ask: Ask[A], queue: str) -> A:
         """Carry out an ask, together with those of other threads that gather meanwhile."""
-        answers = self.courier.ask(ask.deed, ask.asked)
-        if ask.rings:
-            self.hints.ring(queue)
-        return ask.understand(answers)
+        return self.heard(ask, queue, self.begin(ask).wait())
+
+    def begin(self, ask: Ask[Any]) -> PlainBegun:
+        """Let an ask go; `heard` makes of its answers what the caller gets."""
+        return self.courier.begin(ask.deed, ask.asked)
 
     def close(self) -> None:
         """Carry out what was handed in, and let go; leaving the block does it."""
