@@ -437,3 +437,21 @@ async def test_a_generator_around_a_stream_may_be_closed_by_another_task(virtual
     assert diary.running == 0
     await anyio.sleep(5.0)
     assert [item for item, _ in diary.ended] == [0]
+
+
+async def test_an_async_source_that_was_just_woken_does_not_go_on(virtual_time: VirtualTime):
+    """It offered an item to the engine that was being left, which then waited for that for ever."""
+    read: list[int] = []
+
+    async def source() -> AsyncIterator[int]:
+        for number in itertools.count():
+            read.append(number)
+            yield number
+
+    async with qanat.stream(Diary(virtual_time).taking(1.0), source(), concurrency=3, buffer=6) as outcomes:
+        async for outcome in outcomes:
+            assert outcome.item == 0
+            break
+    before = len(read)
+    await anyio.sleep(5.0)
+    assert len(read) == before <= 12

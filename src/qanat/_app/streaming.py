@@ -84,10 +84,8 @@ class OutcomeStream(Generic[T, R]):
     ) -> bool | None:
         """Cancel what is left and wait until nothing runs."""
         assert self._host is not None  # noqa: S101 - entered
-        assert self._engine is not None  # noqa: S101 - entered
         self._closed = True
-        if not self._engine.over:
-            self._engine.cancel()
+        self._host.leave()
         await self._host.__aexit__(kind, error, trace)
         return None
 

@@ -29,6 +29,11 @@ class TaskHost:
         self._done = False
         self._problem: BaseException | None = None
         self._ended = Bell(engine.loop)
+        self._over = engine.loop.spot()
+
+    def leave(self) -> None:
+        """Leave the engine's task group whether or not it is over, which cancels what is left."""
+        self._over.wake()
 
     async def __aenter__(self) -> None:
         """Start the task and wait until the engine is open."""
@@ -47,7 +52,9 @@ class TaskHost:
         try:
             async with self._host:
                 ready.wake()
-                await self._engine.wait_over()
+                if not self._engine.over:
+                    self._engine.when_over(self._over.wake)
+                    await self._over.wait()
         except BaseException as error:
             self._problem = error
             if isinstance(error, self._engine.cancellation):

@@ -413,9 +413,13 @@ class Intake:
                 while self.room() <= 0:
                     spot = self._room_spot = engine.loop.spot()
                     await spot.wait()
+                if self._is_closed:  # while it was about to go on: a cancellation comes late to who was woken
+                    break
                 try:
                     item = await iterator.__anext__()
                 except StopAsyncIteration:
+                    break
+                if self._is_closed:
                     break
                 self._offer(item, self.count, engine.now())
                 self.count += 1
