@@ -12,9 +12,12 @@ from qanat import errors
 from qanat._app.current import current_job
 from qanat._app.durable.consuming import consume
 from qanat._app.durable.plain_queue import PlainQueue
+from qanat._app.durable.plain_rotation import PlainRotation
 from qanat._app.durable.queue import Queue
 from qanat._app.durable.queue_job import Page, QueueJob
+from qanat._app.durable.rotation import Rotation
 from qanat._app.durable.store import PlainStore, Store, open  # noqa: A004 - the name is promised
+from qanat._app.durable.turning import RotationCounts
 from qanat._app.functions import collect, map, stream
 from qanat._app.handle import Handle
 from qanat._app.outcomes import Outcomes, Summary
@@ -39,6 +42,7 @@ from qanat._core.events import (
     RunEnded,
     RunStarted,
 )
+from qanat._core.intervals import Between
 from qanat._core.job import Job
 from qanat._core.limit import Limit, Refused
 from qanat._core.limits import (
@@ -109,6 +113,7 @@ __all__ = [
     "At",
     "Balance",
     "Batch",
+    "Between",
     "Budget",
     "Children",
     "ChildrenFailedError",
@@ -144,6 +149,7 @@ __all__ = [
     "Outcomes",
     "Page",
     "PlainQueue",
+    "PlainRotation",
     "PlainStore",
     "Pool",
     "PoolClosedError",
@@ -160,6 +166,8 @@ __all__ = [
     "Refused",
     "Retry",
     "RetryLater",
+    "Rotation",
+    "RotationCounts",
     "Rules",
     "RunEnded",
     "RunStarted",

@@ -72,6 +72,16 @@ def test_a_burst_over_an_empty_queue_ends_well(where: Path):
         (["app:send", "--queue", "q"], "requires an argument"),
         (["app:send", "--store", "memory://", "--queue", "q q"], "name must be 1 to 128"),
         (["app:send", "--store", "nothing", "--queue", "q"], "url must begin with one of"),
+        (["app:send", "--store", "memory://"], "give --queue or --rotation, one of the two"),
+        (["app:send", "--store", "memory://", "--rotation", "r"], "--rotation needs --every"),
+        (
+            ["app:send", "--store", "memory://", "--queue", "q", "--every", "1h"],
+            "--every goes with --rotation",
+        ),
+        (
+            ["app:send", "--store", "memory://", "--rotation", "r", "--every", "2h..1h"],
+            "highest must be at least lowest, 7200.0, got 3600.0",
+        ),
         (["app:nobody", "--store", "memory://", "--queue", "q"], "app has no 'nobody'"),
         (["--store", "memory://", "--queue", "q"], "name a function"),
         (["app:send", "--store", "memory://", "--queue", "q", "--grace", "long"], "grace must be a time"),
@@ -110,6 +120,24 @@ def test_a_worker_gives_back_what_outlives_its_grace(where: Path):
         counts = store.queue("q").counts()
         assert (counts.ready, counts.leased) == (2, 0)
     assert worker.stderr is not None
+    worker.stderr.close()
+
+
+@needs_sqlite
+@pytest.mark.real
+def test_a_worker_goes_round_a_rotation(where: Path):
+    url = f"sqlite:///{where}/work.db"
+    with qanat.open(url) as store:
+        feeds = store.rotation("r", every=1)
+        feeds.add("a", "b")
+        worker = start(where, "app:send", "--store", url, "--rotation", "r", "--every", "0.2s")
+        until(lambda: (where / "log").exists() and len(lines(where)) >= 6)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(20) == 0
+        assert feeds.counts().all == 2
+    assert {line.split()[1] for line in lines(where)} == {"a", "b"}
+    assert worker.stderr is not None
+    assert "working on r in" in worker.stderr.read()
     worker.stderr.close()
 
 

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
 from qanat._app.durable.consuming import Worker, make_worker
+from qanat._app.durable.store import ROTATION_LEASE
 from qanat._app.durable.store import open as open_store
 from qanat._app.handlers import name_of
 from qanat._app.rules import Rules
@@ -24,7 +25,13 @@ from qanat._cli.loading import load
 from qanat._cli.map_rules import make_rules
 from qanat._cli.usage import UsageError
 from qanat._core.arguments import duration
+from qanat._core.intervals import Between
 from qanat.errors import StartTimeoutError, StoreError, TooManyFailuresError
+
+if TYPE_CHECKING:
+    from qanat._app.durable.queue import Queue
+    from qanat._app.durable.rotation import Rotation
+    from qanat._app.durable.store import Store
 
 CANCELLING: Final = 5.0
 """Seconds that handlers have to end once they were cancelled; then the process ends without them."""
@@ -39,7 +46,9 @@ class WorkerOptions:
     functions: tuple[str, ...]
     flags: Mapping[str, Any]
     store: str
-    queue: str
+    queue: str | None = None
+    rotation: str | None = None
+    every: str | None = None
     lease: str | None = None
     burst: bool = False
     grace: str | None = None
@@ -59,7 +68,7 @@ def run_worker(options: WorkerOptions) -> int:
             f"{named.named[0]!r} is a field of items of files: lanes and priorities come with put"
         )
     grace = _seconds("grace", options.grace, 25.0)
-    lease = _seconds("lease", options.lease, 30.0)
+    from_where = _source(options)
     try:
         backend, backend_options = backend_of(options.loop)
         opening = open_store(options.store)
@@ -75,15 +84,16 @@ def run_worker(options: WorkerOptions) -> int:
         async def work() -> None:
             async with opening as store:
                 try:
+                    source = from_where(store)
                     worker = make_worker(
-                        store.queue(options.queue, lease=lease), functions[0], functions[1:] or None,
-                        burst=options.burst, grace=grace, rules=rules, stopping=stopping,
+                        source, functions[0], functions[1:] or None, burst=options.burst, grace=grace,
+                        rules=rules, stopping=stopping,
                     )  # fmt: skip
+                    await worker.check()
                 except (TypeError, ValueError) as error:
                     raise UsageError(str(error)) from None
                 promise = await store.guarantees()
-                await worker.begin()
-                _say(f"working on {options.queue} in {store!r} ({promise}): {_words(functions, rules)}")
+                _say(f"working on {source.name} in {store!r} ({promise}): {_words(functions, rules)}")
                 watch.worker, watch.stage = worker, "working"
                 try:
                     await worker.run()
@@ -101,6 +111,28 @@ def run_worker(options: WorkerOptions) -> int:
         finally:
             watch.end()
     return watch.last_words()
+
+
+def _source(options: WorkerOptions) -> Callable[[Store], Queue[Any] | Rotation[Any]]:
+    """Return what opens the queue or the rotation that the flags name."""
+    name, every = options.rotation, options.every
+    if (options.queue is None) == (name is None):
+        raise UsageError("give --queue or --rotation, one of the two")
+    if name is None:
+        if every is not None:
+            raise UsageError("--every goes with --rotation")
+        queue, lease = options.queue or "", _seconds("lease", options.lease, 30.0)
+        return lambda store: store.queue(queue, lease=lease)
+    if every is None:
+        raise UsageError("--rotation needs --every, such as --every 36h")
+    lowest, dots, highest = every.partition("..")
+    try:
+        first = duration(lowest, "every")
+        interval = Between(first, duration(highest, "every")) if dots else first
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    lease = _seconds("lease", options.lease, ROTATION_LEASE)
+    return lambda store: store.rotation(name, every=interval, lease=lease)
 
 
 class _Watch:

@@ -18,9 +18,19 @@ def _flag(name: str, help: str, *short: str, group: Group = _RULES, **more: Any)
 def worker(
     *functions: Annotated[str, Parameter(help="APP:FN; more of them for jobs that name them.")],
     store: Annotated[str, _store("WORKER")],
-    queue: Annotated[str, _queue("WORKER", "Its name.")],
+    queue: Annotated[str | None, _queue("WORKER", "Its name.")] = None,
+    rotation: Annotated[
+        str | None, _flag("rotation", "The name of a rotation, instead of a queue.", group=_QUEUE)
+    ] = None,
+    every: Annotated[
+        str | None,
+        _flag("every", "When its items are due again, such as 36h; 1h..7d finds it out.", group=_QUEUE),
+    ] = None,
     lease: Annotated[
-        str | None, _flag("lease", "Time until a lost worker's jobs are taken over; 30s.", group=_QUEUE)
+        str | None,
+        _flag(
+            "lease", "Time until a lost worker's jobs are taken over; 30s, of a rotation 10m.", group=_QUEUE
+        ),
     ] = None,
     burst: Annotated[bool, _flag("burst", "End when the queue is empty.", group=_RUN)] = False,
     grace: Annotated[
@@ -51,12 +61,13 @@ def worker(
         bool | None, _flag("progress", "Show progress.", group=_RUN, negative="--no-progress")
     ] = None,
 ) -> int:
-    """Work a durable queue off until told to stop.
+    """Work a durable queue off, or go round a rotation, until told to stop.
 
     The first SIGTERM or Ctrl-C leases nothing more and lets jobs end, the second cancels them, the third
     ends the process.
 
         qanat worker app:send --store sqlite:///work.db --queue emails -j 20 --retries 3
+        qanat worker app:visit --store sqlite:///work.db --rotation feeds --every 36h
     """
     from qanat._cli.worker_command import WorkerOptions, run_worker
 
@@ -70,6 +81,8 @@ def worker(
             flags={name: value or None if isinstance(value, str) else value for name, value in flags.items()},
             store=store,
             queue=queue,
+            rotation=rotation,
+            every=every,
             lease=lease,
             burst=burst,
             grace=grace,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from msgspec import Struct
 
 from qanat._app.durable.lineage import TREE
-from qanat._app.durable.options import check_same
+from qanat._app.durable.options import check_same, is_rotation
 from qanat._app.durable.queue_job import Page, QueueJob, of_placed, of_stored
 from qanat._core.arguments import at_least, number, whole
 from qanat._core.branch import checked_key
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from qanat._app.durable.ids import Ids
     from qanat._app.durable.options import Options
+    from qanat._app.durable.turning import Turning
     from qanat._core.store.states import State
     from qanat._core.store.values import Claim, Conf, Counts, Placed, Rescued, Settled
     from qanat._stores.deeds import Renewed
@@ -78,6 +79,8 @@ class Asking:
         self._put = f"put {name} {options.replicas} {'durable' if options.durable else '-'}"
         self.conf: Conf | None = None
         """What the queue is set to; None before the first use."""
+        self.turning: Turning | None = None
+        """How items come again, where this is a rotation."""
 
     # Set at first use.
 
@@ -89,6 +92,23 @@ class Asking:
             self.conf = answers[0]
 
         return Ask(f"conf {self.name}", [self.options.conf], understand)
+
+    def check(self, ask: Ask[Any]) -> None:
+        """Check, once it is known what the queue is set to, that an ask fits what it is; errors as below."""
+        if ask.deed.startswith(("put ", "claim ")):
+            self.check_kind()
+
+    def check_kind(self) -> None:
+        """Check that a rotation is not used as a queue.
+
+        Raises:
+            ValueError: If it is.
+        """
+        if self.turning is None and self.conf is not None and is_rotation(self.conf):
+            raise ValueError(
+                f"name must be that of a queue, and {self.name!r} is a rotation: use it by "
+                f"store.rotation({self.name!r}, every=...)"
+            )
 
     # Producers.
 
@@ -164,7 +184,10 @@ class Asking:
                     job.metadata  # noqa: B018
                 except SerialisationError as error:
                     reason = f"undecodable: {error}"[: bounds.NOTE_CHARACTERS]
-                    spoilt.append(Settle(id=job.id, token=job.token, kind="dead", reason=reason))
+                    if self.turning is None:
+                        spoilt.append(Settle(id=job.id, token=job.token, kind="dead", reason=reason))
+                    else:
+                        spoilt.append(self.turning.failed(stored, reason))
                 else:
                     jobs.append(job)
             return Leased(jobs, self.settle(spoilt) if spoilt else None, claim.next_due)
@@ -188,22 +211,25 @@ class Asking:
 
     def ack(self, jobs: Sequence[QueueJob[Any]]) -> Ask[None]:
         """Ask to end jobs as done."""
-        return self.settle([Settle(id=id, token=token, kind="done") for id, token in _leases(jobs)])
+        return self.settle([Settle(id=id, token=token, kind="done") for id, token in leases_of(jobs)])
 
     def reject(self, jobs: Sequence[QueueJob[Any]], delay: float) -> Ask[None]:
         """Ask to let jobs run again, as their attempt failed."""
         delay = _delay(delay)
         return self.settle(
-            [Settle(id=id, token=token, kind="retry", delay=delay) for id, token in _leases(jobs)]
+            [Settle(id=id, token=token, kind="retry", delay=delay) for id, token in leases_of(jobs)]
         )
 
-    def release(self, jobs: Sequence[QueueJob[Any]]) -> Ask[None]:
+    def release(self, jobs: Sequence[QueueJob[Any]], delay: float = 0.0) -> Ask[None]:
         """Ask to take jobs back as if they had not been leased."""
-        return self.settle([Settle(id=id, token=token, kind="release") for id, token in _leases(jobs)])
+        delay = _delay(delay)
+        return self.settle(
+            [Settle(id=id, token=token, kind="release", delay=delay) for id, token in leases_of(jobs)]
+        )
 
     def extend(self, jobs: Sequence[QueueJob[Any]]) -> Ask[list[str]]:
         """Ask to let leases expire later."""
-        leases = [Lease(id, token) for id, token in _leases(jobs)]
+        leases = [Lease(id, token) for id, token in leases_of(jobs)]
 
         def understand(answers: list[Renewed]) -> list[str]:
             lost = [each.id for each in answers if each.lost]
@@ -282,7 +308,7 @@ def _delay(delay: float) -> float:
     return delay
 
 
-def _leases(jobs: Sequence[QueueJob[Any]]) -> list[tuple[str, int]]:
+def leases_of(jobs: Sequence[QueueJob[Any]]) -> list[tuple[str, int]]:
     """Return the ids of leased jobs with their tokens."""
     for job in jobs:
         if not isinstance(cast("object", job), QueueJob):

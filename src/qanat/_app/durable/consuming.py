@@ -23,6 +23,7 @@ from qanat._app.durable.holding import Held, Holding
 from qanat._app.durable.lineage import read_metadata
 from qanat._app.durable.queue import Queue
 from qanat._app.durable.renewing import Renewing
+from qanat._app.durable.rotation import Rotation
 from qanat._app.durable.settling import Settling, error_text, reason_text
 from qanat._app.failures import FailureLimit
 from qanat._app.handlers import check_handler, name_of
@@ -67,7 +68,7 @@ _MEANINGLESS: Final = {
 
 
 async def consume(
-    queue: Queue[T],
+    queue: Queue[T] | Rotation[T],
     handler: Callable[[T], Any] | None,
     *,
     handlers: Handlers | None = None,
@@ -87,12 +88,16 @@ async def consume(
     its children. `after_children` takes a function of `handlers`, or its name, and it is called by whoever
     knows it.
 
+    Over a rotation an item whose handler returned is due again after its interval. So is one that failed
+    and is not tried again; only `Discard` takes it out. With `every=Between(...)` the handler returns
+    whether the item had changed: True, False, or None if it cannot tell.
+
     To stop it, cancel it: nothing more is leased, what waits here goes back to the queue, what runs has
     `grace` seconds to end, is cancelled then, and goes back as if it had never been leased. Cancelled
     once more (on asyncio), it cancels at once.
 
     Args:
-        queue: A queue of an open store.
+        queue: A queue of an open store, or a rotation.
         handler: A function of one item, for jobs that name no handler; None if all do.
         handlers: Functions for jobs that name one: by their names, or by their `__qualname__`. No other
             name runs; a job that has another waits for a worker that knows it.
@@ -114,10 +119,14 @@ async def consume(
 
 
 def make_worker(
-    queue: Queue[Any], handler: Handler | None, handlers: Handlers | None, *, burst: bool, grace: float,
-    rules: Rules, stopping: Stopping | None = None,
+    queue: Queue[Any] | Rotation[Any], handler: Handler | None, handlers: Handlers | None, *, burst: bool,
+    grace: float, rules: Rules, stopping: Stopping | None = None,
 ) -> Worker:  # fmt: skip
     """Check what a call was given, and return what does its work."""
+    if isinstance(queue, Rotation):
+        if handlers is not None:
+            raise ValueError(f"handlers must be None for a rotation, got {handlers!r}: items name no handler")
+        queue = queue._queue
     if not isinstance(cast("object", queue), Queue):
         raise TypeError(f"queue must be a queue of an open store, got {queue!r}")
     if not isinstance(cast("object", burst), bool):
@@ -175,6 +184,7 @@ class Worker:
         """Keep what was checked."""
         self._queue = queue
         self._table = table
+        self._turning = queue._asking.turning
         self._rules = rules
         self._burst = burst
         self._grace = grace
@@ -189,14 +199,15 @@ class Worker:
 
     # --- life ------------------------------------------------------------------------------
 
-    async def begin(self) -> None:
-        """Ask what the queue is set to; `run` does it if nobody has."""
+    async def check(self) -> None:
+        """Set what is fixed at first use, and check that it is used as what it is; `run` does it, too."""
         if self._queue._asking.conf is None:
             await self._queue.carry(self._queue._asking.first())
+        self._queue._asking.check_kind()
 
     async def run(self) -> None:
         """Work until stopped, or until nothing is left."""
-        await self.begin()
+        await self.check()
         problem: BaseException | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._hear_cancelled)
@@ -245,7 +256,8 @@ class Worker:
             engine.is_full = lambda: self._feed._room() <= 0
         interruption: BaseException | None = None
         host = hosted(
-            engine, progress=rules.progress or False, title=f"queue {name}",
+            engine, progress=rules.progress or False,
+            title=f"{'queue' if self._turning is None else 'rotation'} {name}",
             stopping=self._stopping_by_signal, stop=self.stop,
         )  # fmt: skip
         async with host:
@@ -429,6 +441,11 @@ class Worker:
 
     def _settle(self, job: Job[Any], **what: Any) -> None:
         """End what is held of a job; nothing if its lease is lost."""
+        held = self._holding.of(job)
+        if held is not None:
+            self._settle_as(job, Settle(id=held.stored.id, token=held.stored.token, **what))
+
+    def _settle_as(self, job: Job[Any], settle: Settle) -> None:
         held = self._holding.leave(job)
         if held is None:
             return
@@ -437,8 +454,7 @@ class Worker:
             self._holding.settled(held)
             self._feed.settled()
         else:
-            stored = held.stored
-            self._settling.add(held, Settle(id=stored.id, token=stored.token, **what))
+            self._settling.add(held, settle)
 
     def _drop(self, held: Held, delay: float = 0.0) -> None:
         """Let go of a job that waited here."""
@@ -460,7 +476,7 @@ class Worker:
         held = self._holding.of(job)
         if held is None:
             return
-        if outcome.state == "done" and held.brood is None and not held.lost:
+        if outcome.state == "done" and held.brood is None and self._turning is None and not held.lost:
             self._holding.leave(job)
             self._feed.ended()
             stored = held.stored
@@ -469,8 +485,11 @@ class Worker:
             return
         error = outcome.error
         if outcome.state == "done":
-            brood = {} if held.brood is None else held.brood.settled
-            self._settle(job, kind="done", value=held.value, **brood)
+            if self._turning is None:
+                brood = {} if held.brood is None else held.brood.settled
+                self._settle(job, kind="done", value=held.value, **brood)
+            else:
+                self._settle_as(job, self._turning.done(held.stored, held.value))
         elif outcome.state == "cancelled" or error is None:
             if any(left.index == job.index for left in self._engine.outside.left_behind):
                 # A thread cannot be stopped: nobody else is to begin while it may still run.
@@ -484,7 +503,10 @@ class Worker:
             elif isinstance(error, SerialisationError):
                 stage = "undecodable" if outcome.started_at is None else "result"
                 reason = f"{stage}: {reason}"[:500]
-            self._settle(job, kind="dead", reason=reason, error=error_text(error))
+            if self._turning is None or isinstance(error, JobDiscardedError):
+                self._settle(job, kind="dead", reason=reason, error=error_text(error))
+            else:
+                self._settle_as(job, self._turning.failed(held.stored, reason, error_text(error)))
 
     def _failed(self, outcome: Outcome[Any, Any]) -> None:
         self._failures.judge(self._engine)

@@ -57,7 +57,11 @@ class Handling:
         for name, function in table.items():
             task = made.get(id(function))
             if task is None:
-                callee = Sealing(callee_of(function, rules.executor), holding, self._put_ahead)
+                turning = queue._asking.turning
+                callee = Sealing(
+                    callee_of(function, rules.executor), holding, self._put_ahead,
+                    None if turning is None else turning.check_value,
+                )  # fmt: skip
                 whole = callee if rules.batch is None else InBatches(callee)
                 task = made[id(function)] = self._add(name_of(function), whole, rules.batch)
             self._handlers[name] = task

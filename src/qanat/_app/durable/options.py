@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from qanat._core.arguments import positive, whole
 from qanat._core.store import bounds, rules
@@ -27,6 +28,14 @@ class QueueArgs(TypedDict, total=False):
     max_attempts: int | None
     max_age: float | None
     keep: float
+    replicas: int
+    durable: bool
+
+
+class RotationArgs(TypedDict, total=False):
+    """Every option of a rotation but its intervals and its type."""
+
+    lease: float
     replicas: int
     durable: bool
 
@@ -79,6 +88,24 @@ def checked_options(options: Mapping[str, Any]) -> Options:
     )  # fmt: skip
 
 
+ROTATING: Final = Conf(order="due", max_attempts=None, max_crashes=None, keep_dead=0.0)
+"""What a rotation is set to: who is longest overdue comes first, and nothing ends an item but its removal."""
+
+
+def is_rotation(held: Conf) -> bool:
+    """Say whether what is set so is a rotation."""
+    return held.order == "due"
+
+
+def rotation_options(options: Mapping[str, Any]) -> Options:
+    """Return the options of a rotation, but for those that are its own; errors as `checked_options`."""
+    for name in options:
+        if name not in _OWN:
+            known = ", ".join(("every", "jitter", *_OWN))
+            raise TypeError(f"{name!r} is not an option of a rotation; the options are {known}")
+    return replace(checked_options(options), conf=ROTATING, given=("order",))
+
+
 def check_same(queue: str, options: Options, held: Conf) -> None:
     """Check that what was given is what the queue was set to at its first use.
 
@@ -87,6 +114,8 @@ def check_same(queue: str, options: Options, held: Conf) -> None:
     """
     if options.conf is None:
         return
+    if is_rotation(options.conf) and not is_rotation(held):
+        raise ValueError(f"name must be that of a rotation, and {queue!r} is a queue: take another name")
     for name in rules.differences(options.conf, held):
         if name in options.given:
             raise ValueError(

@@ -49,6 +49,7 @@ class PlainQueue(Generic[T]):
         """Carry out an ask, and before the first one set what is fixed at first use."""
         if self._asking.conf is None:
             self._store.carry(self._asking.first(), self.name)
+        self._asking.check(ask)
         return self._store.carry(ask, self.name)
 
     def put(
@@ -93,7 +94,9 @@ class PlainQueue(Generic[T]):
     def _put(self, new: list[NewJob]) -> list[QueueJob[T]]:
         if self._asking.conf is None:
             self._store.carry(self._asking.first(), self.name)
-        return self._store.carry(self._asking.put(new), self.name)
+        ask = self._asking.put(new)
+        self._asking.check(ask)
+        return self._store.carry(ask, self.name)
 
     def put_many(
         self, items: Iterable[T], *, id: Callable[[T], str] | None = None,
@@ -263,6 +266,7 @@ class Sending:
         """Send a chunk once the one before it was answered."""
         self.wait_answer()
         ask = self._queue._asking.put(chunk)
+        self._queue._asking.check(ask)
         self._on_its_way = self._queue._store.begin(ask), ask
 
     def wait_answer(self) -> None:
@@ -270,7 +274,8 @@ class Sending:
         on_its_way, self._on_its_way = self._on_its_way, None
         if on_its_way is not None:
             begun, ask = on_its_way
-            self.done += self._queue._store.heard(ask, self._queue.name, begun.wait())
+            jobs: list[QueueJob[Any]] = self._queue._store.heard(ask, self._queue.name, begun.wait())
+            self.done += jobs
 
     def stop(self, error: BaseException) -> None:
         """Send no more; if it is not an interrupt that ends it, hear of what is on its way."""

@@ -54,6 +54,7 @@ class Queue(Generic[T]):
         """Carry out an ask, and before the first one set what is fixed at first use."""
         if self._asking.conf is None:
             await self._store.carry(self._asking.first(), self.name)
+        self._asking.check(ask)
         return await self._store.carry(ask, self.name)
 
     async def put(
@@ -92,11 +93,15 @@ class Queue(Generic[T]):
             item, id=id, key=key, priority=priority, lane=lane, delay=delay, metadata=metadata,
             handler=handler,
         )  # fmt: skip
+        (job,) = await self._put([new])
+        return job
+
+    async def _put(self, new: list[NewJob]) -> list[QueueJob[T]]:
         if self._asking.conf is None:
             await self._store.carry(self._asking.first(), self.name)
-        ask = self._asking.put([new])
-        (job,) = self._store.heard(ask, self.name, await self._store.begin(ask).wait())
-        return job
+        ask = self._asking.put(new)
+        self._asking.check(ask)
+        return self._store.heard(ask, self.name, await self._store.begin(ask).wait())
 
     async def put_many(
         self, items: Iterable[T] | AsyncIterable[T], *, id: Callable[[T], str] | None = None,
@@ -276,6 +281,7 @@ class Sending:
         """Send a chunk once the one before it was answered."""
         await self.wait_answer()
         ask = self._queue._asking.put(chunk)
+        self._queue._asking.check(ask)
         self._on_its_way = self._queue._store.begin(ask), ask
 
     async def wait_answer(self) -> None:
@@ -284,7 +290,8 @@ class Sending:
         if on_its_way is not None:
             begun, ask = on_its_way
             answers = await begun.wait()
-            self.done += self._queue._store.heard(ask, self._queue.name, answers)
+            jobs: list[QueueJob[Any]] = self._queue._store.heard(ask, self._queue.name, answers)
+            self.done += jobs
 
     async def stop(self, error: BaseException) -> None:
         """Send no more; if it is not a cancellation that ends it, hear of what is on its way."""

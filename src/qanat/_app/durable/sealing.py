@@ -25,14 +25,16 @@ if TYPE_CHECKING:
 class Sealing(Callee):
     """A handler whose results are written as soon as they are there."""
 
-    __slots__ = ("_holding", "_inner", "_put_ahead")
+    __slots__ = ("_check", "_holding", "_inner", "_put_ahead")
 
     def __init__(
-        self, inner: Callee, holding: Holding, put_ahead: Callable[[Held, Brood], Awaitable[object]]
-    ) -> None:
-        """Keep how the handler is called, where its results go, and how children are put."""
+        self, inner: Callee, holding: Holding, put_ahead: Callable[[Held, Brood], Awaitable[object]],
+        check: Callable[[object], object] | None = None,
+    ) -> None:  # fmt: skip
+        """Keep how the handler is called, where its results go, how children are put, and what raises."""
         super().__init__(inner.function, on_loop=False)
         self._inner = inner
+        self._check = check
         self._holding = holding
         self._put_ahead = put_ahead
 
@@ -55,7 +57,7 @@ class Sealing(Callee):
         else:
             try:
                 self._seal(job, value)
-            except SerialisationError as problem:
+            except (SerialisationError, TypeError) as problem:
                 return None, problem
         for each in jobs:
             held = self._holding.of(each)
@@ -87,11 +89,13 @@ class Sealing(Callee):
             if not isinstance(value, BaseException):
                 try:
                     self._seal(member, value)
-                except SerialisationError as problem:
+                except (SerialisationError, TypeError) as problem:
                     sealed[place] = problem
         return sealed
 
     def _seal(self, job: Job[Any], value: object) -> None:
+        if self._check is not None:
+            self._check(value)
         held = self._holding.of(job)
         if held is not None:
             held.value = None if value is None else encode(value)

@@ -125,7 +125,8 @@ class Settling:
         else:
             for (_, held, settle), answer in zip(batch, call.answers, strict=True):
                 # A job that ends may be what its parent waits for, to be called back.
-                back = back or settle.kind in {"retry", "release"} or bool(settle.children or settle.after)
+                back = back or settle.kind in {"retry", "release", "again"}
+                back = back or bool(settle.children or settle.after)
                 back = back or (held.stored.parent is not None and answer.state in ENDED)
                 if answer.state in ENDED or answer.state is None:
                     ended.append(held.stored.id)

@@ -15,10 +15,13 @@ from qanat._app.durable.connecting import connector
 from qanat._app.durable.hints import Hints
 from qanat._app.durable.ids import Ids
 from qanat._app.durable.operating import asked, examination, names
-from qanat._app.durable.options import QueueArgs, checked_options
+from qanat._app.durable.options import QueueArgs, RotationArgs, checked_options, rotation_options
 from qanat._app.durable.plain_queue import PlainQueue
+from qanat._app.durable.plain_rotation import PlainRotation
 from qanat._app.durable.pulse import Pulse
 from qanat._app.durable.queue import Queue
+from qanat._app.durable.rotation import Rotation
+from qanat._app.durable.turning import Turning
 from qanat._app.durable.worker_name import worker_name
 from qanat._core.store import bounds
 from qanat._core.store.levels import rank, suffices
@@ -30,9 +33,11 @@ from qanat._stores.deeds import Deeds
 from qanat.errors import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from qanat._app.durable.connecting import Reach
+    from qanat._core.intervals import Interval
     from qanat._core.ports import Clock
     from qanat._core.store.finding import Finding
     from qanat._engine.courier import Begun, PlainBegun
@@ -43,6 +48,8 @@ A = TypeVar("A")
 
 POLL: Final = 1.0
 """Seconds after which a store is looked at that others may have handed something."""
+ROTATION_LEASE: Final = 600.0
+"""Seconds of a lease in a rotation, unless it is told."""
 _CONTROL_ASK: Final[Ask[str]] = Ask("guarantees", [None], lambda answers: str(answers[0]))
 
 
@@ -178,6 +185,11 @@ class _Face:
         bounds.checked_name("name", name)
         return Asking(name, checked_options(options), self._ids, self.worker)
 
+    def _turning(self, name: str, every: object, jitter: object, options: Mapping[str, Any]) -> Turning:
+        bounds.checked_name("name", name)
+        asking = Asking(name, rotation_options(options), self._ids, self.worker)
+        return Turning(asking, self.clock, every, jitter)
+
 
 class Store(_Face):
     """A store of durable queues, in an event loop; it belongs to that loop."""
@@ -225,6 +237,42 @@ class Store(_Face):
         if type is not UNSET:
             given["type"] = type
         return Queue(self, self._asking(name, given))
+
+    @overload
+    def rotation(
+        self, name: str, *, every: Interval, type: type[T], jitter: float = 0.1,
+        **options: Unpack[RotationArgs],
+    ) -> Rotation[T]: ...  # fmt: skip
+    @overload
+    def rotation(
+        self, name: str, *, every: Interval, jitter: float = 0.1, **options: Unpack[RotationArgs]
+    ) -> Rotation[Any]: ...
+    def rotation(
+        self, name: str, *, every: Interval, type: Any = UNSET, jitter: float = 0.1,
+        **options: Unpack[RotationArgs],
+    ) -> Rotation[Any]:  # fmt: skip
+        """Return a rotation: items that come again and again; nothing is asked of the store yet.
+
+        All options are this handle's own; the store keeps the items, when each falls due, and the
+        intervals that are not the rotation's. A name is that of a rotation or that of a queue.
+
+        Args:
+            name: 1 to 128 letters, digits, dots, dashes and underscores.
+            every: Seconds until an item that was done is due again; or `Between(lowest, highest)`, where
+                the interval of each item follows how often it changes.
+            type: What items are, for all but JSON's own types: a dataclass or a msgspec Struct.
+            jitter: A share of the interval, from 0 to 1: up to so much later, at random, an item comes, so
+                that what was added at once does not come at once for ever.
+            **options: `lease`, default 600.0: seconds after which an item that was leased and not
+                acknowledged is due again.
+                `replicas`, default 0, and `durable`, default False: how many replicas must have what is
+                added, and whether it must be on disk, before an `add` returns.
+
+        Raises:
+            TypeError: If an argument is of the wrong kind.
+            ValueError: If an argument is out of range.
+        """
+        return Rotation(self, self._turning(name, every, jitter, _given(options, type)))
 
     async def guarantees(self) -> str:
         """Return what survives: "none", "process", "~1s", "fsync", "replicas(n)", or "unverified"."""
@@ -317,6 +365,22 @@ class PlainStore(_Face):
             given["type"] = type
         return PlainQueue(self, self._asking(name, given))
 
+    @overload
+    def rotation(
+        self, name: str, *, every: Interval, type: type[T], jitter: float = 0.1,
+        **options: Unpack[RotationArgs],
+    ) -> PlainRotation[T]: ...  # fmt: skip
+    @overload
+    def rotation(
+        self, name: str, *, every: Interval, jitter: float = 0.1, **options: Unpack[RotationArgs]
+    ) -> PlainRotation[Any]: ...
+    def rotation(
+        self, name: str, *, every: Interval, type: Any = UNSET, jitter: float = 0.1,
+        **options: Unpack[RotationArgs],
+    ) -> PlainRotation[Any]:  # fmt: skip
+        """Return a rotation; nothing is asked of the store yet. All is as in `Store.rotation`."""
+        return PlainRotation(self, self._turning(name, every, jitter, _given(options, type)))
+
     def guarantees(self) -> str:
         """Return what survives: "none", "process", "~1s", "fsync", "replicas(n)", or "unverified"."""
         return self.carry(_CONTROL_ASK, "")
@@ -348,6 +412,13 @@ class PlainStore(_Face):
         """Carry out what was handed in, and let go; leaving the block does it."""
         self.hints.close()
         self.courier.close()
+
+
+def _given(options: Any, type: Any) -> dict[str, Any]:
+    given = {"lease": ROTATION_LEASE, **options}
+    if type is not UNSET:
+        given["type"] = type
+    return given
 
 
 def _check_durability(url: StoreUrl, required: str | None, found: str) -> None:

@@ -69,7 +69,7 @@ def put(sheet: Sheet, jobs: Sequence[NewJob]) -> list[Placed] | None:
     Raises:
         sqlite3.IntegrityError: If one of the ids is there: nothing of this step is to stay.
     """
-    if not jobs:
+    if not jobs or sheet.conf.order == "due":
         return None
     lane = jobs[0].lane
     for job in jobs:

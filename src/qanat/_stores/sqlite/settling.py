@@ -56,7 +56,9 @@ def settle(sheet: Sheet, settles: Sequence[Settle]) -> list[Settled]:
         return list(ended.values())
     sheet.load([settle.id for settle in settles])
     sheet.load_parents()
-    return [ended.pop(settle.id, None) or _settle(sheet, settle) for settle in settles]
+    return [
+        ended.pop(settle.id) if settle.id in ended else _settle(sheet, settle) for settle in settles
+    ]  # fmt: skip
 
 
 def _settle(sheet: Sheet, settle: Settle) -> Settled:

@@ -1,0 +1,232 @@
+"""What a rotation asks of its store. It is a queue of one job an item, whose leases end with "again".
+
+    add         put, under an id that the item's content makes; its own interval goes into the metadata
+    remove      delete, leased or not
+    contains    get
+    hasten      requeue
+    lease       claim, behind a rescue now and then
+    ack         settle "again", delayed by the interval; one that is not the rotation's is kept as the value
+    counts      count
+    clear       purge, and delete of what is leased
+
+The store orders by when items fell due (`Conf.order`), and counts no lost leases.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from msgspec.structs import replace
+
+from qanat._app.durable.asking import Ask, leases_of
+from qanat._app.durable.chunks import Chunk
+from qanat._core.arguments import at_least, number, positive
+from qanat._core.content_key import content_key
+from qanat._core.intervals import Between
+from qanat._core.store import bounds
+from qanat._core.store.states import LIVE, State
+from qanat._core.store.values import Settle
+from qanat._stores.codec import decode, encode
+from qanat.errors import SerialisationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from qanat._app.durable.asking import Asking
+    from qanat._app.durable.queue_job import QueueJob
+    from qanat._core.intervals import Interval
+    from qanat._core.ports import Clock
+    from qanat._core.store.values import Counts, NewJob, StoredJob
+
+RESCUE: Final = 1.0
+"""Seconds between two looks for expired leases, at least, while enough else is due."""
+PURGED: Final[tuple[State, ...]] = ("scheduled", "ready")
+"""States of items that nobody has leased, in the order in which they are cleared."""
+
+
+class RotationCounts(NamedTuple):
+    """How many items a rotation has.
+
+    Attributes:
+        all: All of them, those that are leased included.
+        due: Those that would be leased now.
+    """
+
+    all: int
+    due: int
+
+
+class Turning:
+    """The asks that only a rotation makes, and how its items come again."""
+
+    def __init__(self, asking: Asking, clock: Clock, every: object, jitter: object) -> None:
+        """Check what is a rotation's own."""
+        self.asking = asking
+        asking.turning = self
+        self.every: Interval = every if isinstance(every, Between) else _seconds("every", every)
+        self.jitter = at_least("jitter", jitter, 0.0)
+        if self.jitter > 1.0:
+            raise ValueError(f"jitter must be at most 1, got {jitter!r}: it is a share of every")
+        self._clock = clock
+        self._rng = random.Random(clock.seed)
+        self._rescued_at = float("-inf")
+
+    # Items come and go.
+
+    def chunks(self, items: Sequence[object], every: object, due: object) -> Iterator[list[NewJob]]:
+        """Return new jobs for items, in what goes in one step; all are checked before the first."""
+        delay = at_least("due", due, 0.0)
+        bounds.check_seconds("due", delay)
+        metadata = None if every is None else {"every": self._own("every", every)}
+        chunk = Chunk()
+        chunks = [chunk.take() for item in items if chunk.add(self._new(item, delay, metadata))]
+        return iter([*chunks, chunk.jobs] if chunk.jobs else chunks)
+
+    def _new(self, item: object, delay: float, metadata: Mapping[str, Any] | None) -> NewJob:
+        new = self.asking.new(item, id=id_of(item), delay=delay, metadata=metadata)
+        # What has left may come in again at once.
+        return replace(new, dedupe_for=0.0)
+
+    def _own(self, name: str, every: object) -> float:
+        """Return an interval of an item's own."""
+        seconds = _seconds(name, every)
+        common = self.every
+        if isinstance(common, Between) and not common.lowest <= seconds <= common.highest:
+            raise ValueError(f"{name} must be within {common.lowest!r} and {common.highest!r}, got {every!r}")
+        return seconds
+
+    def remove(self, items: Sequence[object]) -> Ask[int]:
+        """Ask to take items out, whoever has them."""
+        return self.delete([id_of(item) for item in items])
+
+    def delete(self, ids: list[str]) -> Ask[int]:
+        """Ask to take out by ids."""
+        return Ask(f"delete {self.asking.name} leased", list(ids), _counting("deleted"))
+
+    def hasten(self, items: Sequence[object]) -> Ask[int]:
+        """Ask to let items be due now."""
+        ids: list[Any] = [id_of(item) for item in items]
+        return Ask(f"requeue {self.asking.name}", ids, _counting("ready"), rings=True)
+
+    def get(self, item: object) -> Ask[QueueJob[Any] | None]:
+        """Ask what is known of an item."""
+        ask = self.asking.get(id_of(item))
+
+        def understand(answers: list[Any]) -> QueueJob[Any] | None:
+            job = ask.understand(answers)
+            return job if job is not None and job.state in LIVE else None
+
+        return Ask(ask.deed, ask.asked, understand)
+
+    def counts(self) -> Ask[RotationCounts]:
+        """Ask how many there are."""
+
+        def understand(answers: list[Counts]) -> RotationCounts:
+            counts = answers[0]
+            return RotationCounts(counts.scheduled + counts.ready + counts.leased, counts.ready + counts.due)
+
+        return Ask(f"count {self.asking.name}", [None], understand)
+
+    # Items are done.
+
+    def wants_rescue(self) -> bool:
+        """Say whether it is time to look for leases that have expired; then it is not for a while."""
+        now = self._clock.now()
+        if now - self._rescued_at < min(RESCUE, self.asking.options.lease / 3.0):
+            return False
+        self._rescued_at = now
+        return True
+
+    def ack(self, jobs: Sequence[QueueJob[Any]], changed: object, every: object) -> Ask[None]:
+        """Ask to let items come again."""
+        if changed is not None and every is not None:
+            raise ValueError(f"every must be None where changed is given, got {every!r}")
+        if changed is not None and not isinstance(changed, bool):
+            raise TypeError(f"changed must be True, False or None, got {changed!r}")
+        if changed is not None and not isinstance(self.every, Between):
+            raise ValueError(
+                f"changed must be None, as every is the same each time, got {changed!r}: give the rotation "
+                "every=Between(lowest, highest)"
+            )
+        own = None if every is None else self._own("every", every)
+        leases_of(jobs)
+        return self.asking.settle(
+            [self._again(job.id, job.token, job._value, job._metadata, changed, own) for job in jobs]
+        )
+
+    def done(self, stored: StoredJob, value: bytes | None) -> Settle:
+        """Return how a lease ends whose handler has returned; its value says whether the item changed."""
+        changed = None
+        if isinstance(self.every, Between):
+            changed = {None: None, b"true": True, b"false": False}[value]
+        return self._again(stored.id, stored.token, stored.value, stored.metadata, changed, None)
+
+    def failed(self, stored: StoredJob, reason: str, error: str = "") -> Settle:
+        """Return how a lease ends whose item could not be done: it comes again all the same."""
+        return self._again(
+            stored.id, stored.token, stored.value, stored.metadata, None, None, reason=reason, error=error
+        )
+
+    def check_value(self, value: object) -> None:
+        """Check what a handler returned.
+
+        Raises:
+            TypeError: If it is to say whether the item has changed, and does not.
+        """
+        if isinstance(self.every, Between) and value is not None and not isinstance(value, bool):
+            raise TypeError(
+                "the handler of a rotation with every=Between(...) must return True if the item has changed, "
+                f"False if not, None if it cannot tell, got {type(value).__name__}"
+            )
+
+    def _again(
+        self, id: str, token: int, kept: bytes | None, metadata: bytes, changed: bool | None,
+        own: float | None, *, reason: str = "", error: str = "",
+    ) -> Settle:  # fmt: skip
+        every = self.every
+        interval = _kept(kept, metadata)
+        value: bytes | None = None
+        if own is not None:
+            interval = own
+            value = encode(own)
+        elif isinstance(every, Between):
+            interval = every.after(every.lowest if interval is None else interval, changed=changed)
+            value = encode(interval)
+        elif interval is None:
+            interval = every
+        delay = min(interval * (1.0 + self.jitter * self._rng.random()), bounds.LONGEST)
+        return Settle(id=id, token=token, kind="again", delay=delay, value=value, reason=reason, error=error)
+
+
+def id_of(item: object) -> str:
+    """Return the id of an item: what it is as JSON makes it, so that all who hand it in mean the same."""
+    plain = item if type(item) is str or type(item) is int else decode(encode(item))
+    return content_key(plain).hex()
+
+
+def _kept(value: bytes | None, metadata: bytes) -> float | None:
+    """Return the interval that was last kept with an item, or the one that it came with."""
+    try:
+        kept: Any = None if value is None else decode(value)
+        if kept is None and metadata:
+            own: Any = decode(metadata)
+            kept = cast("Mapping[str, Any]", own).get("every") if isinstance(own, dict) else None
+        return None if kept is None else positive("every", kept)
+    except (SerialisationError, TypeError, ValueError):
+        return None  # nothing of ours
+
+
+def _seconds(name: str, value: object) -> float:
+    if isinstance(value, (bool, str)):
+        raise TypeError(f"{name} must be seconds, or Between(lowest, highest), got {value!r}")
+    seconds = number(name, value)
+    bounds.check_seconds(name, seconds, above=True)
+    return seconds
+
+
+def _counting(what: str) -> Callable[[list[Any]], int]:
+    def count(answers: list[Any]) -> int:
+        return sum(answer == what for answer in answers)
+
+    return count
