@@ -33,8 +33,8 @@ def examine(database: Database, clock: StoreClock, *, thorough: bool) -> SqliteR
         StoreError: If it cannot be read.
     """
 
-    def pragma(name: str) -> int:
-        found: int = database.execute(f"PRAGMA {name}").fetchone()[0]
+    def read(statement: str) -> int:
+        found: int = database.execute(statement).fetchone()[0]
         return found
 
     (journal_mode,) = database.execute("PRAGMA journal_mode").fetchone()
@@ -47,14 +47,14 @@ def examine(database: Database, clock: StoreClock, *, thorough: bool) -> SqliteR
     return SqliteReadings(
         library=sqlite3.sqlite_version_info,
         journal_mode=journal_mode,
-        synchronous=pragma("synchronous"),
+        synchronous=read("PRAGMA synchronous"),
         file_system=known.get(number, f"kind {number:#x}") if number else "",
         volatile=number in VOLATILE,
         remote=number in REMOTE,
         mode=stat.S_IMODE(path.stat().st_mode) if has_modes else None,
         directory_mode=stat.S_IMODE(directory.stat().st_mode) if has_modes else None,
         size=path.stat().st_size,
-        unused=pragma("freelist_count") * pragma("page_size"),
+        unused=read("PRAGMA freelist_count") * read("PRAGMA page_size"),
         log=_size(path.with_name(f"{path.name}-wal")),
         free=shutil.disk_usage(directory).free,
         boot=boot,
