@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import qanat
 from qanat.errors import LeaseLost
 from tests._stores.redis.servers import poll
-
-if TYPE_CHECKING:
-    from qanat import QueueJob
 
 pytestmark = pytest.mark.real
 
@@ -44,13 +40,13 @@ def test_what_is_not_acknowledged_is_due_again(server):
         feeds = store.rotation("feeds", every=qanat.Between(60, 600, factor=2), lease=0.2)
         feeds.add("a", "b")
         late = feeds.lease(5)
-        again: list[QueueJob[Any]] = []
+        again: list[qanat.QueueJob[str]] = []
 
-        def both() -> bool:
+        def lease_more() -> bool:
             again.extend(feeds.lease(5))
             return len(again) == 2
 
-        poll(both, "both to be due again")
+        poll(lease_more, "both to be due again")
         assert [job.crashes for job in again] == [0, 0]
         with pytest.raises(LeaseLost):
             feeds.ack(*late)
@@ -59,9 +55,9 @@ def test_what_is_not_acknowledged_is_due_again(server):
         poll(lambda: keeper.counts().due == 1, "the lease of the other to expire")
         (job,) = keeper.lease(5)
         keeper.ack(job, changed=False)
-        found = keeper.get("a")
-        assert found is not None
-        assert found.value == 120.0
+        kept = keeper.get("a")
+        assert kept is not None
+        assert kept.value == 120.0
 
 
 def test_workers_in_threads_visit_each_item_once_in_a_round(server):
