@@ -62,10 +62,10 @@ class Turning:
 
     def __init__(self, asking: Asking, clock: Clock, every: object, jitter: object) -> None:
         """Check what is a rotation's own."""
-        self.asking = asking
+        self.asking: Asking = asking
         asking.turning = self
         self.every: Interval = every if isinstance(every, Between) else _seconds("every", every)
-        self.jitter = at_least("jitter", jitter, 0.0)
+        self.jitter: float = at_least("jitter", jitter, 0.0)
         if self.jitter > 1.0:
             raise ValueError(f"jitter must be at most 1, got {jitter!r}: it is a share of every")
         self._clock = clock
