@@ -163,6 +163,40 @@ async def test_intervals_between_bounds_follow_the_changes(virtual_time: Virtual
         assert (await feeds.get("b")).value == 20.0  # type: ignore[union-attr]
 
 
+async def test_what_was_found_out_means_nothing_where_intervals_stay(virtual_time: VirtualTime, url: str):
+    async with qanat.open(url) as store:
+        feeds = store.rotation("feeds", every=Between(10, 90, factor=3), jitter=0)
+        await feeds.add("a")
+        await feeds.ack(*await feeds.lease(), changed=False)
+        await feeds.add("b")
+        await feeds.ack(*await feeds.lease(), every=80)
+        await anyio.sleep(80)
+        feeds = store.rotation("feeds", every=60, jitter=0)
+        await feeds.ack(*await feeds.lease(5))
+        await anyio.sleep(60)
+        a, b = await feeds.lease(5)
+        await feeds.ack(a, b, every=20)
+        feeds = store.rotation("feeds", every=Between(10, 90, factor=3), jitter=0)
+        await anyio.sleep(20)
+        await feeds.ack(*await feeds.lease(5), changed=False)
+        assert (await feeds.get("a")).value == 60.0  # type: ignore[union-attr]
+
+
+async def test_an_item_is_acknowledged_by_what_get_tells_of_it(virtual_time: VirtualTime, url: str):
+    async with qanat.open(url) as store:
+        feeds = store.rotation("feeds", every=60, jitter=0)
+        await feeds.add("a")
+        job = await feeds.get("a")
+        assert job is not None
+        with pytest.raises(ValueError, match="^jobs must be leased, and job"):
+            await feeds.ack(job)
+        await feeds.lease()
+        job = await feeds.get("a")
+        assert job is not None
+        await feeds.ack(job)
+        assert await feeds.counts() == (1, 0)
+
+
 async def test_jitter_lets_items_come_later_and_never_earlier(virtual_time: VirtualTime, url: str):
     async with qanat.open(url) as store:
         feeds = store.rotation("feeds", every=100, jitter=0.5)
@@ -342,6 +376,8 @@ async def test_bad_calls_are_refused_at_the_call(virtual_time: VirtualTime):
             await feeds.ack("a")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="^n must be 1 to 1000"):
             await feeds.lease(0)
+        with pytest.raises(ValueError, match="^wait must be at least 0"):
+            await feeds.lease(wait=-1)
         with pytest.raises(ValueError, match="^handlers must be None for a rotation"):
             await qanat.consume(feeds, None, handlers=[print])
         await feeds.ack(job)

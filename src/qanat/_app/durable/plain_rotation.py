@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qanat._app.durable.plain_queue import PlainQueue
 from qanat._app.durable.turning import PURGED
+from qanat._core.arguments import at_least
 
 if TYPE_CHECKING:
     from qanat._app.durable.queue_job import QueueJob
@@ -93,13 +94,15 @@ class PlainRotation(Generic[T]):
         Returns:
             The jobs of the items; none if nothing is due.
         """
+        at_least("wait", wait, 0.0)
         queue = self._queue
         if self._turning.wants_rescue():
             queue.rescue()
+        # Nothing is waited for once there are jobs: who is cancelled meanwhile would take them along.
         jobs = queue.lease(n)
-        if len(jobs) < n and queue.rescue():
-            jobs += queue.lease(n - len(jobs))
-        return jobs or (queue.lease(n, wait=wait) if wait else jobs)
+        if jobs or not (queue.rescue() or wait):
+            return jobs
+        return queue.lease(n, wait=wait)
 
     def ack(self, *jobs: QueueJob[T], changed: bool | None = None, every: float | None = None) -> None:
         """Say that items are done: each is due again after its interval and the jitter.

@@ -29,7 +29,7 @@ class QueueJob(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
             job that was not stored.
         is_new: Whether a put stored it: False if its id is known, or its key is held.
         lane: Its lane; "" is the unnamed one.
-        priority: Smaller is earlier within a lane.
+        priority: Smaller is earlier within a lane. In a rotation when it last fell due, or will.
         key: What makes it unique, as the store has it; None without.
         handler: The name of the handler that is to run it; "" is the worker's own.
         attempt: Which lease it is on, from 1; 0 before the first.

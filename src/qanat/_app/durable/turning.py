@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from qanat._app.durable.asking import Ask, leases_of
 from qanat._app.durable.chunks import Chunk
-from qanat._core.arguments import at_least, number, positive
+from qanat._core.arguments import at_least, number
 from qanat._core.content_key import content_key
 from qanat._core.intervals import Between
 from qanat._core.store import bounds
@@ -78,7 +78,7 @@ class Turning:
         """Return new jobs for items, in what goes in one step; all are checked before the first."""
         delay = at_least("due", due, 0.0)
         bounds.check_seconds("due", delay)
-        metadata = None if every is None else {"every": self._own("every", every)}
+        metadata = None if every is None else {"every": self._checked("every", every)}
         chunk = Chunk()
         chunks = [chunk.take() for item in items if chunk.add(self._new(item, delay, metadata))]
         return iter([*chunks, chunk.jobs] if chunk.jobs else chunks)
@@ -88,7 +88,7 @@ class Turning:
         # What has left may come in again at once.
         return replace(new, dedupe_for=0.0)
 
-    def _own(self, name: str, every: object) -> float:
+    def _checked(self, name: str, every: object) -> float:
         """Return an interval of an item's own."""
         seconds = _seconds(name, every)
         common = self.every
@@ -149,7 +149,7 @@ class Turning:
                 f"changed must be None, as every is the same each time, got {changed!r}: give the rotation "
                 "every=Between(lowest, highest)"
             )
-        own = None if every is None else self._own("every", every)
+        own = None if every is None else self._checked("every", every)
         leases_of(jobs)
         return self.asking.settle(
             [self._again(job.id, job.token, job._value, job._metadata, changed, own) for job in jobs]
@@ -185,16 +185,16 @@ class Turning:
         own: float | None, *, reason: str = "", error: str = "",
     ) -> Settle:  # fmt: skip
         every = self.every
-        interval = _kept(kept, metadata)
         value: bytes | None = None
-        if own is not None:
-            interval = own
-            value = encode(own)
-        elif isinstance(every, Between):
-            interval = every.after(every.lowest if interval is None else interval, changed=changed)
+        if isinstance(every, Between):
+            last = _found(kept) or _own(kept) or _own(metadata) or every.lowest
+            interval = every.after(last, changed=changed) if own is None else own
             value = encode(interval)
-        elif interval is None:
-            interval = every
+        elif own is not None:
+            interval = own
+            value = encode({"every": own})
+        else:
+            interval = _own(kept) or _own(metadata) or every
         delay = min(interval * (1.0 + self.jitter * self._rng.random()), bounds.LONGEST)
         return Settle(id=id, token=token, kind="again", delay=delay, value=value, reason=reason, error=error)
 
@@ -205,16 +205,27 @@ def id_of(item: object) -> str:
     return content_key(plain).hex()
 
 
-def _kept(value: bytes | None, metadata: bytes) -> float | None:
-    """Return the interval that was last kept with an item, or the one that it came with."""
+def _found(value: bytes | None) -> float | None:
+    """Return the interval that was found out for an item, if this is one."""
+    return _positive(_read(value))
+
+
+def _own(value: bytes | None) -> float | None:
+    """Return the interval that somebody gave an item, if this holds one."""
+    read = _read(value)
+    return _positive(cast("Mapping[str, object]", read).get("every")) if isinstance(read, dict) else None
+
+
+def _read(value: bytes | None) -> object:
     try:
-        kept: Any = None if value is None else decode(value)
-        if kept is None and metadata:
-            own: Any = decode(metadata)
-            kept = cast("Mapping[str, Any]", own).get("every") if isinstance(own, dict) else None
-        return None if kept is None else positive("every", kept)
-    except (SerialisationError, TypeError, ValueError):
+        return decode(value) if value else None
+    except SerialisationError:
         return None  # nothing of ours
+
+
+def _positive(value: object) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value <= bounds.LONGEST else None
 
 
 def _seconds(name: str, value: object) -> float:

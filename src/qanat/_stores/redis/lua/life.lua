@@ -80,6 +80,7 @@ local function place(id, rest, links, parent)
   local lane, priority, delay = '', 0, 0
   if byte(rest) == 1 then delay, priority, lane = parse('>ddI2c0', rest, 2) end
   if name and holds(delay > 0 and SCHEDULED or READY, 0) then keys[name] = id end
+  -- By due none lies in a list: its priority is a time.
   priority = priority_at(priority, now + delay)
   if delay == 0 and priority == 0 then
     M.ready = M.ready + 1
