@@ -224,8 +224,9 @@ def _read(value: bytes | None) -> object:
 
 
 def _positive(value: object) -> float | None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and 0 < value <= bounds.LONGEST else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 < value <= bounds.LONGEST else None
 
 
 def _seconds(name: str, value: object) -> float:
