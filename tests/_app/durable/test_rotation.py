@@ -421,10 +421,10 @@ async def test_intervals_that_others_left_unreadable_are_the_rotations(virtual_t
 async def test_a_worker_comes_back_to_every_item(virtual_time: VirtualTime, url: str):
     visits: list[tuple[Any, float]] = []
 
-    async def visit(item: Any) -> str:
+    async def visit(item: Any) -> object:
         visits.append((item, virtual_time.now()))
         await anyio.sleep(1)
-        return "read"
+        return object()  # which means nothing here
 
     async with qanat.open(url) as store:
         feeds = store.rotation("feeds", every=60, jitter=0, lease=30)

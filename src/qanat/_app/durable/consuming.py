@@ -90,7 +90,8 @@ async def consume(
 
     Over a rotation an item whose handler returned is due again after its interval. So is one that failed
     and is not tried again; only `Discard` takes it out. With `every=Between(...)` the handler returns
-    whether the item had changed: True, False, or None if it cannot tell.
+    whether the item had changed: True, False, or None if it cannot tell. Else what it returns means
+    nothing.
 
     To stop it, cancel it: nothing more is leased, what waits here goes back to the queue, what runs has
     `grace` seconds to end, is cancelled then, and goes back as if it had never been leased. Cancelled

@@ -60,7 +60,7 @@ class Handling:
                 turning = queue._asking.turning
                 callee = Sealing(
                     callee_of(function, rules.executor), holding, self._put_ahead,
-                    None if turning is None else turning.check_value,
+                    None if turning is None else turning.seal,
                 )  # fmt: skip
                 whole = callee if rules.batch is None else InBatches(callee)
                 task = made[id(function)] = self._add(name_of(function), whole, rules.batch)

@@ -6,7 +6,7 @@ has no room are put before that, under the parent's lease.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from qanat._engine.callee import Callee
 from qanat._stores.codec import encode
@@ -22,19 +22,26 @@ if TYPE_CHECKING:
     from qanat._engine.outside import Outside
 
 
+Seal: TypeAlias = "Callable[[object], bytes | None]"
+"""Writes a result; raises SerialisationError or TypeError if it cannot be."""
+
+
 class Sealing(Callee):
     """A handler whose results are written as soon as they are there."""
 
-    __slots__ = ("_check", "_holding", "_inner", "_put_ahead")
+    __slots__ = ("_holding", "_inner", "_put_ahead", "_written")
 
     def __init__(
         self, inner: Callee, holding: Holding, put_ahead: Callable[[Held, Brood], Awaitable[object]],
-        check: Callable[[object], object] | None = None,
+        seal: Seal | None = None,
     ) -> None:  # fmt: skip
-        """Keep how the handler is called, where its results go, how children are put, and what raises."""
+        """Keep how the handler is called, where its results go, how children are put.
+
+        What writes the results is `seal`; None is JSON.
+        """
         super().__init__(inner.function, on_loop=False)
         self._inner = inner
-        self._check = check
+        self._written = seal or _as_json
         self._holding = holding
         self._put_ahead = put_ahead
 
@@ -94,8 +101,11 @@ class Sealing(Callee):
         return sealed
 
     def _seal(self, job: Job[Any], value: object) -> None:
-        if self._check is not None:
-            self._check(value)
+        written = self._written(value)
         held = self._holding.of(job)
         if held is not None:
-            held.value = None if value is None else encode(value)
+            held.value = written
+
+
+def _as_json(value: object) -> bytes | None:
+    return None if value is None else encode(value)

@@ -157,9 +157,7 @@ class Turning:
 
     def done(self, stored: StoredJob, value: bytes | None) -> Settle:
         """Return how a lease ends whose handler has returned; its value says whether the item changed."""
-        changed = None
-        if isinstance(self.every, Between):
-            changed = {None: None, b"true": True, b"false": False}[value]
+        changed = None if value is None else value == b"true"
         return self._again(stored.id, stored.token, stored.value, stored.metadata, changed, None)
 
     def failed(self, stored: StoredJob, reason: str, error: str = "") -> Settle:
@@ -168,17 +166,20 @@ class Turning:
             stored.id, stored.token, stored.value, stored.metadata, None, None, reason=reason, error=error
         )
 
-    def check_value(self, value: object) -> None:
-        """Check what a handler returned.
+    def seal(self, value: object) -> bytes | None:
+        """Return what is to be known of what a handler returned, for `done`.
 
         Raises:
             TypeError: If it is to say whether the item has changed, and does not.
         """
-        if isinstance(self.every, Between) and value is not None and not isinstance(value, bool):
+        if value is None or not isinstance(self.every, Between):
+            return None
+        if not isinstance(value, bool):
             raise TypeError(
                 "the handler of a rotation with every=Between(...) must return True if the item has changed, "
                 f"False if not, None if it cannot tell, got {type(value).__name__}"
             )
+        return encode(value)
 
     def _again(
         self, id: str, token: int, kept: bytes | None, metadata: bytes, changed: bool | None,
