@@ -525,6 +525,29 @@ async def test_what_runs_when_a_worker_stops_is_due_at_once(virtual_time: Virtua
         assert await feeds.counts() == (2, 2)
 
 
+async def test_a_visit_of_an_item_that_is_removed_is_stopped(virtual_time: VirtualTime, url: str):
+    visits: list[tuple[str, float]] = []
+
+    async def visit(item: str) -> None:
+        visits.append((item, virtual_time.now()))
+        await anyio.sleep(1000 if len(visits) == 1 else 1)
+
+    async with qanat.open(url) as store, anyio.create_task_group() as group:
+        feeds = store.rotation("feeds", every=60, lease=30, jitter=0)
+        await feeds.add("a")
+
+        async def change() -> None:
+            await anyio.sleep(15)
+            assert await feeds.remove("a") == 1
+            assert await feeds.add("a", due=20) == 1
+            await anyio.sleep(60)
+            group.cancel_scope.cancel()
+
+        group.start_soon(change)
+        await qanat.consume(feeds, visit)
+    assert visits == [("a", 0), ("a", 35)]
+
+
 # Plain code.
 
 
