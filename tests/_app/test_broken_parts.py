@@ -150,6 +150,11 @@ async def test_a_cancellation_that_a_limit_came_by_elsewhere_loses_no_job(
     virtual_time: VirtualTime,
     rules_with: Callable[[Callable[[], qanat.Limit]], dict[str, Any]],
     name: str,
+    caplog: pytest.LogCaptureFixture,
 ):
     outcomes = await qanat.collect(work, range(4), concurrency=2, **rules_with(lambda: Interrupted(name)))
     assert outcomes.values() == [0, 1, 2, 3]
+    said = {record.message for record in caplog.records}
+    # A limit of all jobs is not asked when it is as good as new.
+    expected = set[str]() if rules_with is alone and name == "fresh_at" else {f"a limit raised in {name}"}
+    assert {text.partition(";")[0] for text in said} == expected

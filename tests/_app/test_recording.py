@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from array import array
+from contextlib import suppress
+from math import inf, nan
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,8 +18,11 @@ from hypothesis import strategies as st
 import qanat
 from qanat import Concurrency, Limit, Retry, Spacing
 from qanat._app.replaying import read_flight
+from qanat._cli.plan_command import PlanOptions, run_plan
+from qanat._cli.replay_command import run_replay
+from qanat._cli.usage import UsageError
 from qanat._core.dispatcher.dispatcher import Dispatcher
-from qanat._core.flight import FORMAT, MAGIC, framed
+from qanat._core.flight import DONE, FORMAT, MAGIC, framed
 from qanat._core.orders import Fifo
 from qanat.errors import InputError
 from qanat.testing import replay, virtual_time
@@ -183,6 +190,88 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, content: bytes, message
         replay(path)
 
 
+def recorded_blocks(path: Path) -> list[Any]:
+    """Simulate and return what was recorded: the header, and blocks of codes, times and notes."""
+    rules: dict[str, Any] = {
+        "rate": "5/s",
+        "lane": lambda item: item % 3,
+        "lane_limits": lambda lane: Spacing(0.5),
+    }
+    rules["failures"] = lambda item, rng, attempt: OSError() if item % 5 == 1 else None
+    qanat.simulate(20, latency=1.0, record=path, retry=2, **rules)
+    content, blocks, at = path.read_bytes(), [], len(MAGIC)
+    while at < len(content):
+        size = int.from_bytes(content[at : at + 4], "big")
+        blocks.append(msgspec.msgpack.decode(content[at + 8 : at + 8 + size]))
+        at += 8 + size
+    return blocks
+
+
+def planned(path: Path) -> None:
+    run_plan(PlanOptions(items=(), flags={}, past=str(path)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda blocks: blocks.append(3),
+        lambda blocks: blocks[0].update(precision=float("nan")),
+        lambda blocks: blocks[0].update(capacity=-1.0),
+        lambda blocks: blocks[1].__setitem__(0, blocks[1][0][:-3]),
+        lambda blocks: blocks[1].__setitem__(0, array("q", [DONE | 99 << 4]).tobytes()),
+        lambda blocks: blocks[1].__setitem__(1, blocks[1][1][:8]),
+        lambda blocks: blocks[1].__setitem__(2, blocks[1][2][:1]),
+        lambda blocks: blocks[1].__setitem__(2, [[None] * len(note) for note in blocks[1][2]]),
+        lambda blocks: blocks[1].__setitem__(2, [{} for _ in blocks[1][2]]),
+    ],
+    ids=["no block", "header", "capacity", "codes", "no job", "times", "few notes", "empty notes", "other notes"],
+)  # fmt: skip
+def test_nonsense_behind_a_good_checksum_is_refused(tmp_path: Path, change: Any) -> None:
+    path = tmp_path / "run.trace"
+    blocks = recorded_blocks(path)
+    change(blocks)
+    path.write_bytes(MAGIC + b"".join(map(framed, blocks)))
+    with pytest.raises(InputError, match="that a run records|is none that a run"):
+        replay(path)
+    with pytest.raises((InputError, UsageError), match="that a run"):
+        planned(path)
+
+
+def junk(rng: Random) -> Any:
+    return rng.choice([None, -1, 10**6, 1.5, nan, inf, "x", b"x", [], {}, [1], True, 0, {"kind": "x"}])
+
+
+def changed(value: Any, rng: Random) -> Any:
+    """Return a value with junk somewhere in it."""
+    if isinstance(value, list | dict) and value and rng.random() < 0.9:
+        place = rng.choice(range(len(value)) if isinstance(value, list) else list(value))
+        copy = value.copy()
+        if rng.random() < 0.1:
+            copy.pop(place)
+        else:
+            copy[place] = changed(copy[place], rng)
+        return copy
+    return junk(rng)
+
+
+@pytest.mark.slow
+def test_whatever_lies_in_a_recording_it_is_read_or_refused(tmp_path: Path, capsys: Any) -> None:
+    path, rng = tmp_path / "run.trace", Random(1)
+    whole = recorded_blocks(path)
+    for _ in range(60):
+        blocks = list(whole)
+        place = rng.randrange(len(blocks))
+        if place:
+            blocks[place] = [*blocks[place][:2], changed(blocks[place][2], rng)]
+        else:
+            blocks[0] = changed(blocks[0], rng)
+        path.write_bytes(MAGIC + b"".join(map(framed, blocks)))
+        with suppress(InputError, UsageError):
+            run_replay(str(path), as_json=False)
+        with suppress(InputError, UsageError):
+            planned(path)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         replay(tmp_path / "none.trace")
@@ -190,7 +279,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         qanat.simulate(1, latency=1.0, record=tmp_path / "none" / "run.trace")
 
 
-@pytest.mark.parametrize("path", [5, b"run.trace"])
+@pytest.mark.parametrize("path", [5, b"run.trace", ""])
 def test_a_record_that_is_no_path_is_refused(path: Any) -> None:
     with pytest.raises(TypeError, match="record must be the path of a file"):
         qanat.Rules(record=path)

@@ -179,6 +179,8 @@ def test_it_says_what_held_it_up():
         ({"latency": "1"}, TypeError, "latency must be a number, got '1'"),
         ({"latency": -1.0}, ValueError, "latency must be at least 0 seconds, got -1.0"),
         ({"latency": inf}, ValueError, "latency must be a finite number, got inf"),
+        ({"latency": 1e308}, ValueError, r"latency must be at most 1e\+12 seconds, got 1e\+308"),
+        ({"latency": lambda _i, _r, _n: 1e308}, ValueError, r"latency must be at most 1e\+12 seconds"),
         ({"latency": lambda _i, _r, _n: "x"}, TypeError, "latency must be a number, got 'x'"),
         ({"latency": lambda _i, _r, _n: -2}, ValueError, "latency must be at least 0 seconds, got -2.0"),
         (

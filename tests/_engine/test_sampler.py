@@ -129,7 +129,7 @@ def test_a_limit_that_raises_is_reported_and_the_others_hear():
 
     faults: list[Exception] = []
     fine = Listening("lag")
-    dispatcher = world.make(limits=[Broken("lag"), fine], on_fault=faults.append)
+    dispatcher = world.make(limits=[Broken("lag"), fine], on_fault=lambda fault, _: faults.append(fault))
     dispatcher.sense("lag", 1.0, 0.0)
     assert [type(fault) for fault in faults] == [ZeroDivisionError]
     assert fine.heard == [("lag", 1.0, 0.0)]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qanat._app.rules import Rules
 from qanat._app.simulating import run_simulation
 from qanat._core.dispatcher.replaying import rebuilt_error
-from qanat._core.flight import CALL, DONE, FAIL, NEXT, OFFER, OFFER_ALL, OFFER_WITH
+from qanat._core.flight import CALL, DONE, FAIL, NEXT, OFFER, OFFER_ALL, OFFER_WITH, FlightError, nonsense
 from qanat._core.limit import Limit
 from qanat._core.limits import Adaptive, Concurrency
 from qanat._core.orders import Priority
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from qanat._app.simulation import Simulation
     from qanat._core.flight import Entry, Flight
     from qanat._core.ports import Random
+
+
+class _UnfitError(ValueError):
+    """Say why a recording is nothing to plan with."""
 
 
 class Seen(NamedTuple):
@@ -51,6 +56,7 @@ class Past:
 
         Raises:
             ValueError: If its limits are not in the file, or no attempt ended in it.
+            FlightError: If it holds what no run records.
         """
         self._lanes: list[Any] = []
         self._priorities: list[float] = []
@@ -63,18 +69,33 @@ class Past:
         self._pool: array[float] = array("d")
         self._came: list[float] = []
         self._ended_at = 0.0
-        started: dict[int, float] = {}
-        for entry in flight:
-            self._read(entry, started)
+        self._read_all(flight)
         if not self._pool:
             raise ValueError("no attempt ended in the recording, so there is no latency to plan with")
         self.items = len(self._attempts)
         begun = min(self._came)
         self.makespan = self._ended_at - begun
         self.arrivals = self._by_time(begun) if flight.header.name == "pool" else None
-        self.rules = self._rules_of(flight)
+        try:
+            self.rules = self._rules_of(flight)
+        except ValueError:
+            raise
+        except Exception as error:
+            raise FlightError(f"the rules of the recording are none that a run has ({error})") from error
 
     # --- reading -----------------------------------------------------------------------------
+
+    def _read_all(self, flight: Flight) -> None:
+        started: dict[int, float] = {}
+        number = 0
+        try:
+            for entry in flight:
+                self._read(entry, started)
+                number += 1
+        except _UnfitError:
+            raise
+        except Exception as error:
+            raise nonsense(number, error) from error
 
     def _read(self, entry: Entry, started: dict[int, float]) -> None:
         kind, job, at, note = entry
@@ -96,7 +117,7 @@ class Past:
             due_in = None if due_at is None else due_at - at - delay
             self._came_in(job, at + delay, lane, priority, cost, due_in)
         elif kind == CALL and note[0] == "batch":
-            raise ValueError(
+            raise _UnfitError(
                 "the run was in batches, and how long one took says nothing of other batches, "
                 "so there is no latency to plan with"
             )
@@ -108,6 +129,9 @@ class Past:
         self, job: int, at: float, lane: Any = None, priority: float = 0.0, cost: Any = 1.0,
         due_in: float | None = None,
     ) -> None:  # fmt: skip
+        if not (isfinite(at) and isfinite(priority) and (due_in is None or isfinite(due_in))):
+            raise ValueError("a job came at no time")
+        hash(lane)
         self._numbers[job] = len(self._attempts)
         self._came.append(at)
         self._lanes.append(lane)
@@ -118,6 +142,9 @@ class Past:
 
     def _ended(self, job: int, at: float, started: dict[int, float], error: Any, *, is_last: bool) -> None:
         seconds = at - started.pop(job)
+        if not 0.0 <= seconds < inf:
+            raise ValueError(f"an attempt took {seconds} seconds")
+        rebuilt_error(error)  # which shows whether it can be
         self._pool.append(seconds)
         self._attempts[self._numbers[job]].append(Seen(seconds, error, is_last))
         self._ended_at = at

@@ -77,7 +77,7 @@ def replay(
         How many decisions were the same, and the first that was not.
 
     Raises:
-        InputError: If the file cannot be read, or is of another format.
+        InputError: If the file cannot be read, is of another format, or holds what no run records.
         ValueError: If the rules hold objects of your own, and were not given.
         TypeError: If a rule is of the wrong kind.
     """
@@ -94,6 +94,8 @@ def replay(
             make_order=None if own is None else own.make_order,
             lane_limits=None if own is None else own.lane_limits,
         ).run()  # fmt: skip
+    except FlightError as problem:
+        raise InputError(os.fspath(path), None, str(problem)) from problem.__cause__
     except OpaqueError as problem:
         raise ValueError(
             f"{problem} of the run are objects of your own or were used before it, which a file cannot hold: "

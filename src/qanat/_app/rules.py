@@ -244,8 +244,11 @@ class Rules:
             raise TypeError(
                 f"progress must be True, False, None or a rich.console.Console, got {self.progress!r}"
             )
-        if self.record is not None and not isinstance(cast("object", self.record), (str, os.PathLike)):
-            raise TypeError(f"record must be the path of a file, got {self.record!r}")
+        record = cast("object", self.record)
+        if record is not None and (
+            not isinstance(record, (str, os.PathLike)) or not os.fspath(self.record or "")
+        ):
+            raise TypeError(f"record must be the path of a file, got {record!r}")
         return checked
 
     def _check_effects(self) -> None:

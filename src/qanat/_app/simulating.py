@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 NEW_YEAR = 1_767_225_600.0
 """UTC seconds at which simulated time begins, as virtual time does: the first instant of 2026."""
+MOST_SECONDS = 1e12
+"""Of an attempt, some 30,000 years: sums of them are still finite, and exact to a millisecond."""
 
 
 def simulate(
@@ -210,10 +212,12 @@ def latency_of(latency: object, timeout: float | None) -> Latency:
         ValueError: If the number is no length of time.
     """
     longest = math.inf if timeout is not None else None
+    # A timeout ends an attempt, however long it would take.
+    most = MOST_SECONDS if timeout is None else math.inf
     if not callable(latency):
         if isinstance(latency, float) and latency == longest:
             return lambda _item, _rng, _running: math.inf
-        seconds = _length("latency", number("latency", latency))
+        seconds = _length("latency", number("latency", latency), most)
         return lambda _item, _rng, _running: seconds
     if is_coroutine_function(latency):
         raise TypeError(f"latency must be a number of seconds or a plain function, got {latency!r}")
@@ -221,18 +225,20 @@ def latency_of(latency: object, timeout: float | None) -> Latency:
 
     def checked(item: Any, rng: Random, running: int) -> float:
         found = function(item, rng, running)
-        if type(found) is float and (0.0 <= found < math.inf or found == longest):
+        if type(found) is float and 0.0 <= found <= most:
             return found
         if found == math.inf:
             raise ValueError("latency must give finite seconds, unless there is a timeout, got inf")
-        return _length("latency", number("latency", found))
+        return _length("latency", number("latency", found), most)
 
     return checked
 
 
-def _length(name: str, seconds: float) -> float:
+def _length(name: str, seconds: float, most: float) -> float:
     if seconds < 0.0:
         raise ValueError(f"{name} must be at least 0 seconds, got {seconds!r}")
+    if seconds > most:
+        raise ValueError(f"{name} must be at most {most:g} seconds, got {seconds!r}")
     return seconds
 
 

@@ -21,6 +21,8 @@ from qanat._cli.map_rules import Fields, make_rules, names_given
 from qanat._cli.plan_model import read_failures, read_items, read_latency
 from qanat._cli.reading import Kind
 from qanat._cli.usage import UsageError
+from qanat._core.flight import FlightError
+from qanat.errors import InputError
 
 WIDTH = 60
 """Characters that a row of the chart is wide, and parts of the makespan in JSON."""
@@ -101,6 +103,8 @@ def _plan_past(options: PlanOptions, path: str) -> int:
         if "order" in given:
             given |= past.choice(given["order"])
         rules = before.replace(**given)
+    except FlightError as error:
+        raise InputError(path, None, str(error)) from None
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from None
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from zlib import crc32
 
@@ -80,6 +81,12 @@ class Entry(NamedTuple):
 
 class FlightError(ValueError):
     """Say that a file is no recording that can be read here."""
+
+
+def nonsense(number: int, error: Exception) -> FlightError:
+    """Return the error of a file whose entry of this number, or what follows it, no run can have written."""
+    what = f"{type(error).__name__}: {error}"
+    return FlightError(f"entry {max(0, number)} is none that a run records there ({what[:200]})")
 
 
 _encode = msgspec.msgpack.Encoder(enc_hook=repr).encode
@@ -158,4 +165,7 @@ def _header(payload: bytes) -> Header:
             f"the recording has format {number!r}, made by qanat {maker!r}, "
             f"and this version reads format {FORMAT}: replay it with the version that made it"
         )
-    return msgspec.convert(found, Header)
+    header = msgspec.convert(found, Header)
+    if not (isfinite(header.precision) and (header.capacity is None or header.capacity > 0)):
+        raise FlightError("the recording's header is none that a run records")
+    return header

@@ -691,7 +691,7 @@ class Engine:
             # The job's own code, which may go on in a thread or a task when its attempt is over.
             held._doing = (held.started_at, text)
 
-    def _report_fault(self, fault: BaseException) -> None:
+    def _report_fault(self, fault: BaseException, where: str) -> None:
         self._faults_logged += 1
         if self._faults_logged <= MOST_FAULTS:
-            _log.error("a limit raised in give_back; the job's outcome stands", exc_info=fault)
+            _log.error("a limit raised in %s; the run goes on without", where, exc_info=fault)

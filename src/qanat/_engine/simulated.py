@@ -149,7 +149,7 @@ class SimulatedEngine:
             self._settle(job, error, now, cancelled=True)
         self._tell_ended()
 
-    def _report_fault(self, fault: BaseException) -> None:
+    def _report_fault(self, fault: BaseException, _where: str) -> None:
         if self._fault is None:
             self._fault = fault
 

@@ -217,7 +217,7 @@ def play(plan: Plan, *, asked_at: Sequence[float] = (), observed: bool = False) 
     played = Played()
     played.limits = [Watched(name) for name in plan.limits]
     dispatcher = played.dispatcher = make(
-        capacity=plan.capacity, limits=tuple(played.limits), on_fault=played.faults.append,
+        capacity=plan.capacity, limits=tuple(played.limits), on_fault=lambda fault, _: played.faults.append(fault),
         observe=played.events.append if observed else None,
     )  # fmt: skip
     tasks = [_add(played, number, task) for number, task in enumerate(plan.tasks)]

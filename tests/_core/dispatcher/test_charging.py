@@ -133,7 +133,7 @@ def test_a_stand_in_that_was_not_charged_goes_on_from_the_estimate():
 def test_a_limit_that_raises_harms_nobody_else():
     faults: list[Exception] = []
     limit = Hearing()
-    dispatcher, each = running(Broken(), limit, on_fault=faults.append)
+    dispatcher, each = running(Broken(), limit, on_fault=lambda fault, _: faults.append(fault))
     dispatcher.hold(each)
     assert [str(fault) for fault in faults] == ["replaced"]
     assert len(limit.stand_ins) == 1

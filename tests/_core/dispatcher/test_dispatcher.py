@@ -319,7 +319,7 @@ class TestBrokenLimits:
 
         faults: list[Exception] = []
         other = Noting()
-        dispatcher = make(limits=(Broken(), other), on_fault=faults.append)
+        dispatcher = make(limits=(Broken(), other), on_fault=lambda fault, _: faults.append(fault))
         (outcome,) = run(dispatcher, at_zero(job(add(dispatcher), 0))).outcomes
         assert outcome.ok
         assert [type(fault) for fault in faults] == [OSError]

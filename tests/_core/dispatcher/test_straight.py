@@ -144,7 +144,7 @@ def test_what_a_limit_raises_at_the_end_is_reported():
             raise LookupError("give back")
 
     faults: list[Exception] = []
-    dispatcher, task = ways(limits=[Broken()], on_fault=faults.append)
+    dispatcher, task = ways(limits=[Broken()], on_fault=lambda fault, _: faults.append(fault))
     result = run(dispatcher, at_zero(job(task, 0)))
     assert [each.ok for each in result.outcomes] == [True]
     assert [str(fault) for fault in faults] == ["give back"]

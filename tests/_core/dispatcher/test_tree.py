@@ -147,7 +147,7 @@ def test_a_limit_that_fails_to_say_when_it_is_fresh_is_told_and_done_with():
             raise OSError("no")
 
     faults: list[Exception] = []
-    dispatcher = make(on_fault=faults.append)
+    dispatcher = make(on_fault=lambda fault, _: faults.append(fault))
     task = add(dispatcher, lane_limits=lambda _lane: Broken())
     run(dispatcher, at_zero(job(task, 0, "a")))
     assert [type(fault) for fault in faults] == [OSError]

@@ -414,7 +414,7 @@ ERRORS = [
 def test_bounds_and_counts_hold_whatever_happens(seed, bounds, count, knee, noise, share):
     limit = Watched(bounds[0], sum(bounds))
     faults: list[Exception] = []
-    dispatcher = world.make(limits=[limit], on_fault=faults.append)
+    dispatcher = world.make(limits=[limit], on_fault=lambda fault, _: faults.append(fault))
     task = world.add(dispatcher, retry=2)
     source = Random(seed)
     jobs = [world.job(task, number) for number in range(count)]

@@ -184,6 +184,8 @@ def test_an_expression_that_never_comes_between_start_and_end_is_refused():
     ("cron", "words"),
     [
         (Cron("*/5 * * * *"), "every fifth minute of every hour, UTC"),
+        (Cron("0 0 * * 7,0"), "at 00:00 on Sunday, UTC"),
+        (Cron("0 0 * * 1,7,0,SUN"), "at 00:00 on Monday and Sunday, UTC"),
         (Cron("30 2 * * *", tz="Europe/Prague"), "at 02:30 every day, Europe/Prague"),
         (Cron("0 0 31 * *"), "at 00:00 on the 31st day of every month, UTC"),
         (Cron("0 0 22 * *"), "at 00:00 on the 22nd day of every month, UTC"),

@@ -59,7 +59,7 @@ def charge(job: Job[Any], currency: str, amount: float, now: float) -> None:
             limit.adjust(job, currency, delta, now)
 
 
-def move(job: Job[Any], held: Job[Any], on_fault: Callable[[BaseException], object]) -> None:
+def move(job: Job[Any], held: Job[Any], on_fault: Callable[[BaseException, str], object]) -> None:
     """Let a stand-in have what was noted of a job's present attempt, here and in its limits."""
     if job._history is not None and job._history.charged is not None:
         if held._history is None:
@@ -69,4 +69,4 @@ def move(job: Job[Any], held: Job[Any], on_fault: Callable[[BaseException], obje
         try:
             limit.replaced(job, held)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            on_fault(blamed_on_job(error))
+            on_fault(blamed_on_job(error), "replaced")

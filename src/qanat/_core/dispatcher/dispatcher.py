@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from qanat._core.verdict import Verdict
 
 
-def _ignore(_error: BaseException) -> None:
+def _ignore(_error: BaseException, _where: str) -> None:
     """Let a fault pass."""
 
 
@@ -121,7 +121,7 @@ class Dispatcher:
         precision: float = 0.0,
         observe: Callable[[Event], None] | None = None,
         notify: Callable[[], None] | None = None,
-        on_fault: Callable[[BaseException], object] | None = None,
+        on_fault: Callable[[BaseException, str], object] | None = None,
         on_broken: Callable[[BaseException], object] | None = None,
         keeper: Keeper | None = None,
         charge: Callable[[Job[Any], str, float], None] | None = None,
@@ -138,7 +138,7 @@ class Dispatcher:
             precision: Seconds by which a handler may begin after its start was decided.
             observe: Called with each event; nothing is built without it.
             notify: Called when a change outside of a call may let jobs start.
-            on_fault: Called with what a limit raised where nobody waits for an answer.
+            on_fault: Called with what a limit raised where nobody waits for an answer, and in which method.
             on_broken: Called with what an order of the user's own raised: the run is to be cancelled, after
                 the present call. None lets that raise.
             keeper: Told which limits are in use.
@@ -685,7 +685,7 @@ class Dispatcher:
                 if signal in limit.wants():
                     limit.sense(signal, value, now)
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-                self._on_fault(blamed_on_job(error))
+                self._on_fault(blamed_on_job(error), "sense")
 
     @property
     def wanted(self) -> set[Signal]:

@@ -241,7 +241,7 @@ def give_back(
             limit.give_back(job, outcome, now)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             # The job's outcome stands; the driver reports what is broken.
-            dispatcher._on_fault(blamed_on_job(error))
+            dispatcher._on_fault(blamed_on_job(error), "give_back")
         if isinstance(limit, Valve) and limit.is_open:
             dispatcher._throttling.open(job, limit, now)
             set_lone(dispatcher)

@@ -9,7 +9,7 @@ from qanat._core.backoff import Backoff
 from qanat._core.batch import Batch, BatchJob
 from qanat._core.dispatcher.dispatcher import Dispatcher
 from qanat._core.dispatcher.noting import AGAIN, ReplayedChecks, Unreadable, left_of, results_of
-from qanat._core.flight import CALL, DONE, FAIL, NEXT, NONE, OFFER, OFFER_ALL, Entry
+from qanat._core.flight import CALL, DONE, FAIL, NEXT, NONE, OFFER, OFFER_ALL, Entry, nonsense
 from qanat._core.job import SCHEDULED, Job, Task
 from qanat._core.orders import ORDERS
 from qanat._core.retry import Retry
@@ -93,9 +93,24 @@ class Replay:
         self.difference: str | None = None
 
     def run(self) -> Replay:
-        """Tell the dispatcher all of it, up to the first difference."""
-        for number, entry in enumerate(self._flight):
-            got, wanted = self._tell(entry)
+        """Tell the dispatcher all of it, up to the first difference.
+
+        Raises:
+            OpaqueError: If something is not in the file, and was not given.
+            FlightError: If an entry is none that can come there.
+        """
+        number = -1
+        entries = enumerate(self._flight)
+        while True:
+            try:
+                number, entry = next(entries, (number, None))
+                if entry is None:
+                    break
+                got, wanted = self._tell(entry)
+            except OpaqueError:
+                raise
+            except Exception as error:
+                raise nonsense(number, error) from error
             if got != wanted:
                 words = _WORDS.get(entry.kind, "the call")
                 self.difference = (

@@ -117,7 +117,7 @@ def finish_straight(
         try:
             limit.give_back(job, outcome, now)
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-            dispatcher._on_fault(blamed_on_job(error))
+            dispatcher._on_fault(blamed_on_job(error), "give_back")
     job._status = ENDED
     dispatcher.done += 1
     sums = dispatcher._lost

@@ -47,7 +47,7 @@ class Tree:
         owner: int,
         rng: Random,
         precision: float,
-        on_fault: Callable[[BaseException], object],
+        on_fault: Callable[[BaseException, str], object],
         keeper: Keeper | None = None,
         on_wanted: Callable[[], object] | None = None,
         on_broken: Callable[[BaseException], object] | None = None,
@@ -211,7 +211,7 @@ class Tree:
                     latest = at
         except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
             # The user's limit does not know: the driver reports it, and the lane is done with.
-            self._on_fault(blamed_on_job(error))
+            self._on_fault(blamed_on_job(error), "fresh_at")
             return now
         return latest
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from cronsim import CronSim, CronSimError
 
-from qanat._core.schedules.cron_text import PROBE, covers_all_hours, fields_of
+from qanat._core.schedules.cron_text import PROBE, covers_all_hours, fields_of, said_of
 from qanat._core.schedules.schedule import FIRST_AT, Schedule, set_checked
 from qanat._core.schedules.words import conditions
 from qanat._core.schedules.zones import instant_of, jump_between, offsets, wall_at, zone_of
@@ -153,6 +153,6 @@ class Cron(Schedule):
         return not self._names_hours
 
     def __str__(self) -> str:
-        words = CronSim(self._fields, PROBE).explain()
+        words = CronSim(said_of(self._fields), PROBE).explain()
         words = re.sub(r"(?<=[23])[123]th\b", lambda found: _MISNUMBERED[found[0]], words)
         return f"{words[0].lower()}{words[1:]}, {self.tz}{conditions(self)}"

@@ -100,6 +100,13 @@ def _hint(field: str) -> str:
     return f"; if {ends[0]} is to go round the end, write it as a list" if ends else ""
 
 
+def said_of(fields: str) -> str:
+    """Return an expression in which Sunday is named once, and not as 0 and as 7."""
+    *others, weekdays = fields.split()
+    named = ["0" if day == "7" else day for day in weekdays.split(",")]
+    return " ".join([*others, ",".join(dict.fromkeys(named))])
+
+
 def covers_all_hours(field: str) -> bool:
     """Whether an hour field leaves no hour out."""
     simulated = CronSim(f"0 0 {field} * * *", PROBE)
