@@ -224,26 +224,31 @@ async def map(
 def stream(
     handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch, ordered: bool = False,
+    only_failed: bool = False,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
 @overload
 def stream(
     handler: Callable[[list[T]], Sequence[R | BaseException]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch, ordered: bool = False,
+    only_failed: bool = False,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
 @overload
 def stream(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, ordered: bool = False,
+    only_failed: bool = False,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
 @overload
 def stream(
     handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, ordered: bool = False,
+    only_failed: bool = False,
     rules: Rules | None = None, **options: Unpack[RuleArgs],
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
 def stream(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, ordered: bool = False,
+    only_failed: bool = False,
     rules: Rules | None = None, **options: Unpack[AllArgs],
 ) -> OutcomeStream[Any, Any]:  # fmt: skip
     """Run a handler over items and give the outcomes as they complete.
@@ -256,6 +261,8 @@ def stream(
         handler: A coroutine function or a plain function of one item; called once an attempt.
         items: Any iterable or async iterable, also an endless one.
         ordered: Give the outcomes in input order instead.
+        only_failed: Give the outcomes of jobs that are not done alone, for handlers that pass their results
+            on by themselves; the others wake nobody and take no room.
         rules: The rules as one value.
         **options: Single rules, see `Rules`; they win over `rules`.
 
@@ -269,4 +276,8 @@ def stream(
     found = checked(handler, items, rules, options)
     if not isinstance(cast("object", ordered), bool):
         raise TypeError(f"ordered must be True or False, got {ordered!r}")
-    return OutcomeStream(handler, items, found, ordered=ordered)
+    if not isinstance(cast("object", only_failed), bool):
+        raise TypeError(f"only_failed must be True or False, got {only_failed!r}")
+    if ordered and only_failed:
+        raise ValueError("ordered must be False with only_failed, got True: the others are not waited for")
+    return OutcomeStream(handler, items, found, ordered=ordered, only_failed=only_failed)

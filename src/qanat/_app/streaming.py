@@ -35,12 +35,14 @@ class OutcomeStream(Generic[T, R]):
         rules: Rules,
         *,
         ordered: bool,
+        only_failed: bool = False,
     ) -> None:
         """Keep what was asked for; nothing runs before the block is entered."""
         self._handler = handler
         self._items = items
         self._rules = rules
         self._ordered = ordered
+        self._only_failed = only_failed
         self._ready: deque[Outcome[T, R]] = deque()
         # Ordered: outcomes that came before their turn, by position.
         self._early: dict[int, Outcome[T, R]] = {}
@@ -125,6 +127,8 @@ class OutcomeStream(Generic[T, R]):
 
     def _put(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
         """Take an outcome in; stop starting jobs when the reader is behind."""
+        if self._only_failed and outcome.state == "done":
+            return
         if not self._ordered or outcome.parent is not None:
             self._ready.append(outcome)
         elif outcome.index != self._turn:

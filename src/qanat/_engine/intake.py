@@ -238,6 +238,8 @@ class Intake:
         if self.is_async or self._whole:
             self._let_read()
             return False
+        if self.is_empty:
+            return False
         if (dispatcher.waiting and not (self.tops_up or self._gathers)) or self._reading:
             return False
         room = self.room()
@@ -277,7 +279,8 @@ class Intake:
     @property
     def is_empty(self) -> bool:
         """Whether it is known that nothing can be read now, though something may come later."""
-        return self._inbox is not None and not self._inbox.waiting and not self._inbox.closed
+        inbox = self._inbox
+        return inbox is not None and not inbox._items and not inbox.closed
 
     @property
     def is_dry(self) -> bool:
