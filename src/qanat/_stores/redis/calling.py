@@ -18,7 +18,7 @@ from qanat._stores.redis.scripts import script
 from qanat.errors import StoreError, StoreForked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class Client(Protocol):
@@ -47,12 +47,12 @@ class Calls:
         self._pid = os.getpid()
         self._closed = False
 
-    def run(self, name: str, key: str, *arguments: Any, twice: bool = False) -> Any:
+    def run(self, name: str, keys: Sequence[str], *arguments: Any, twice: bool = False) -> Any:
         """Run a script.
 
         Args:
             name: Which.
-            key: The key that says where it runs.
+            keys: The keys that say where it runs.
             arguments: What it gets.
             twice: Whether it does no harm when it is repeated.
         """
@@ -62,9 +62,9 @@ class Calls:
 
         def call() -> Any:
             try:
-                return self.client.execute_command("EVALSHA", sha, 1, key, *arguments)
+                return self.client.execute_command("EVALSHA", sha, len(keys), *keys, *arguments)
             except NoScriptError:
-                return self.client.execute_command("EVAL", text, 1, key, *arguments)
+                return self.client.execute_command("EVAL", text, len(keys), *keys, *arguments)
 
         reach = failpoints.reach
         if reach is None:
@@ -83,6 +83,10 @@ class Calls:
         # A connection that came through a fork belongs to the parent.
         if not self._closed and self._pid == os.getpid():
             self.client.close()
+            # The sentinels were asked by connections of their own.
+            pool = getattr(self.client, "connection_pool", None)
+            for sentinel in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ()):
+                sentinel.close()
         self._closed = True
 
     def _try(self, call: Callable[[], Any], *, twice: bool) -> Any:

@@ -44,6 +44,8 @@ def code_of(error: Exception) -> str:
         return "READONLY"
     if isinstance(error, driver.BusyLoadingError):
         return "LOADING"
+    if "TTL exhausted" in str(error):
+        return "TRYAGAIN"  # the driver has asked so often itself
     found = _CODE.search(str(error))
     return found.group(1) if found else ""
 

@@ -25,3 +25,13 @@ class Keys:
     def meta(self, queue: str) -> str:
         """Return the key of a queue's settings and counters, whose name the scripts make others from."""
         return f"{self.prefix}:{{{checked_name('queue', queue)}}}:meta"
+
+    def of(self, queue: str) -> tuple[str, str]:
+        """Return the keys that a script names: that of `meta`, and one that is never there.
+
+        While a cluster moves a slot key by key, a node that has some of what a script names, and lacks
+        some, refuses it (TRYAGAIN). A script that named `meta` alone would run without the keys that have
+        gone already, and write them anew.
+        """
+        meta = self.meta(queue)
+        return meta, meta[: -len("meta")] + "never"

@@ -243,7 +243,7 @@ class RedisStore:
 
     def now(self) -> float:
         """Return the server's time."""
-        milliseconds: int = self._calls.run("now", self._keys.queues, twice=True)
+        milliseconds: int = self._calls.run("now", [self._keys.queues], twice=True)
         return milliseconds / 1000
 
     def guarantees(self) -> str:
@@ -260,7 +260,7 @@ class RedisStore:
         self._calls.close()
 
     def _run(self, name: str, queue: str, *arguments: Any, twice: bool = False) -> Any:
-        return self._calls.run(name, self._keys.meta(queue), *arguments, twice=twice)
+        return self._calls.run(name, self._keys.of(queue), *arguments, twice=twice)
 
     def _each(self, name: str, queue: str, ids: Sequence[str]) -> list[Any]:
         bounds.check_ids("ids", ids)
