@@ -110,6 +110,7 @@ class Feed:
         self._rescued_at = engine.now()
         self._rescues_every = min(RESCUE, lease / 3.0)
         self._backoff = 0.0
+        self._token = 0
 
     # --- the engine's side -------------------------------------------------------------------
 
@@ -186,6 +187,7 @@ class Feed:
             return False
         self._backoff = 0.0
         self._measure(sent)
+        self._check_tokens(claim.jobs)
         self._took(claim.jobs, sent)
         asked_for_all = wish.suspect and not wish.skip
         # From now on who waits is woken when there is none any more.
@@ -207,6 +209,18 @@ class Feed:
                 due = min(due, 1.0)  # somebody else may have them
             await self._wait(min(due, self._store.poll), spot)
         return False
+
+    def _check_tokens(self, jobs: list[StoredJob]) -> None:
+        """Tell of a store that has forgotten leases: tokens rise for as long as a queue lives."""
+        if not jobs:
+            return
+        lowest = min(stored.token for stored in jobs)
+        if lowest <= self._token:
+            _log.error(
+                "queue %s: the store has lost what it had stored, as token %d follows %d: it was emptied, "
+                "began anew without its data, or a replica took over", self._queue, lowest, self._token,
+            )  # fmt: skip
+        self._token = max(stored.token for stored in jobs)
 
     def _is_over(self, claim: Claim) -> bool:
         """Whether nothing is left to do that a burst waits for."""
