@@ -204,7 +204,7 @@ def test_full_file_system_loses_nothing_and_can_be_drained(tmp_path):
     small = tmp_path / "small"
     small.mkdir(mode=0o700)
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m,mode=0700", "tmpfs", str(small)],
+        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0700", "tmpfs", str(small)],
         capture_output=True,
         check=False,
     )
@@ -221,7 +221,7 @@ def test_full_file_system_loses_nothing_and_can_be_drained(tmp_path):
         assert store.count("q").put == len(stored) > 0
         assert is_whole(small / "work.db")
         # Room comes back as soon as anything else on the disk goes: here, the file system grows.
-        subprocess.run(["mount", "-o", "remount,size=20m", str(small)], check=True)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
         ran: list[str] = []
         while jobs := store.claim("q", 100, worker="w", lease=30.0).jobs:
             ran += [job.id for job in jobs]

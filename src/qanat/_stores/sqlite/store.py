@@ -28,6 +28,7 @@ from qanat._stores.sqlite.examining import examine
 from qanat._stores.sqlite.opener import open_database
 from qanat._stores.sqlite.paths import VOLATILE, file_system_number
 from qanat._stores.sqlite.queue_row import decoded, read_queue
+from qanat._stores.sqlite.room import check_room
 from qanat._stores.sqlite.schema import KIND
 from qanat._stores.sqlite.sheet import Sheet
 from qanat.errors import StoreError, StoreUnavailable
@@ -120,6 +121,7 @@ class SqliteStore:
         bounds.check_put(queue, jobs, stamp)
         if replicas:
             raise ValueError(f"replicas must be 0 for a store in a file, got {replicas!r}")
+        check_room(self._database.path)
         if durable and self._synchronous != "FULL":
             with self._full():
                 return self._put(queue, jobs, stamp)
