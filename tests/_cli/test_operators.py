@@ -7,6 +7,7 @@ import os
 import pty
 import select
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -342,6 +343,15 @@ def test_doctor_of_a_file_that_is_none_is_told(tmp_path: Path):
     ran = op(tmp_path, "doctor")
     assert ran.returncode == 1
     assert ran.stdout.startswith(f"{URL} cannot be used as it is\n")
+
+
+def test_output_that_cannot_be_written_is_no_fault(where: Path):
+    for redirection in (">&-", "| head -c 1", "> /dev/null 2>&-"):
+        line = f"{sys.executable} -m qanat jobs {redirection}"
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line], cwd=where, env=environment(QANAT_STORE=URL), capture_output=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, b""), redirection
 
 
 def test_a_table_is_cut_to_fit_its_ids_last():

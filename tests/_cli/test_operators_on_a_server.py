@@ -51,3 +51,11 @@ def test_doctor_names_what_is_wrong_with_a_server(tmp_path: Path, server: Server
     server.command("CONFIG", "SET", "appendonly", "yes")
     ran = call(tmp_path, "doctor", "--require", "~1s", QANAT_STORE=server.url)
     assert ran.returncode == 0, ran.stdout
+    assert ran.stdout.endswith("\nall promises hold\n")
+    server.command("ACL", "SETUSER", "blind", "on", ">hunter2", "~*", "+@all", "-config")
+    blind = f"unix://blind:hunter2@{server.socket}"
+    ran = call(tmp_path, "doctor", QANAT_STORE=blind)
+    assert ran.returncode == 0
+    assert ran.stdout.endswith("no promise is known to be broken, but 1 thing could not be looked at\n")
+    assert "hunter2" not in ran.stdout
+    assert call(tmp_path, "doctor", "--require", "process", QANAT_STORE=blind).returncode == 1

@@ -71,6 +71,11 @@ def test_a_burst_over_an_empty_queue_ends_well(where: Path):
     [
         (["app:send", "--queue", "q"], "requires an argument"),
         (["app:send", "--store", "memory://", "--queue", "q q"], "name must be 1 to 128"),
+        (
+            ["app:send", "--store", "memory://", "--queue", "q", "--require", "fsync"],
+            "promises 'none', and 'fsync' is required",
+        ),
+        (["app:send", "--store", "memory://", "--queue", "q", "--require", "much"], "must be one of"),
         (["app:send", "--store", "nothing", "--queue", "q"], "url must begin with one of"),
         (["app:send", "--store", "memory://"], "give --queue or --rotation, one of the two"),
         (["app:send", "--store", "memory://", "--rotation", "r"], "--rotation needs --every"),

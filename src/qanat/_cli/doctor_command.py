@@ -9,13 +9,15 @@ from qanat._app.durable.store import open as open_store
 from qanat._app.text import safe_text
 from qanat._cli.operators import MOST, chosen, say, say_json, tell, width, wrapped
 from qanat._cli.usage import UsageError
-from qanat._core.store.finding import Finding
+from qanat._core.store.finding import Finding, number_of
 from qanat._core.store.levels import level_in_words
 from qanat._stores.url import StoreUrl, parse_url
 from qanat.errors import StoreError, StoreUnavailable
 
 SLOW = 100_000
 """Live jobs from which a check is announced: a Redis server needs about a second and answers nobody."""
+PATIENCE = 600
+"""Seconds that a Redis server gets for a check."""
 _MARKS = {"ok": "ok", "advice": "advice", "unverified": "unsure", "broken": "BROKEN"}
 
 
@@ -25,7 +27,7 @@ def run_doctor(
     """Examine a store; the exit status is 1 if a promise does not hold."""
     try:
         url = parse_url(store_url)
-        opening = open_store(store_url)
+        opening = open_store(_patient(store_url, url) if check else store_url)
         ask = examination(queue_name, require, check=check, repair=repair)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error).replace("check=True, got check=False", "--check")) from None
@@ -44,6 +46,13 @@ def run_doctor(
         found = Examination("", [_unusable(error)])
     _tell(url, found, as_json=as_json)
     return 0 if found.ok else 1
+
+
+def _patient(text: str, url: StoreUrl) -> str:
+    """Return a URL whose server gets the time that a look at every job takes, unless it says its own."""
+    if url.kind in {"sqlite", "memory"} or "timeout" in url.options:
+        return text
+    return f"{text}{'&' if '?' in text else '?'}timeout={PATIENCE}"
 
 
 def _check_there(url: StoreUrl) -> None:
@@ -92,12 +101,17 @@ def _tell(url: StoreUrl, found: Examination, *, as_json: bool) -> None:
     for each in found.findings:
         for line in _lines(each, name_width, room):
             say(line)
-    broken = sum(not each.ok for each in found.findings)
     say("")
+    say(_verdict(found))
+
+
+def _verdict(found: Examination) -> str:
+    broken = sum(not each.ok for each in found.findings)
+    unsure = sum(each.verdict == "unverified" for each in found.findings)
+    left = f"{number_of(unsure, 'thing')} could not be looked at" if unsure else ""
     if broken:
-        say(f"{broken} {'promises do' if broken > 1 else 'promise does'} not hold")
-    else:
-        say("all promises hold")
+        return "; ".join(filter(None, [number_of(broken, "promise does", "promises do") + " not hold", left]))
+    return f"no promise is known to be broken, but {left}" if unsure else "all promises hold"
 
 
 def _lines(finding: Finding, name_width: int, room: int) -> list[str]:

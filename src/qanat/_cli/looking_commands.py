@@ -117,7 +117,7 @@ def _gather(
     after: str | None,
 ) -> tuple[list[StoredJob], str | None]:
     """Return jobs of one state or of all, and where to go on."""
-    states = list(STATES) if state is None else [state]
+    states: list[State] = list(STATES) if state is None else [state]
     begin, cursor = _place(after, states)
     jobs: list[StoredJob] = []
     for each in states[states.index(begin) :]:

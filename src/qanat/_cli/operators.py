@@ -149,7 +149,9 @@ def moment(at: float, now: float) -> str:
 
 def width() -> int | None:
     """Return how many columns the terminal has; None if it is none, and nothing need be cut."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    # Python has no stdout if the process was begun without one.
+    at_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return shutil.get_terminal_size().columns if at_terminal else None
 
 
 def wrapped(text: str, indent: str = "") -> list[str]:

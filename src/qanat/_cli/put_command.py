@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from qanat._app.durable.chunks import Chunk
 from qanat._app.durable.plain_queue import PlainQueue
@@ -69,6 +69,7 @@ def run_put(options: PutOptions) -> int:
         try:
             for record in reading.records(partial(_wait, putting, stopping)):
                 if stopping.times:
+                    putting.next = record
                     break
                 putting.add(record)
             putting.flush()
@@ -169,9 +170,10 @@ class _Reading:
     def _of(self, record: Record, name: str | None, what: str) -> Any:
         if name is None:
             return None
-        fields: dict[str, Any] | None = record.value if isinstance(record.value, dict) else None
-        if fields is None:
+        item: object = record.value
+        if not isinstance(item, dict):
             raise TypeError(f"the item has no fields, and --{what} names the field {name!r} of it")
+        fields = cast("dict[str, Any]", item)
         if name not in fields:
             raise ValueError(f"the item has no field {name!r} for --{what}")
         value = fields[name]
@@ -201,6 +203,8 @@ class _Putting:
         self._reading = reading
         self._chunk = Chunk()
         self._first: Record | None = None
+        self.next: Record | None = None
+        """The first item that was read and left, as it was stopped."""
         self._show = show and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self._shown_at = time.monotonic()
         self._line_open = False
@@ -237,14 +241,14 @@ class _Putting:
         words = f"stored {number_of(self.stored, 'job')} in {self._queue.name}"
         if self.there:
             words += f", {number_of(self.there, 'was', 'were')} there already"
-        if not before:
-            return words
-        words += " before that"
-        if unknown is None or self._first is None:
-            return words
-        place = f"{self._reading.path(self._first)}, line {self._first.line}"
-        doubt = ", which may be stored all the same" if isinstance(unknown, PutUnknown) else ""
-        return f"{words}; go on from {place}{doubt}"
+        if before:
+            words += " before that"
+        rest = self._first if unknown is not None else self.next
+        if rest is not None:
+            words += f"; go on from {self._reading.path(rest)}, line {rest.line}"
+        if isinstance(unknown, PutUnknown):
+            words += ", which may be stored all the same"
+        return words
 
     def end_line(self) -> None:
         """Leave the line that shows how far it is."""

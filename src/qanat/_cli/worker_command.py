@@ -50,6 +50,7 @@ class WorkerOptions:
     rotation: str | None = None
     every: str | None = None
     lease: str | None = None
+    require: str | None = None
     burst: bool = False
     grace: str | None = None
     rules: str | None = None
@@ -71,7 +72,7 @@ def run_worker(options: WorkerOptions) -> int:
     from_where = _source(options)
     try:
         backend, backend_options = backend_of(options.loop)
-        opening = open_store(options.store)
+        opening = open_store(options.store, require_durability=options.require)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
     functions = [load(each) for each in options.functions]

@@ -32,6 +32,10 @@ def worker(
             "lease", "Time until a lost worker's jobs are taken over; 30s, of a rotation 10m.", group=_QUEUE
         ),
     ] = None,
+    require: Annotated[
+        str | None,
+        _flag("require", "Refuse one that promises less: process, ~1s, fsync, replicas(n).", group=_QUEUE),
+    ] = None,
     burst: Annotated[bool, _flag("burst", "End when the queue is empty.", group=_RUN)] = False,
     grace: Annotated[
         str | None, _flag("grace", "How long jobs may go on when it is stopped; 25s.", group=_RUN)
@@ -84,6 +88,7 @@ def worker(
             rotation=rotation,
             every=every,
             lease=lease,
+            require=require or None,
             burst=burst,
             grace=grace,
             rules=rules or None,

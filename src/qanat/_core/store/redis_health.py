@@ -25,6 +25,8 @@ SKEW: Final = 1.0
 """Seconds by which clocks may differ unmentioned."""
 FULL: Final = 0.8
 """Share of the memory, or of the connections, from which it is mentioned."""
+REFUSING: Final = 0.98
+"""Share of the memory from which the next put may not fit."""
 
 
 class RedisReadings(Struct, frozen=True, kw_only=True):
@@ -230,12 +232,12 @@ def _eviction(at: RedisReadings) -> Iterator[Finding]:
         )
         return
     read = f"{size_in_words(used)} of {size_in_words(most)} used"
-    if used >= most:
+    if used >= most * REFUSING:
         yield Finding(
             "memory",
             "broken",
             read,
-            "puts are refused, and only what frees memory is done",
+            "puts are refused, or are about to be; only what frees memory is done",
             "let workers drain the queues, or redis-cli CONFIG SET maxmemory <more>",
         )
     elif used >= most * FULL:
