@@ -61,6 +61,7 @@ def around(**more: Any) -> Around:
             around(children=("c1", "c2")),
             ["3 children not yet ended: 'c1', 'c2', ...", "1 of its children", "callback 'sum'"],
         ),
+        (job("leased", worker="w"), around(), ["leased by 'w', attempt 0"]),
         (job("waiting", open_children=1), around(), ["waits for 1 child"]),
         (
             job("dead", reason="attempts", attempt=20, error=ERROR, ended_at=700.0),

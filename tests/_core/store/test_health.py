@@ -106,6 +106,8 @@ def test_what_a_server_does_not_show_is_never_taken_for_good():
     readings = RedisReadings(info=INFO | {"connected_slaves": 1}, config=None, level="unverified")
     found = {finding.name: finding.verdict for finding in redis_findings(readings)}
     assert (found["durability"], found["replicas"]) == ("unverified", "unverified")
+    alone = RedisReadings(info=INFO, config=None, level="unverified")
+    assert "replicas" not in {finding.name for finding in redis_findings(alone)}
 
 
 def test_findings_of_a_cluster_name_their_node():
@@ -195,6 +197,10 @@ def test_levels_are_compared():
     levels = ["none", "process", "~1s", "fsync", "replicas(1)", "replicas(2)"]
     assert [rank("level", level) for level in levels] == sorted(rank("level", level) for level in levels)
     assert suffices("fsync", "~1s")
+    with pytest.raises(ValueError, match="level must be one of none, process, ~1s, fsync and replicas"):
+        rank("level", "replicas(0)")
+    with pytest.raises(TypeError, match="level must be a text, got 1"):
+        rank("level", 1)
     assert not suffices("~1s", "fsync")
     assert not suffices("unverified", "none")
     assert level_in_words("replicas(2)") == "jobs survive the loss of 2 machines"

@@ -92,6 +92,12 @@ def test_a_server_that_has_no_config_command_is_unverified(tmp_path):
         server.kill()
 
 
+def test_names_that_no_queue_can_have_are_passed_over(server, store):
+    store.pause("real")
+    server.command("SADD", "qanat:queues", "\x1b[2Jforged", b"\xff", "a b", "real")
+    assert store.queues() == ["real"]
+
+
 def test_a_replica_is_refused(tmp_path):
     port = free_port()
     master = Server(tmp_path / "m", port=port)

@@ -60,6 +60,10 @@ def test_queues_lie_on_all_nodes_of_a_cluster(cluster):
             work_through(store, name)
         assert store.queues() == names
         assert store.guarantees() == "none"
+        found = {finding.name: finding.verdict for finding in store.examine()}
+        for node in cluster:
+            assert found[f"durability of 127.0.0.1:{node.port}"] == "broken"
+            assert found[f"cluster of 127.0.0.1:{node.port}"] == "ok"
         assert store.now() > 0
     finally:
         store.close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from qanat._core.store.states import STATES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from qanat._core.store.values import Conf, Lease, NewJob, Settle, Stamp
 
@@ -51,6 +51,11 @@ def checked_name(name: str, text: object) -> str:
             f"{name} must be 1 to 128 of the letters A-Z and a-z, digits, '.', '-' and '_', got {text!r}"
         )
     return text
+
+
+def only_names(texts: Iterable[str]) -> list[str]:
+    """Return those texts that can be the name of a queue."""
+    return [text for text in texts if _QUEUE_NAME.fullmatch(text)]
 
 
 def check_text(name: str, text: object, *, empty: bool = False) -> None:

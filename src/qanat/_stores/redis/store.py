@@ -233,7 +233,9 @@ class RedisStore:
 
     def queues(self) -> list[str]:
         """Return the names of all queues."""
-        return sorted(name.decode() for name in self._calls.command("SMEMBERS", self._keys.queues))
+        names = self._calls.command("SMEMBERS", self._keys.queues)
+        # Whoever may write to the server may put anything into the set; no queue can have such a name.
+        return sorted(bounds.only_names(name.decode("utf-8", "replace") for name in names))
 
     def check(self, queue: str, *, repair: bool = False) -> list[str]:
         """Return what contradicts itself; with `repair` the indexes are made anew."""
