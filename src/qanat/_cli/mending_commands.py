@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from qanat._app.durable.operating import asked, ids_until, time_of
+from qanat._app.durable.operating import FIRST, asked, ids_until, limit_after, time_of
 from qanat._app.durable.plain_queue import PlainQueue
 from qanat._app.durable.store import PlainStore
 from qanat._app.text import safe_text
@@ -86,14 +86,16 @@ def _check(ids: tuple[str, ...], *, every: bool, state: State | None) -> None:
 def _each_page(
     store: PlainStore, queue: PlainQueue[Any], states: list[State], deed: Callable[..., list[str]]
 ) -> Counter[str]:
-    """Do something to all jobs that are in these states now, a thousand at a time."""
+    """Do something to all jobs that are in these states now, up to a thousand at a time."""
     began = store.carry(asked(time_of), "")
     found: Counter[str] = Counter()
     try:
         for state in states:
             after: str | None = None
+            limit = FIRST
             while True:
-                page = queue.find(state=state, limit=1000, after=after)
+                page = queue.find(state=state, limit=limit, after=after)
+                limit = limit_after(page.jobs)
                 ids = ids_until(page.jobs, began)
                 if ids:
                     found.update(deed(*ids))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import qanat
-from qanat._app.durable.operating import examined, ids_until, reasons
-from qanat._core.store.values import Conf, NewJob, Settle
+from qanat._app.durable.operating import examined, ids_until, limit_after, reasons
+from qanat._core.store.values import Conf, NewJob, Settle, StoredJob
 from qanat._stores.memory import MemoryStore
 
 if TYPE_CHECKING:
@@ -93,6 +93,21 @@ def test_what_comes_later_is_left_alone():
     dead(store, "b")
     jobs: Any = store.find("q", "dead").jobs
     assert ids_until(jobs, 100.0) == ["a"]
+
+
+def test_pages_are_as_long_as_their_items_allow():
+    """Or a thousand items of one MiB would be fetched at once."""
+
+    def job(size: int) -> Any:
+        return StoredJob(id="a", state="ready", body=b"x" * size)
+
+    assert [limit_after([job(size)]) for size in (0, 100, 2**20, 2**24)] == [1000, 1000, 8, 1]
+    assert limit_after([]) == 1000
+    store = MemoryStore()
+    store.put("q", [NewJob(id=f"{n}", body=b"x" * 500_000) for n in range(300)])
+    assert (reasons("q", "250", store=store) or [])[
+        0
+    ] == "at least 100 ready jobs of its lane '' come before it"
 
 
 def test_only_the_first_of_a_long_lane_are_counted():

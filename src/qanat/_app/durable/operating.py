@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 
 LOOKS: Final = 1_000
-"""Jobs of a lane that are looked at to tell how many come before one; a hundred at a time."""
+"""Jobs of a lane that are looked at to tell how many come before one."""
+FIRST: Final = 100
+"""Jobs on a first page, before it is known how large they are."""
+PAGE_BYTES: Final = 8 * 2**20
+"""Bytes of items that a page should have at most: an item may have one MiB."""
 REQUEUED: Final = ("scheduled", "dead", "cancelled", "done")
 """States from which jobs can be made ready."""
 CHILDREN: Final = 5
@@ -150,12 +154,15 @@ def reasons(queue: str, id: str, *, store: Store) -> list[str] | None:
 
 def _before(store: Store, queue: str, job: StoredJob) -> tuple[int, bool]:
     """Return how many jobs of its lane come before one, and whether all of them were looked at."""
-    before = looked = 0
+    before = looked = seen = 0
     after: str | None = None
     place = (job.priority, job.order)
-    while looked < LOOKS:
-        page = store.find(queue, "ready", lane=job.lane, limit=100, after=after)
+    limit = FIRST
+    while looked < LOOKS and seen < PAGE_BYTES:
+        page = store.find(queue, "ready", lane=job.lane, limit=min(limit, LOOKS - looked), after=after)
+        limit = limit_after(page.jobs)
         looked += len(page.jobs)
+        seen += sum(len(other.body) for other in page.jobs)
         before += sum(not other.crashes and (other.priority, other.order) < place for other in page.jobs)
         after = page.next
         if after is None:
@@ -193,6 +200,12 @@ def stored_page(
 def time_of(*, store: Store) -> float:
     """Return the time on the store's clock."""
     return store.now()
+
+
+def limit_after(jobs: Sequence[QueueJob[Any] | StoredJob]) -> int:
+    """Return how many jobs the next page may have, by how large those of the last one are."""
+    largest = max((len(job.body) for job in jobs), default=0)
+    return min(max(PAGE_BYTES // max(largest, 1), 1), 1000)
 
 
 def ids_until(jobs: Sequence[QueueJob[Any]], until: float) -> list[str]:

@@ -7,7 +7,16 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from qanat._app.durable.chunks import Given, chunks, with_stored
-from qanat._app.durable.operating import REQUEUED, asked, ids_until, problems_of, reasons, time_of
+from qanat._app.durable.operating import (
+    FIRST,
+    REQUEUED,
+    asked,
+    ids_until,
+    limit_after,
+    problems_of,
+    reasons,
+    time_of,
+)
 from qanat._app.durable.queue import LEAST_WAIT
 from qanat._app.handlers import check_items
 from qanat._core.arguments import at_least, one_of
@@ -330,7 +339,7 @@ class PlainAdmin:
     def requeue_all(
         self, state: Literal["scheduled", "dead", "cancelled", "done"] = "dead"
     ) -> dict[str, int]:
-        """Let all jobs run again that are in a state, a thousand in each step; those that come later stay.
+        """Let all jobs run again that are in a state, up to a thousand in a step; later ones stay.
 
         Args:
             state: "dead" by default; "scheduled" jobs run now.
@@ -343,8 +352,10 @@ class PlainAdmin:
         began = self._queue.carry(asked(time_of))
         found: Counter[str] = Counter()
         after: str | None = None
+        limit = FIRST
         while True:
-            page = self._queue.carry(self._queue._asking.find(state, None, 1000, after))
+            page = self._queue.carry(self._queue._asking.find(state, None, limit, after))
+            limit = limit_after(page.jobs)
             ids = ids_until(page.jobs, began)
             if ids:
                 found.update(self.requeue(*ids))

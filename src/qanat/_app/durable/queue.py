@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 import anyio
 
 from qanat._app.durable.chunks import Chunk, Given, chunks, with_stored
-from qanat._app.durable.operating import REQUEUED, asked, ids_until, problems_of, reasons, time_of
+from qanat._app.durable.operating import (
+    FIRST,
+    REQUEUED,
+    asked,
+    ids_until,
+    limit_after,
+    problems_of,
+    reasons,
+    time_of,
+)
 from qanat._app.handlers import check_items
 from qanat._core.arguments import at_least, one_of
 from qanat._core.store.bounds import check_text
@@ -348,7 +357,7 @@ class Admin:
     async def requeue_all(
         self, state: Literal["scheduled", "dead", "cancelled", "done"] = "dead"
     ) -> dict[str, int]:
-        """Let all jobs run again that are in a state, a thousand in each step; those that come later stay.
+        """Let all jobs run again that are in a state, up to a thousand in a step; later ones stay.
 
         Args:
             state: "dead" by default; "scheduled" jobs run now.
@@ -361,8 +370,10 @@ class Admin:
         began = await self._queue.carry(asked(time_of))
         found: Counter[str] = Counter()
         after: str | None = None
+        limit = FIRST
         while True:
-            page = await self._queue.carry(self._queue._asking.find(state, None, 1000, after))
+            page = await self._queue.carry(self._queue._asking.find(state, None, limit, after))
+            limit = limit_after(page.jobs)
             ids = ids_until(page.jobs, began)
             if ids:
                 found.update(await self.requeue(*ids))
