@@ -346,7 +346,7 @@ def test_doctor_of_a_file_that_is_none_is_told(tmp_path: Path):
 
 
 def test_output_that_cannot_be_written_is_no_fault(where: Path):
-    for redirection in (">&-", "| head -c 1", "> /dev/null 2>&-"):
+    for redirection in (">&-", "| head -c 1"):
         line = f"{sys.executable} -m qanat jobs {redirection}"
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", line], cwd=where, env=environment(QANAT_STORE=URL), capture_output=True, check=False,

@@ -45,6 +45,16 @@ def test_arguments_are_items_and_their_ids_are_printed(tmp_path: Path):
     ]  # fmt: skip
 
 
+def test_a_dash_is_a_name_like_any_other(tmp_path: Path):
+    assert put(tmp_path, '{"-": "-"}', "--format", "jsonl", "--id", "-").stdout == "-\n"
+    assert put(tmp_path, "b", "--lane", "-", "--handler", "-").returncode == 0
+    assert {job.lane for job in jobs(tmp_path)} == {"", "-"}
+    for arguments, words in ((["show", "-"], "id        -"), (["jobs", "--lane", "-"], '"b"')):
+        ran = call(tmp_path, *arguments, QANAT_STORE="sqlite:///work.db")
+        assert words in ran.stdout, ran.stderr
+    assert '"b"' not in call(tmp_path, "jobs", "--lane", "", QANAT_STORE="sqlite:///work.db").stdout
+
+
 def test_arguments_may_be_json(tmp_path: Path):
     ran = put(tmp_path, '{"to": "ada"}', "--format", "jsonl", "--id", "to", "--json")
     assert json.loads(ran.stdout) == {

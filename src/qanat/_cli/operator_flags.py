@@ -40,6 +40,15 @@ def _json(command: str) -> Parameter:
     return _flag("json", group=_OUT, help="Print JSON instead of text.", command=command)
 
 
+def _said(text: str | None) -> str | None:
+    """Return what was given, where a lone dash is no file."""
+    return None if text is None else _plain(text)
+
+
+def _ids(ids: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_plain(each) for each in ids)
+
+
 def put(
     *items: Annotated[str, Parameter(help="Items, each a text, or JSON with --format jsonl.")],
     store: Annotated[str, _store("PUT")],
@@ -112,12 +121,12 @@ def put(
             items=tuple(_plain(each) for each in items),
             files=tuple(_plain(each) for each in file or ()),
             format=format,
-            lane=lane or None,
-            priority=priority or None,
+            lane=_said(lane) or None,
+            priority=_said(priority) or None,
             delay=delay or None,
-            id=id or None,
-            key=key or None,
-            handler=handler or "",
+            id=_said(id) or None,
+            key=_said(key) or None,
+            handler=_said(handler) or "",
             settings={name: value for name, value in settings.items() if value is not None},
             json=json,
         )
@@ -156,7 +165,7 @@ def jobs(
     from qanat._cli.looking_commands import run_jobs
 
     return run_jobs(
-        store, queue or None, state=state, lane=lane, limit=limit, after=after or None, as_json=json
+        store, queue or None, state=state, lane=_said(lane), limit=limit, after=after or None, as_json=json
     )
 
 
@@ -169,7 +178,7 @@ def show(
     """Show all that is known of a job, its reason and its traceback too."""
     from qanat._cli.looking_commands import run_show
 
-    return run_show(store, queue or None, ids, as_json=json)
+    return run_show(store, queue or None, _ids(ids), as_json=json)
 
 
 def why(
@@ -181,7 +190,7 @@ def why(
     """Say why a job does not run."""
     from qanat._cli.looking_commands import run_why
 
-    return run_why(store, queue or None, ids, as_json=json)
+    return run_why(store, queue or None, _ids(ids), as_json=json)
 
 
 def retry(
@@ -202,7 +211,7 @@ def retry(
     """
     from qanat._cli.mending_commands import run_retry
 
-    return run_retry(store, queue or None, ids, every=every, state=state, as_json=json)
+    return run_retry(store, queue or None, _ids(ids), every=every, state=state, as_json=json)
 
 
 def cancel(
@@ -221,7 +230,7 @@ def cancel(
     """Cancel jobs that have not ended; the workers of running ones are asked to stop them."""
     from qanat._cli.mending_commands import run_cancel
 
-    return run_cancel(store, queue or None, ids, every=every, state=state, yes=yes, as_json=json)
+    return run_cancel(store, queue or None, _ids(ids), every=every, state=state, yes=yes, as_json=json)
 
 
 def pause(
