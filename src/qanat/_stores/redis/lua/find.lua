@@ -106,23 +106,33 @@ local function walk_ready()
   cursor = false
 end
 
+-- By token, which is no order of an index: all are looked at, and no more than a page of them is sorted.
 local function walk_leased()
-  local tokens, by_token = {}, {}
+  -- Without a lane to look for, nearly all of them fit.
+  local wanted = in_lane and LOOKS or limit
+  local first, by_token, behind, bound = {}, {}, 0, math.huge
   for _, member in ipairs(call('ZRANGE', key('leased'), 0, -1)) do
     local token = number_of(member)
     if phase == '' or token > past then
-      tokens[#tokens + 1] = token
-      by_token[token] = sub(member, 8)
+      behind = behind + 1
+      if token < bound then
+        first[#first + 1], by_token[token] = token, member
+        if #first == 2 * wanted then
+          table.sort(first)
+          for i = #first, wanted + 1, -1 do first[i] = nil end
+          bound = first[wanted]
+        end
+      end
     end
   end
-  table.sort(tokens)
+  table.sort(first)
   local some = {}
-  for i = 1, math.min(#tokens, LOOKS) do some[i] = by_token[tokens[i]] end
+  for i = 1, math.min(#first, wanted) do some[i] = sub(by_token[first[i]], 8) end
   fetch(some)
   for i, id in ipairs(some) do
     if not room() then return end
     look(id, fits(R[id]))
-    cursor = i < #tokens and {'leased', '', '', tokens[i]} or false
+    cursor = i < behind and {'leased', '', '', first[i]} or false
   end
 end
 
