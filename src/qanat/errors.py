@@ -5,6 +5,7 @@
     │   ├── JobTimeoutError             also TimeoutError: an attempt ran past its timeout
     │   ├── JobCancelledError           the job was cancelled; awaiting its handle raises this
     │   ├── JobDiscardedError           the handler raised Discard
+    │   ├── JobFailedError              a job of a queue was given up, perhaps in another process
     │   ├── StartTimeoutError           also TimeoutError: no job arrived in time
     │   ├── TooManyFailuresError        more jobs failed than max_failures allows
     │   ├── ChildrenFailedError         too many of the jobs that the job spawned failed
@@ -53,6 +54,7 @@ __all__ = [
     "InputError",
     "JobCancelledError",
     "JobDiscardedError",
+    "JobFailedError",
     "JobTimeoutError",
     "JournalError",
     "LeaseLost",
@@ -123,6 +125,21 @@ class JobDiscardedError(QanatError):
         """Keep the handler's reason."""
         super().__init__(reason or "the handler discarded the job")
         self.reason = reason
+
+
+class JobFailedError(QanatError):
+    """Say that a job of a queue was given up elsewhere, or earlier, where its error is only known as text.
+
+    Attributes:
+        reason: Why, in a line.
+        traceback: The traceback of its last error; an empty text if there was none.
+    """
+
+    def __init__(self, reason: str = "", traceback: str = "") -> None:
+        """Keep what the store knows."""
+        super().__init__(reason or "the job was given up")
+        self.reason = reason
+        self.traceback = traceback
 
 
 class StartTimeoutError(QanatError, TimeoutError):

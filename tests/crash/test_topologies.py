@@ -104,7 +104,7 @@ def test_work_goes_on_while_the_slot_of_its_queue_moves(cluster, tmp_path):
         source, target = cluster if slot < 8192 else reversed(cluster)
         for _ in range(2):
             ends = crew.count("end")
-            until(lambda ends=ends: crew.count("end") > ends + 40, "the workers to work")
+            crew.wait_for("end", ends + 40 + 1)
             move(slot, source, target)
             source, target = target, source
         assert producing.wait() == 0

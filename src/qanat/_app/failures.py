@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import reprlib
 from asyncio import CancelledError
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from qanat.errors import JobCancelledError, TooManyFailuresError
 
 if TYPE_CHECKING:
     from qanat._app.outcomes import Outcomes
-    from qanat._core.dispatcher import Dispatcher
     from qanat._core.outcome import Outcome
     from qanat._engine.engine import Engine
     from qanat._engine.intake import Intake
@@ -19,6 +18,17 @@ FEWEST_FOR_SHARE = 20
 """Jobs that must have finished before a share of failures is judged."""
 
 E = TypeVar("E", bound=BaseException)
+
+
+class Tally(Protocol):
+    """Whoever counts jobs by how they ended."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def failed(self) -> int: ...
+    @property
+    def cancelled(self) -> int: ...
 
 
 class FailureLimit:
@@ -36,13 +46,13 @@ class FailureLimit:
         engine.cancel(problem)
         return True
 
-    def exceeded_by(self, dispatcher: Dispatcher) -> TooManyFailuresError | None:
+    def exceeded_by(self, tally: Tally) -> TooManyFailuresError | None:
         """Return the error that ends the run, if it is to end."""
         most = self._most
         if most is None:
             return None
-        failed = dispatcher.failed
-        finished = dispatcher.done + failed + dispatcher.cancelled
+        failed = tally.failed
+        finished = tally.done + failed + tally.cancelled
         if isinstance(most, int):
             exceeded = failed > most
         else:

@@ -6,11 +6,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast, overload
 
 from qanat._app.failures import FailureLimit, problem_of, raisable, with_outcomes
+from qanat._app.handler_names import handler_name
 from qanat._app.handlers import check_handler, check_items, name_of, size_of
 from qanat._app.hosting import hosted, make_engine, make_intake
 from qanat._app.journaling import check_journal
 from qanat._app.outcomes import Outcomes, put_families_in_order, put_in_order
-from qanat._app.rules import AllArgs, RuleArgs, Rules
+from qanat._app.rules import AllCallArgs, CallArgs, Rules
 from qanat._app.streaming import OutcomeStream
 from qanat._app.why import held_of
 from qanat._engine.callee import callee_of
@@ -49,6 +50,12 @@ async def gather(
     Raises:
         BaseException: What stopped the run, with the outcomes of the jobs that ended.
     """
+    if rules.queue is not None:
+        from qanat._app.durable.shared_calls import gather_shared
+
+        return await gather_shared(
+            handler, items, rules, first_failure=first_failure, stopping=stopping, progress=progress
+        )
     outcomes: Outcomes[Any, Any] = Outcomes()
     failures = FailureLimit(rules.max_failures)
 
@@ -101,7 +108,7 @@ def checked(
     handler: Callable[..., Any],
     items: Iterable[Any] | AsyncIterable[Any],
     rules: Rules | None,
-    options: AllArgs,
+    options: AllCallArgs,
 ) -> Rules:
     """Check what a call was given, before any work starts, and return its rules."""
     found = Rules.of(rules, options)
@@ -110,6 +117,8 @@ def checked(
     check_items(items)
     callee_of(handler, found.executor)
     check_journal(handler, found)
+    if found.queue is not None:
+        handler_name(handler, found.version, keeper="a queue")
     return found
 
 
@@ -117,27 +126,27 @@ def checked(
 async def collect(
     handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 async def collect(
     handler: Callable[[list[T]], Sequence[R | BaseException]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 async def collect(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 async def collect(
     handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, rules: Rules | None = None,
-    **options: Unpack[RuleArgs],
+    **options: Unpack[CallArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 async def collect(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, rules: Rules | None = None,
-    **options: Unpack[AllArgs],
+    **options: Unpack[AllCallArgs],
 ) -> Outcomes[Any, Any]:  # fmt: skip
     """Run a handler over items and return every outcome, in input order.
 
@@ -166,27 +175,27 @@ async def collect(
 async def map(
     handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> list[R]: ...  # fmt: skip
 @overload
 async def map(
     handler: Callable[[list[T]], Sequence[R | BaseException]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> list[R]: ...  # fmt: skip
 @overload
 async def map(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> list[R]: ...  # fmt: skip
 @overload
 async def map(
     handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, rules: Rules | None = None,
-    **options: Unpack[RuleArgs],
+    **options: Unpack[CallArgs],
 ) -> list[R]: ...  # fmt: skip
 async def map(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, rules: Rules | None = None,
-    **options: Unpack[AllArgs],
+    **options: Unpack[AllCallArgs],
 ) -> list[Any]:  # fmt: skip
     """Run a handler over items and return the values, in input order.
 
@@ -225,31 +234,31 @@ def stream(
     handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch, ordered: bool = False,
     only_failed: bool = False,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
 @overload
 def stream(
     handler: Callable[[list[T]], Sequence[R | BaseException]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch, ordered: bool = False,
     only_failed: bool = False,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
 @overload
 def stream(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *, ordered: bool = False,
     only_failed: bool = False,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
 @overload
 def stream(
     handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *, ordered: bool = False,
     only_failed: bool = False,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> OutcomeStream[T, R]: ...  # fmt: skip
 def stream(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *, ordered: bool = False,
     only_failed: bool = False,
-    rules: Rules | None = None, **options: Unpack[AllArgs],
+    rules: Rules | None = None, **options: Unpack[AllCallArgs],
 ) -> OutcomeStream[Any, Any]:  # fmt: skip
     """Run a handler over items and give the outcomes as they complete.
 
@@ -280,4 +289,8 @@ def stream(
         raise TypeError(f"only_failed must be True or False, got {only_failed!r}")
     if ordered and only_failed:
         raise ValueError("ordered must be False with only_failed, got True: the others are not waited for")
+    if found.queue is not None:
+        from qanat._app.durable.shared_calls import SharedStream
+
+        return SharedStream(handler, items, found, ordered=ordered, only_failed=only_failed)
     return OutcomeStream(handler, items, found, ordered=ordered, only_failed=only_failed)

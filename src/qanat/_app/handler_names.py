@@ -44,8 +44,8 @@ _PLAIN: Final = (
 _seen: dict[int, tuple[weakref.ref[Any], str]] = {}
 
 
-def handler_name(handler: Callable[..., Any], version: str | int | None) -> str:
-    """Return by what name a journal knows a handler; a version tells it from others instead.
+def handler_name(handler: Callable[..., Any], version: str | int | None, *, keeper: str = "a journal") -> str:
+    """Return by what name a journal or a queue knows a handler; a version tells it from others instead.
 
     A script has the name that it would have if it were imported, so that `python app.py`, `python -m app`
     and `qanat map app:fn` know the same jobs.
@@ -62,7 +62,7 @@ def handler_name(handler: Callable[..., Any], version: str | int | None) -> str:
     if not is_own and version is None:
         raise ValueError(
             f"version must say which handler this is, got None: {name_of(handler)} has no name of its own by "
-            "which a journal could tell it from others"
+            f"which {keeper} could tell it from others"
         )
     return _plain_name(named) + (made_with(handler) if version is None else "")
 

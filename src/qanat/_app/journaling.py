@@ -91,11 +91,14 @@ def make_keeper(
 def tell_how_to_go_on(rules: Rules, outcomes: Sequence[Outcome[Any, Any]]) -> None:
     """Say on standard error, after a run was stopped, how it is gone on with."""
     done = sum(outcome.ok for outcome in outcomes)
-    assert rules.journal is not None  # noqa: S101 - asked for
-    path = safe_text(Path(rules.journal))
+    if rules.queue is not None:
+        where, what = f"queue {rules.queue.name}", "queue"
+    else:
+        assert rules.journal is not None  # noqa: S101 - asked for
+        where, what = safe_text(Path(rules.journal)), "journal"
     try:
         sys.stderr.write(
-            f"qanat: stopped; {done:,} done are in {path}: run it again with that journal to go on\n"
+            f"qanat: stopped; {done:,} done are in {where}: run it again with that {what} to go on\n"
         )
     except (OSError, ValueError, AttributeError):
         pass  # nobody to hear it
@@ -107,10 +110,14 @@ class ValueCodec:
     Args:
         handler: The handler; None if its values are to be JSON types whatever it is annotated with.
         batch: Whether it returns a list of values.
+        keeper: What keeps them, for people.
     """
 
-    def __init__(self, handler: Callable[..., Any] | None, *, batch: bool) -> None:
+    def __init__(
+        self, handler: Callable[..., Any] | None, *, batch: bool, keeper: str = "the journal"
+    ) -> None:
         """Find out the type."""
+        self._keeper = keeper
         hint, self._remedy = (
             (Any, "return JSON types") if handler is None else _return_type(handler, batch=batch)
         )
@@ -161,7 +168,7 @@ class ValueCodec:
             return self._decode(content)
         except Exception as error:
             raise SerialisationError(
-                f"the value in the journal is none that the handler returns now ({error}): give another "
+                f"the value in {self._keeper} is none that the handler returns now ({error}): give another "
                 "version= to do everything anew"
             ) from error
 
@@ -170,7 +177,7 @@ class ValueCodec:
         if holds_no_number(value):
             why, remedy = "JSON has neither NaN nor infinity", "return None or a text in its place"
         return SerialisationError(
-            f"the value {short(value)} of type {type(value).__name__} cannot be kept in the journal, as "
+            f"the value {short(value)} of type {type(value).__name__} cannot be kept in {self._keeper}, as "
             f"{why}: {remedy}"
         )
 

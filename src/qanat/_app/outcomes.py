@@ -31,7 +31,8 @@ class Summary(msgspec.Struct, frozen=True):
         held: What the jobs waited for, by the names of limits and lanes; None is not known.
         left_out: How many jobs were spawned and not taken, by the rule that left no room for them:
             "max_depth" or "max_jobs". They are no jobs of the run.
-        recalled: How many of the done were taken from a journal.
+        recalled: How many of the done were taken from a journal, or done elsewhere or earlier in a queue.
+        recalled_from: "journal" or "queue".
     """
 
     total: int
@@ -45,6 +46,7 @@ class Summary(msgspec.Struct, frozen=True):
     held: Held | None = None
     left_out: Mapping[str, int] = MappingProxyType({})
     recalled: int = 0
+    recalled_from: str = "journal"
 
     @property
     def why(self) -> str:
@@ -59,7 +61,7 @@ class Summary(msgspec.Struct, frozen=True):
             f"{number:,} {word}"
             for number, word in (
                 (self.failed, "failed"), (self.cancelled, "cancelled"), (self.retried, "retried"),
-                (self.recalled, "taken from the journal"),
+                (self.recalled, f"taken from the {self.recalled_from}"),
             )
             if number
         ]  # fmt: skip
@@ -80,6 +82,7 @@ class Outcomes(list[Outcome[T, R]], Generic[T, R]):
     # Set by the run, for its summary.
     _held: Held | None = None
     _left_out: Mapping[str, int] = MappingProxyType({})
+    _recalled_from = "journal"
 
     def __repr__(self) -> str:
         """Show the first few and the number: asyncio.run takes the repr of what it returns."""
@@ -113,6 +116,7 @@ class Outcomes(list[Outcome[T, R]], Generic[T, R]):
             total=len(self), done=states["done"], failed=states["dead"], cancelled=states["cancelled"],
             retried=retried, seconds=ended - begun, waits=dict(waits), errors=dict(errors),
             held=self._held, left_out=self._left_out, recalled=sum(outcome.recalled for outcome in self),
+            recalled_from=self._recalled_from,
         )  # fmt: skip
 
 

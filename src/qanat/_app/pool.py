@@ -133,6 +133,7 @@ class Pool(Generic[T, R]):
         rules: Rules | None = None, **options: Unpack[AllArgs],
     ) -> None:  # fmt: skip
         self._rules = Rules.of(rules, options)
+        self._rules.without_queue("a Pool")
         if handler is not None:
             check_handler(handler, takes="the item" if self._rules.batch is None else "the list of items")
             callee_of(handler, self._rules.executor)

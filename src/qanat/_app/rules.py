@@ -26,6 +26,9 @@ from qanat._engine.callee import Executor, is_coroutine_function
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from qanat._app.durable.plain_queue import PlainQueue
+    from qanat._app.durable.queue import Queue
+
 OrderName = Literal["fifo", "lifo", "priority", "deadline", "shuffle"]
 _COUNTING = (Concurrency, Adaptive)
 EXECUTORS: tuple[Executor, ...] = ("loop", "thread", "process")
@@ -89,13 +92,27 @@ class Watch(TypedDict, total=False):
 
 
 class RuleArgs(Flow, Attempt, Input, Stop, Durable, Watch, total=False):
-    """Every rule, as keyword arguments; but for `batch`, with which the handler has another type."""
+    """Every rule as keyword arguments; but for `queue`, and for `batch`, which changes the handler's type."""
 
 
 class AllArgs(RuleArgs, total=False):
     """Every rule."""
 
     batch: Batch | None
+
+
+class Shared(TypedDict, total=False):
+    """Who else may do the items of a call."""
+
+    queue: Queue[Any] | PlainQueue[Any] | None
+
+
+class CallArgs(RuleArgs, Shared, total=False):
+    """What `map` and its kin take, but for `batch`."""
+
+
+class AllCallArgs(AllArgs, Shared, total=False):
+    """What `map` and its kin take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,8 +167,11 @@ class Rules:
         record: A file, made anew, for every decision of the run, for `qanat replay`.
         journal: An SQLite file of finished jobs, made if there is none: another run with it does what is
             left, and gives the old values for the rest.
-        version: Of the handler, for the journal: with another one everything is done anew.
-        retry_failed: Whether only those jobs run that failed in an earlier run with the journal.
+        queue: A durable queue in which the items are jobs, for `map`, `collect`, `stream` and `run`: the
+            same call elsewhere shares them, and after a crash it finds what was done.
+        version: Of the handler, for the journal or the queue: with another one everything is done anew.
+        retry_failed: With a journal, whether only those jobs run that failed in an earlier run with it. With
+            a queue, whether those that failed in earlier runs run again.
     """
 
     concurrency: int | Concurrency | Adaptive = 10
@@ -180,6 +200,7 @@ class Rules:
     observers: Observer | Iterable[Observer] = ()
     record: str | os.PathLike[str] | None = None
     journal: str | os.PathLike[str] | None = None
+    queue: Queue[Any] | PlainQueue[Any] | None = None
     version: str | int | None = None
     retry_failed: bool = False
 
@@ -198,6 +219,8 @@ class Rules:
         if self.record is not None:
             self._check_record()
         self._check_journal()
+        if self.queue is not None:
+            self._check_queue()
 
     def _checked_flow(self) -> dict[str, object]:
         checked: dict[str, object] = {"limits": _limits(self.limits)}
@@ -291,13 +314,42 @@ class Rules:
             raise TypeError(f"version must be a text or a whole number, got {version!r}")
         if not isinstance(cast("object", self.retry_failed), bool):
             raise TypeError(f"retry_failed must be True or False, got {self.retry_failed!r}")
-        if journal is None and (version is not None or self.retry_failed):
+        if journal is None and self.queue is None and (version is not None or self.retry_failed):
             name, value = ("retry_failed", True) if self.retry_failed else ("version", version)
-            raise ValueError(f"{name} goes with a journal, got {value!r} without one: give journal= a file")
+            raise ValueError(
+                f"{name} goes with a journal or a queue, got {value!r} without one: give journal= a file"
+            )
         if journal is not None and self.record is not None:
             raise ValueError(
                 f"record must be None with a journal, got {self.record!r}: what a journal answers is "
                 "not replayed, so record a run without one"
+            )
+
+    def _check_queue(self) -> None:
+        """Refuse what means nothing for jobs in a queue."""
+        # Imported here: most runs have none.
+        from qanat._app.durable.plain_queue import PlainQueue
+        from qanat._app.durable.queue import Queue
+
+        if not isinstance(cast("object", self.queue), Queue | PlainQueue):
+            raise TypeError(
+                f"queue must be a queue of an open store, got {self.queue!r}: "
+                "write `async with qanat.open(url) as store` and store.queue(name, keep=86400)"
+            )
+        for name, why in _NOT_WITH_QUEUE.items():
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} must be None with a queue, got {getattr(self, name)!r}: {why}")
+
+    def without_queue(self, whose: str) -> None:
+        """Refuse a queue where nothing is made of it.
+
+        Raises:
+            ValueError: If there is one.
+        """
+        if self.queue is not None:
+            raise ValueError(
+                f"queue must be None for {whose}, got {self.queue.name!r}: "
+                "it is for map, collect, stream and run"
             )
 
     def _check_record(self) -> None:
@@ -405,6 +457,8 @@ class Rules:
             words.append(
                 f"journal {os.fspath(self.journal)}" + (", only what failed" if self.retry_failed else "")
             )
+        if self.queue is not None:
+            words.append(f"over the queue {self.queue.name}")
         if self.start_within is not None:
             words.append(f"a first job within {self.start_within:g} s")
         if self.max_failures is not None:
@@ -445,6 +499,15 @@ class Rules:
         if self.deadline is not None:
             words.append(f"deadlines by {_in_words(self.deadline)}")
         return words
+
+
+_NOT_WITH_QUEUE = {
+    "journal": "the queue keeps what is done",
+    "record": "what a store answers is not replayed",
+    "id": "a job is known by its item, or by key",
+    "max_jobs": "jobs of others count as well",
+    "start_within": "jobs that others do never arrive here",
+}
 
 
 _NAMES = {field.name for field in fields(Rules)}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 import anyio
 
+from qanat._app.durable.plain_queue import PlainQueue
 from qanat._app.failures import with_outcomes
 from qanat._app.functions import checked, gather
 from qanat._app.journaling import tell_how_to_go_on
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 
     from qanat._app.outcomes import Outcomes
-    from qanat._app.rules import AllArgs, RuleArgs, Rules
+    from qanat._app.rules import AllCallArgs, CallArgs, Rules
     from qanat._core.batch import Batch
 
 T = TypeVar("T")
@@ -35,31 +36,31 @@ def run(
     handler: Callable[[list[T]], Awaitable[Sequence[R | BaseException]]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio",
     graceful: bool = True,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[list[T]], Sequence[R | BaseException]],
     items: Iterable[T] | AsyncIterable[T], *, batch: Batch, backend: Backend = "asyncio",
     graceful: bool = True,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[T], Awaitable[R]], items: Iterable[T] | AsyncIterable[T], *,
     backend: Backend = "asyncio", graceful: bool = True,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 @overload
 def run(
     handler: Callable[[T], R], items: Iterable[T] | AsyncIterable[T], *,
     backend: Backend = "asyncio", graceful: bool = True,
-    rules: Rules | None = None, **options: Unpack[RuleArgs],
+    rules: Rules | None = None, **options: Unpack[CallArgs],
 ) -> Outcomes[T, R]: ...  # fmt: skip
 def run(
     handler: Callable[[Any], Any], items: Iterable[Any] | AsyncIterable[Any], *,
     backend: Backend = "asyncio", graceful: bool = True,
-    rules: Rules | None = None, **options: Unpack[AllArgs],
+    rules: Rules | None = None, **options: Unpack[AllCallArgs],
 ) -> Outcomes[Any, Any]:  # fmt: skip
     """Run a handler over items from synchronous code, and return every outcome in input order.
 
@@ -92,6 +93,11 @@ def run(
     name, loop_options = backend_of(backend)
     if not isinstance(cast("object", graceful), bool):
         raise TypeError(f"graceful must be True or False, got {graceful!r}")
+    if found.queue is not None and not isinstance(found.queue, PlainQueue):
+        raise TypeError(
+            f"queue must be one of a store opened by `with qanat.open(...)`, got {found.queue!r}: "
+            "run has an event loop of its own, so one of `async with` does not do"
+        )
     if in_event_loop():
         raise RuntimeError(
             "qanat.run starts an event loop of its own, and one runs in this thread: "
@@ -103,7 +109,7 @@ def run(
             backend=name, backend_options=loop_options,
         )  # fmt: skip
     if stopping.signal is not None:
-        if found.journal is not None:
+        if found.journal is not None or found.queue is not None:
             tell_how_to_go_on(found, outcomes)
         problem = KeyboardInterrupt() if stopping.signal == SIGINT else SystemExit(stopping.status)
         raise with_outcomes(problem, outcomes)

@@ -127,13 +127,21 @@ class OutcomeStream(Generic[T, R]):
 
     def _put(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
         """Take an outcome in; stop starting jobs when the reader is behind."""
+        if self._arrived(outcome):
+            engine = self._engine
+            assert engine is not None  # noqa: S101 - entered
+            if len(self._ready) >= self._rules.buffer:
+                engine.hold(True)
+
+    def _arrived(self, outcome: Outcome[T, R]) -> bool:
+        """Let the reader have an outcome when its turn has come; True if it has."""
         if self._only_failed and outcome.state == "done":
-            return
+            return False
         if not self._ordered or outcome.parent is not None:
             self._ready.append(outcome)
         elif outcome.index != self._turn:
             self._early[outcome.index] = outcome
-            return
+            return False
         else:
             self._ready.append(outcome)
             self._turn += 1
@@ -141,10 +149,7 @@ class OutcomeStream(Generic[T, R]):
                 self._ready.append(following)
                 self._turn += 1
         self._bell.ring()
-        engine = self._engine
-        assert engine is not None  # noqa: S101 - entered
-        if len(self._ready) >= self._rules.buffer:
-            engine.hold(True)
+        return True
 
     def _judge(self, outcome: Outcome[Any, Any]) -> None:
         engine = self._engine

@@ -16,7 +16,9 @@ from qanat._core.limits import Adaptive
 from qanat._core.retry import Retry
 from qanat.errors import SerialisationError
 
-_NOT_IN_FILE: Final = frozenset({"limits", "lane_limits", "batch", "cost", "id", "key", "state", "observers"})
+_NOT_IN_FILE: Final = frozenset(
+    {"limits", "lane_limits", "batch", "cost", "id", "key", "state", "observers", "queue"}
+)
 _RETRY: Final = frozenset({"times", "deadline", "budget", "max_throttles"})
 _CONCURRENCY: Final = re.compile(r"(-?[0-9]+)(?:\s*\.\.\s*([0-9]+))?")
 _HALT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(%?)")

@@ -60,7 +60,7 @@ class Outcome(msgspec.Struct, Generic[T, R], frozen=True):
 
     @property
     def recalled(self) -> bool:
-        """Whether the value was taken from a journal: the handler was not called for it in this run."""
+        """Whether the handler was not called for it in this run: a journal or a queue had its value."""
         return self.started_at is None and self.state == "done"
 
     @property

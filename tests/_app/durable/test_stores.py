@@ -149,3 +149,20 @@ async def test_a_tree_is_added_up(url: str, keep: float):
         assert (counts.put, counts.done, counts.waiting) == (14, 14, 0)
         (problems,) = await store.desk.ask("call", [lambda deeds: deeds.store.check("q")])
         assert problems == []
+
+
+async def square(item: int) -> int:
+    if item == 7:
+        raise OSError("no 7")
+    return item * item
+
+
+async def test_a_call_over_items_is_made_twice(url: str):
+    async with qanat.open(url) as store:
+        queue = store.queue("q", keep=600.0)
+        for recalled in (0, 1199):
+            outcomes = await qanat.collect(square, range(1200), queue=queue, concurrency=100)
+            assert [outcome.item for outcome in outcomes.failed] == [7]
+            assert outcomes.values() == [item * item for item in range(1200) if item != 7]
+            assert sum(outcome.recalled for outcome in outcomes) == recalled
+        assert (await queue.counts()).put == 1200

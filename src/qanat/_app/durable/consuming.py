@@ -12,8 +12,9 @@ and comes to whoever is free then. What was throttled waits here, in its closed 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, Unpack, cast
 
 import anyio
 
@@ -34,16 +35,39 @@ from qanat._core.job import RUNNING, WAITING, History, Job
 from qanat._core.store.values import Settle
 from qanat._engine.callee import callee_of
 from qanat._engine.intake import Callbacks
-from qanat._stores.codec import decode
-from qanat.errors import JobDiscardedError, SerialisationError, blamed_on_job
+from qanat._stores.codec import decode, encode
+from qanat.errors import JobDiscardedError, SerialisationError, StoreError, blamed_on_job
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from qanat._app.stopping import Stopping
+    from qanat._core.dispatcher import Dispatcher
     from qanat._core.outcome import Outcome
-    from qanat._core.store.values import StoredJob
+    from qanat._core.store.values import Settled, StoredJob
     from qanat._core.verdict import Verdict
+    from qanat._engine.engine import Engine
 
 T = TypeVar("T")
+
+
+class Listener(Protocol):
+    """Who wants the outcomes of jobs that a worker does."""
+
+    @property
+    def judges(self) -> bool:
+        """Whether nothing is to be started while it is not stored that a job failed."""
+        ...
+
+    @property
+    def encode(self) -> Callable[[object], bytes]:
+        """What writes the values of the handler."""
+        ...
+
+    def answered(self, held: Held, answer: Settled) -> None:
+        """Hear that the end of a lease is stored."""
+        ...
+
 
 _log = logging.getLogger("qanat")
 
@@ -56,6 +80,7 @@ UNKNOWN_FIRST: Final = 5.0
 UNKNOWN_LONGEST: Final = 300.0
 """Seconds for which a job waits whose handler is not known here, doubled each time."""
 _MEANINGLESS: Final = {
+    "queue": "it is the first argument",
     "id": "a job's id is given with put",
     "key": "a job's key is given with put",
     "max_jobs": "a queue has no end to count up to",
@@ -180,22 +205,41 @@ class Worker:
 
     def __init__(
         self, queue: Queue[Any], table: Mapping[str, Handler], rules: Rules, *, burst: bool, grace: float,
-        stopping: Stopping | None,
+        stopping: Stopping | None, patience: float | None = None, listener: Listener | None = None,
+        progress: bool | Console | None = False,
     ) -> None:  # fmt: skip
-        """Keep what was checked."""
+        """Keep what was checked.
+
+        Args:
+            queue: The queue.
+            table: The functions by the names that jobs give.
+            rules: The rules.
+            burst: Whether to end when the queue is empty.
+            grace: Seconds that what runs has to end when this is cancelled.
+            stopping: Given, its signals stop it.
+            patience: Seconds that what runs has to end after a signal; None is as many.
+            listener: Who wants the outcomes.
+            progress: Whether to show progress where the rules do not say; None is on a terminal.
+        """
         self._queue = queue
         self._table = table
         self._turning = queue._asking.turning
         self._rules = rules
         self._burst = burst
         self._grace = grace
+        self._patience = grace if patience is None else patience
+        self._listener = listener
+        self._progress = progress if rules.progress is None else rules.progress
         self._stopping_by_signal = stopping
         self._failures = FailureLimit(rules.max_failures)
         self._count = 0
-        self._stopping = self._works = False
+        self._stopping = self._works = self._all_read = False
+        self._problem: BaseException | None = None
         self._retries: dict[str, float] = {}
         self._unknown: set[str] = set()
+        self._failing: set[Held] = set()
         self._grace_alarm: Any = None
+        self._stop_grace = math.inf
         self.abandoned = 0
 
     # --- life ------------------------------------------------------------------------------
@@ -242,7 +286,11 @@ class Worker:
         )  # fmt: skip
         engine.dispatcher.returns = self._returned
         self._holding = Holding()
-        self._settling = Settling(engine, store.desk, name, lease, self._holding, self._settled, store.step)
+        listener = self._listener
+        self._settling = Settling(
+            engine, store.desk, name, lease, self._holding, self._settled, store.step,
+            None if listener is None else self._answered,
+        )  # fmt: skip
         self._renewing = Renewing(engine, name, lease, self._holding, self._drop)
         self._callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
         self._feed = Feed(
@@ -251,15 +299,15 @@ class Worker:
             knows_lanes=rules.lane is None, took=self._took_all, give_back=self._give_back,
             has_retries=self._has_retries, release=self._release,
         )  # fmt: skip
-        self._handling = Handling(engine, self._queue, self._table, rules, self._holding)
+        write = encode if listener is None else listener.encode
+        self._handling = Handling(engine, self._queue, self._table, rules, self._holding, write)
         self._feed.tasks = self._handling.tasks
         if rules.batch is not None:
-            engine.is_full = lambda: self._feed._room() <= 0
-        interruption: BaseException | None = None
+            engine.is_full = self._is_full
         host = hosted(
-            engine, progress=rules.progress or False,
+            engine, progress=self._progress,
             title=f"{'queue' if self._turning is None else 'rotation'} {name}",
-            stopping=self._stopping_by_signal, stop=self.stop,
+            stopping=self._stopping_by_signal, stop=lambda: self.stop(self._patience),
         )  # fmt: skip
         async with host:
             self._settling.open()
@@ -271,10 +319,13 @@ class Worker:
             try:
                 engine.read(self._feed)
                 self._works = True
+                if self._problem is not None:
+                    engine.cancel(self._problem)
                 if self._stopping:
                     self._begin_stop()
-                interruption = await self._wait_over()
+                interruption = await self._wait_over(engine)
                 with anyio.move_on_after(LAST_WORDS):
+                    await self._await_claim()
                     await self._settling.flush()
                 self._settling.gave_up = True
             finally:
@@ -287,9 +338,8 @@ class Worker:
         if interruption is not None:
             raise interruption
 
-    async def _wait_over(self) -> BaseException | None:
-        """Wait until nothing runs any more; return the cancellation that came meanwhile."""
-        engine = self._engine
+    async def _wait_over(self, engine: Engine) -> BaseException | None:
+        """Wait until nothing runs; return the cancellation that came meanwhile."""
         interruption: BaseException | None = None
         while not engine.over:
             try:
@@ -304,6 +354,13 @@ class Worker:
                 self.stop()
         return interruption
 
+    async def _await_claim(self) -> None:
+        """Wait until a claim under way is answered, as what it got goes back; deeds come in order."""
+        try:
+            await self._queue._store.desk.ask("call", [lambda _deeds: None])
+        except StoreError:
+            pass  # and so it got nothing
+
     async def _beat_on(self) -> None:
         """Beat on virtual time, of which the thread of the pulse knows nothing."""
         store = self._queue._store
@@ -311,12 +368,48 @@ class Worker:
             (seconds,) = await store.pulse_desk.ask("call", [self._renewing.beat])
             await self._engine.clock.sleep(seconds)
 
-    def stop(self) -> None:
-        """Lease nothing more, give back what waits, and let what runs end within the time of grace."""
-        if not self._stopping:
-            self._stopping = True
-            if self._works and not self._engine.over:
-                self._begin_stop()
+    def stop(self, grace: float | None = None) -> None:
+        """Lease nothing more, give back what waits, and let what runs end within the time of grace.
+
+        Stopped again with less time, it has that.
+        """
+        grace = self._grace if grace is None else grace
+        if self._stopping and grace >= self._stop_grace:
+            return
+        self._stop_grace = grace
+        began, self._stopping = self._stopping, True
+        if not self._works or self._engine.over:
+            return
+        if began:
+            self._grace_alarm.set(self._engine.now() + grace)
+        else:
+            self._begin_stop()
+
+    def cancel(self, problem: BaseException) -> None:
+        """End at once with an error: what runs is cancelled, and goes back."""
+        if not self._works:
+            self._problem = self._problem or problem
+        elif not self._engine.over:
+            self._engine.cancel(problem)
+
+    def read_all(self) -> None:
+        """Hear that nothing more will be put by whoever listens, for batches to wait for."""
+        self._all_read = True
+        if self._works:
+            self._engine.poke()
+
+    def holds(self, id: str) -> bool:
+        """Whether a job waits or runs here."""
+        return self._works and id in self._holding.live
+
+    @property
+    def dispatcher(self) -> Dispatcher | None:
+        """What decides which job is next; None before it works."""
+        return self._engine.dispatcher if self._works else None
+
+    def _is_full(self) -> bool:
+        """Whether a batch waits in vain for more."""
+        return self._feed._room() <= 0 or (self._all_read and self._feed.is_dry)
 
     def _begin_stop(self) -> None:
         engine = self._engine
@@ -327,7 +420,8 @@ class Worker:
                 self._drop(held)
         engine.stop()
         self._grace_alarm = engine.make_alarm(self._out_of_grace)
-        self._grace_alarm.set(now + self._grace)
+        if self._stop_grace < math.inf:
+            self._grace_alarm.set(now + self._stop_grace)
 
     def _out_of_grace(self) -> None:
         if not self._engine.over:
@@ -477,7 +571,10 @@ class Worker:
         held = self._holding.of(job)
         if held is None:
             return
-        if outcome.state == "done" and held.brood is None and self._turning is None and not held.lost:
+        if (
+            outcome.state == "done" and held.brood is None and self._turning is None
+            and self._listener is None and not held.lost
+        ):  # fmt: skip
             self._holding.leave(job)
             self._feed.ended()
             stored = held.stored
@@ -485,6 +582,7 @@ class Worker:
             self._settling.add(held, settle, outcome.ended_at)
             return
         error = outcome.error
+        held.outcome = outcome
         if outcome.state == "done":
             if self._turning is None:
                 brood = {} if held.brood is None else held.brood.settled
@@ -504,10 +602,22 @@ class Worker:
             elif isinstance(error, SerialisationError):
                 stage = "undecodable" if outcome.started_at is None else "result"
                 reason = f"{stage}: {reason}"[:500]
-            if self._turning is None or isinstance(error, JobDiscardedError):
-                self._settle(job, kind="dead", reason=reason, error=error_text(error))
-            else:
+            if self._turning is not None and not isinstance(error, JobDiscardedError):
                 self._settle_as(job, self._turning.failed(held.stored, reason, error_text(error)))
+                return
+            if self._listener is not None and self._listener.judges and not held.lost:
+                self._failing.add(held)
+                self._engine.hold(True, by="failure")
+            self._settle(job, kind="dead", reason=reason, error=error_text(error))
+
+    def _answered(self, held: Held, answer: Settled) -> None:
+        """Hear what became of one settle."""
+        assert self._listener is not None  # noqa: S101 - who asked for it
+        self._listener.answered(held, answer)
+        if held in self._failing:
+            self._failing.discard(held)
+            if not self._failing:
+                self._engine.hold(False, by="failure")
 
     def _failed(self, outcome: Outcome[Any, Any]) -> None:
         self._failures.judge(self._engine)
@@ -518,6 +628,8 @@ class Worker:
             self._retries.pop(id, None)
         if back:
             self._queue._store.hints.ring(self._queue.name)
+        for tell in self._queue._store.watchers.get(self._queue.name, ()):
+            tell(ended)
         self._feed.settled(back)
 
     def _has_retries(self) -> bool:

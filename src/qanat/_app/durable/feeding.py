@@ -103,6 +103,7 @@ class Feed:
         self._skipped: frozenset[str] = frozenset()
         self._held_suspect = False
         self._came_back = False
+        self.is_dry = False
         self._pace = 0.0
         self._ended = 0
         self._paced_at = engine.now()
@@ -128,6 +129,7 @@ class Feed:
 
     def wake(self) -> None:
         """Let the task look again."""
+        self.is_dry = False
         if self._spot is not None:
             self._spot.wake()
 
@@ -186,6 +188,9 @@ class Feed:
             await self._back_off(error)
             return False
         self._backoff = 0.0
+        if self._closed:  # in the very turn of the loop in which the answer came
+            self._give_back(claim.jobs)
+            return False
         self._measure(sent)
         self._check_tokens(claim.jobs)
         self._took(claim.jobs, sent)
@@ -193,8 +198,11 @@ class Feed:
         # From now on who waits is woken when there is none any more.
         self._held_suspect = self._holding.suspects > 0
         self._was_full = len(claim.jobs) >= n
+        self.is_dry = not self._was_full
         if claim.jobs:
             self._engine.offered()
+        if self.is_dry and self._gathers:
+            self._engine.poke()  # batches may wait for nothing more
         if self._was_full or claim.ended:  # the end of a job may have sent its parent on
             # What a lost worker left does not wait until all that is ready is done.
             if self._engine.now() - self._rescued_at >= self._rescues_every:

@@ -41,7 +41,7 @@ class Handling:
 
     def __init__(
         self, engine: Engine, queue: Queue[Any], table: Mapping[str, Callable[..., Any]], rules: Rules,
-        holding: Holding,
+        holding: Holding, encode: Callable[[object], bytes],
     ) -> None:  # fmt: skip
         """Make a task of each function, by the names that jobs give."""
         self.tasks: list[Task] = []
@@ -53,15 +53,17 @@ class Handling:
         self._spawner = QueueSpawner(holding, queue._asking, table, rules)
         self._handlers: dict[str, Task] = {}
         self._callbacks: dict[str, Task] = {}
+        turning = queue._asking.turning
+
+        def written(value: object) -> bytes | None:
+            return None if value is None else encode(value)
+
+        seal = written if turning is None else turning.seal
         made: dict[int, Task] = {}
         for name, function in table.items():
             task = made.get(id(function))
             if task is None:
-                turning = queue._asking.turning
-                callee = Sealing(
-                    callee_of(function, rules.executor), holding, self._put_ahead,
-                    None if turning is None else turning.seal,
-                )  # fmt: skip
+                callee = Sealing(callee_of(function, rules.executor), holding, self._put_ahead, seal)
                 whole = callee if rules.batch is None else InBatches(callee)
                 task = made[id(function)] = self._add(name_of(function), whole, rules.batch)
             self._handlers[name] = task

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from qanat._app.durable.brood import Brood
     from qanat._app.durable.lineage import Scope
     from qanat._core.job import Job
+    from qanat._core.outcome import Outcome
     from qanat._core.store.values import StoredJob
 
 
@@ -21,13 +22,16 @@ class Held:
         job: The job as the engine knows it.
         safe_until: Until when the lease cannot have expired, monotonic: counted from before it was sent for.
         value: The result as it is to be kept; None without.
+        outcome: What it ended with here; None before.
         lost: Whether the lease is lost, so that whatever comes of the job means nothing.
         cancel: Whether its cancellation was asked for.
         brood: What its present attempt spawned; None without.
         spawns: Whether its handler is being called, and may spawn.
     """
 
-    __slots__ = ("_scope", "brood", "cancel", "job", "lost", "safe_until", "spawns", "stored", "value")
+    __slots__ = (
+        "_scope", "brood", "cancel", "job", "lost", "outcome", "safe_until", "spawns", "stored", "value",
+    )  # fmt: skip
 
     def __init__(self, stored: StoredJob, job: Job[Any], safe_until: float) -> None:
         """Begin a lease."""
@@ -35,6 +39,7 @@ class Held:
         self.job = job
         self.safe_until = safe_until
         self.value: bytes | None = None
+        self.outcome: Outcome[Any, Any] | None = None
         self.lost = False
         self.cancel = False
         self._scope: Scope | None = None

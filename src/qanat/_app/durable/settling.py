@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qanat._app.durable.holding import Held, Holding
-    from qanat._core.store.values import Settle
+    from qanat._core.store.values import Settle, Settled
     from qanat._engine.courier import Call, Desk
     from qanat._engine.engine import Engine
 
@@ -45,11 +45,13 @@ class Settling:
         when_settled: Called when a batch was answered, with whether jobs went back to the queue, and
             the ids of those that have ended.
         step: How many go in one batch at most.
+        when_answered: Called before, with each lease that was settled and the answer.
     """
 
     def __init__(
         self, engine: Engine, desk: Desk, queue: str, lease: float, holding: Holding,
         when_settled: Callable[[bool, list[str]], object], step: int = MOST,
+        when_answered: Callable[[Held, Settled], object] | None = None,
     ) -> None:  # fmt: skip
         """Begin with none."""
         self._engine = engine
@@ -60,6 +62,7 @@ class Settling:
         self._holding = holding
         self._when_settled = when_settled
         self._step = step
+        self._when_answered = when_answered
         self._waiting: deque[tuple[float, Held, Settle]] = deque()
         self._under_way = 0
         self._oldest = 0.0
@@ -130,6 +133,9 @@ class Settling:
                 back = back or (held.stored.parent is not None and answer.state in ENDED)
                 if answer.state in ENDED or answer.state is None:
                     ended.append(held.stored.id)
+                ended += [each.id for each in answer.ended]
+                if self._when_answered is not None:
+                    self._when_answered(held, answer)
                 if answer.status == "stale":
                     _log.warning(
                         "queue %s: the lease of job %s was lost, and its outcome is discarded",

@@ -33,7 +33,7 @@ from qanat._stores.deeds import Deeds
 from qanat.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from qanat._app.durable.connecting import Reach
@@ -156,6 +156,7 @@ class _Face:
     def __init__(self, url: StoreUrl, reach: Reach) -> None:
         self._url = url
         self.step: int = reach.step
+        self._reach = reach
         self.courier: Courier = Courier(
             lambda: Deeds(reach.connect()), name=f"qanat-{url.kind}", most=reach.step
         )
@@ -204,6 +205,8 @@ class Store(_Face):
         self._desk = self.courier.desk()
         self._pulse_desk: Desk | None = None
         self.pulse: Pulse = Pulse(self)
+        # By queue, who is told of the ids of jobs that ended here.
+        self.watchers: dict[str, list[Callable[[list[str]], object]]] = {}
 
     @overload
     def queue(self, name: str, *, type: type[T], **options: Unpack[QueueArgs]) -> Queue[T]: ...
