@@ -317,7 +317,7 @@ class Rules:
         if journal is None and self.queue is None and (version is not None or self.retry_failed):
             name, value = ("retry_failed", True) if self.retry_failed else ("version", version)
             raise ValueError(
-                f"{name} goes with a journal or a queue, got {value!r} without one: give journal= a file"
+                f"{name} goes with a journal, got {value!r} without one: give journal= a file, or queue= one"
             )
         if journal is not None and self.record is not None:
             raise ValueError(
