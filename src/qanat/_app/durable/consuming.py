@@ -35,7 +35,7 @@ from qanat._core.job import RUNNING, WAITING, History, Job
 from qanat._core.store.values import Settle
 from qanat._engine.callee import callee_of
 from qanat._engine.intake import Callbacks
-from qanat._stores.codec import decode, encode
+from qanat._stores.codec import decode
 from qanat.errors import JobDiscardedError, SerialisationError, StoreError, blamed_on_job
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
     from qanat._core.store.values import Settled, StoredJob
     from qanat._core.verdict import Verdict
-    from qanat._engine.engine import Engine
 
 T = TypeVar("T")
 
@@ -59,9 +58,8 @@ class Listener(Protocol):
         """Whether nothing is to be started while it is not stored that a job failed."""
         ...
 
-    @property
-    def encode(self) -> Callable[[object], bytes]:
-        """What writes the values of the handler."""
+    def seal(self, value: object) -> bytes | None:
+        """Write a value of the handler."""
         ...
 
     def answered(self, held: Held, answer: Settled) -> None:
@@ -299,8 +297,8 @@ class Worker:
             knows_lanes=rules.lane is None, took=self._took_all, give_back=self._give_back,
             has_retries=self._has_retries, release=self._release,
         )  # fmt: skip
-        write = encode if listener is None else listener.encode
-        self._handling = Handling(engine, self._queue, self._table, rules, self._holding, write)
+        seal = None if listener is None else listener.seal
+        self._handling = Handling(engine, self._queue, self._table, rules, self._holding, seal)
         self._feed.tasks = self._handling.tasks
         if rules.batch is not None:
             engine.is_full = self._is_full
@@ -323,7 +321,7 @@ class Worker:
                     engine.cancel(self._problem)
                 if self._stopping:
                     self._begin_stop()
-                interruption = await self._wait_over(engine)
+                interruption = await self._wait_over()
                 with anyio.move_on_after(LAST_WORDS):
                     await self._await_claim()
                     await self._settling.flush()
@@ -338,8 +336,9 @@ class Worker:
         if interruption is not None:
             raise interruption
 
-    async def _wait_over(self, engine: Engine) -> BaseException | None:
-        """Wait until nothing runs; return the cancellation that came meanwhile."""
+    async def _wait_over(self) -> BaseException | None:
+        """Wait until nothing runs any more; return the cancellation that came meanwhile."""
+        engine = self._engine
         interruption: BaseException | None = None
         while not engine.over:
             try:
@@ -571,10 +570,8 @@ class Worker:
         held = self._holding.of(job)
         if held is None:
             return
-        if (
-            outcome.state == "done" and held.brood is None and self._turning is None
-            and self._listener is None and not held.lost
-        ):  # fmt: skip
+        held.outcome = outcome
+        if outcome.state == "done" and held.brood is None and self._turning is None and not held.lost:
             self._holding.leave(job)
             self._feed.ended()
             stored = held.stored
@@ -582,7 +579,6 @@ class Worker:
             self._settling.add(held, settle, outcome.ended_at)
             return
         error = outcome.error
-        held.outcome = outcome
         if outcome.state == "done":
             if self._turning is None:
                 brood = {} if held.brood is None else held.brood.settled
@@ -602,13 +598,17 @@ class Worker:
             elif isinstance(error, SerialisationError):
                 stage = "undecodable" if outcome.started_at is None else "result"
                 reason = f"{stage}: {reason}"[:500]
-            if self._turning is not None and not isinstance(error, JobDiscardedError):
+            self._hold_for(held)
+            if self._turning is None or isinstance(error, JobDiscardedError):
+                self._settle(job, kind="dead", reason=reason, error=error_text(error))
+            else:
                 self._settle_as(job, self._turning.failed(held.stored, reason, error_text(error)))
-                return
-            if self._listener is not None and self._listener.judges and not held.lost:
-                self._failing.add(held)
-                self._engine.hold(True, by="failure")
-            self._settle(job, kind="dead", reason=reason, error=error_text(error))
+
+    def _hold_for(self, held: Held) -> None:
+        """Start nothing until a failure is stored, if somebody may end all for it."""
+        if self._listener is not None and self._listener.judges and not held.lost:
+            self._failing.add(held)
+            self._engine.hold(True, by="failure")
 
     def _answered(self, held: Held, answer: Settled) -> None:
         """Hear what became of one settle."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qanat._app.durable.brood import Brood
     from qanat._app.durable.holding import Held, Holding
     from qanat._app.durable.queue import Queue
+    from qanat._app.durable.sealing import Seal
     from qanat._app.rules import Rules
     from qanat._core.batch import Batch
     from qanat._core.job import Task
@@ -41,7 +42,7 @@ class Handling:
 
     def __init__(
         self, engine: Engine, queue: Queue[Any], table: Mapping[str, Callable[..., Any]], rules: Rules,
-        holding: Holding, encode: Callable[[object], bytes],
+        holding: Holding, seal: Seal | None = None,
     ) -> None:  # fmt: skip
         """Make a task of each function, by the names that jobs give."""
         self.tasks: list[Task] = []
@@ -53,13 +54,10 @@ class Handling:
         self._spawner = QueueSpawner(holding, queue._asking, table, rules)
         self._handlers: dict[str, Task] = {}
         self._callbacks: dict[str, Task] = {}
-        turning = queue._asking.turning
-
-        def written(value: object) -> bytes | None:
-            return None if value is None else encode(value)
-
-        seal = written if turning is None else turning.seal
         made: dict[int, Task] = {}
+        turning = queue._asking.turning
+        if turning is not None:
+            seal = turning.seal
         for name, function in table.items():
             task = made.get(id(function))
             if task is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from qanat._engine.callee import Callee
+from qanat._stores.codec import encode
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
@@ -32,12 +33,15 @@ class Sealing(Callee):
 
     def __init__(
         self, inner: Callee, holding: Holding, put_ahead: Callable[[Held, Brood], Awaitable[object]],
-        seal: Seal,
+        seal: Seal | None = None,
     ) -> None:  # fmt: skip
-        """Keep how the handler is called, where results go and how they are written, what puts children."""
+        """Keep how the handler is called, where its results go, how children are put.
+
+        What writes the results is `seal`; None is JSON.
+        """
         super().__init__(inner.function, on_loop=False)
         self._inner = inner
-        self._written = seal
+        self._written = seal or _as_json
         self._holding = holding
         self._put_ahead = put_ahead
 
@@ -101,3 +105,7 @@ class Sealing(Callee):
         held = self._holding.of(job)
         if held is not None:
             held.value = written
+
+
+def _as_json(value: object) -> bytes | None:
+    return None if value is None else encode(value)

@@ -26,7 +26,6 @@ from qanat._app.durable.consuming import Worker
 from qanat._app.durable.wanted import Making, Wanted, failed, outcome_for
 from qanat._app.failures import FailureLimit, add_note
 from qanat._app.handlers import name_of
-from qanat._core.store.bounds import MOST
 from qanat._core.store.states import ENDED
 from qanat._engine.bell import Bell
 from qanat._engine.loop import running_loop
@@ -154,7 +153,7 @@ class Sharing:
         watchers.setdefault(queue.name, []).append(self._hear)
         try:
             async with anyio.create_task_group() as group:
-                with self._store.hints.listening(queue.name, self._hint):
+                with self._store.hints.listening(queue.name, self._hint, far=False):
                     for part in (self._read_on, self._put_on, self._look_on):
                         group.start_soon(self._guarded, part)
                     try:
@@ -273,7 +272,7 @@ class Sharing:
                 await self._to_put.wait()
             chunk: list[NewJob] = []
             size = 0
-            while self._new and len(chunk) < MOST and size < MOST_BYTES:
+            while self._new and len(chunk) < self._store.step and size < MOST_BYTES:
                 chunk.append(self._new.popleft())
                 size += len(chunk[-1].body)
             ask = self._queue._asking.put(chunk)
@@ -375,10 +374,9 @@ class Sharing:
         """Whether failures may end the call, so that each is waited for before more is started."""
         return self._on_failure is not None or self._judged
 
-    @property
-    def encode(self) -> Callable[[object], bytes]:
-        """What writes the values of the handler."""
-        return self._making.encode
+    def seal(self, value: object) -> bytes | None:
+        """Write a value of the handler."""
+        return None if value is None else self._making.encode(value)
 
     def answered(self, held: Held, answer: Settled) -> None:
         """Hear that the end of a lease is stored; called by the worker."""

@@ -155,8 +155,8 @@ class _Face:
 
     def __init__(self, url: StoreUrl, reach: Reach) -> None:
         self._url = url
-        self.step: int = reach.step
         self._reach = reach
+        self.step: int = reach.step
         self.courier: Courier = Courier(
             lambda: Deeds(reach.connect()), name=f"qanat-{url.kind}", most=reach.step
         )
