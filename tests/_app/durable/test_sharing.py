@@ -12,6 +12,7 @@ import pytest
 
 import qanat
 from qanat import current_job
+from qanat._core.store.values import Settle
 from qanat.errors import (
     JobCancelledError,
     JobFailedError,
@@ -321,13 +322,64 @@ async def test_a_stream_gives_outcomes_as_they_come(virtual_time: VirtualTime):
                 async for outcome in outcomes:
                     seen.append(outcome.item)
         assert seen == [5]
+
+        def interrupts() -> Iterator[int]:
+            yield 6
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            async with qanat.stream(nap, interrupts(), queue=queue) as outcomes:
+                assert [outcome.state async for outcome in outcomes] == []
+        with pytest.raises(KeyboardInterrupt):
+            await qanat.collect(nap, interrupts(), queue=queue)
         with pytest.raises(RuntimeError, match="enter the stream first"):
             await anext(qanat.stream(nap, [1], queue=queue))
         with pytest.raises(ZeroDivisionError):
             async with qanat.stream(nap, [100], queue=queue):
                 await anyio.sleep(1)
                 raise ZeroDivisionError
-        assert (await queue.counts()).ready == 1
+        assert (await queue.counts()).leased == 0
+
+
+async def test_a_job_of_a_call_is_cancelled_while_it_runs(virtual_time: VirtualTime):
+    async def long(item: int) -> int:
+        await anyio.sleep(1000 * item)
+        return item
+
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", keep=60.0, lease=30.0)
+        outcomes: list[Any] = []
+
+        async def call() -> None:
+            outcomes.extend(await qanat.collect(long, [0, 1], queue=queue))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            await anyio.sleep(1)
+            (job,) = (await queue.find(state="leased")).jobs
+            assert await queue.cancel(job.id) == ["asked"]
+        assert [outcome.state for outcome in outcomes] == ["done", "cancelled"]
+        assert virtual_time.now() < 20.0
+
+
+async def test_a_lease_that_is_lost_tells_what_the_other_worker_did(virtual_time: VirtualTime):
+    """The value of whoever holds the lease counts, and not that of who lost it."""
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", keep=60.0, lease=30.0)
+
+        async def late(item: int) -> str:
+            job = current_job()
+            if job.attempt == 1:
+                # As if this process had stood still until its lease had expired.
+                (stored,) = (await queue.find(state="leased")).jobs
+                await store.desk.ask("settle q", [Settle(id=stored.id, token=stored.token, kind="retry")])
+                (other,) = await queue.lease()
+                await store.desk.ask(
+                    "settle q", [Settle(id=other.id, token=other.token, kind="done", value=b'"theirs"')]
+                )
+            return "ours"
+
+        assert await qanat.map(late, [1], queue=queue) == ["theirs"]
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -591,3 +592,75 @@ async def test_values_that_are_gone_are_not_taken_for_none(virtual_time: Virtual
 )
 def test_what_is_to_be_done_after_children_is_read_as_it_was_written(after: After):
     assert read_after(after.text) == after
+
+
+def random_tree(rng: random.Random) -> dict[str, list[str]]:
+    tree: dict[str, list[str]] = {"r": []}
+    for number in range(rng.randrange(5, 60)):
+        tree[rng.choice(list(tree))].append(f"n{number}")
+        tree[f"n{number}"] = []
+    return tree
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+async def test_any_tree_is_counted_right_by_any_number_of_workers(virtual_time: VirtualTime, seed: int):
+    """Attempts fail at random, children are found twice by their keys, and each callback is heard once."""
+    rng = random.Random(seed)
+    tree = random_tree(rng)
+    names = list(tree)
+    luck = {name: rng.randrange(3) for name in names}
+    heard: Counter[str] = Counter()
+    ran: Counter[str] = Counter()
+
+    async def handler(name: str) -> int:
+        job = current_job()
+        ran[name] += 1
+        for child in tree[name]:
+            job.spawn(child, key=child if luck[child] == 2 else None)
+            if luck[child] == 2:
+                job.spawn(child, key=child)
+        job.after_children(total, gather=True)
+        await anyio.sleep(rng.random())
+        if ran[name] <= luck[name]:
+            raise OSError(name)
+        return 1
+
+    async def total(children: qanat.Children[int]) -> int:
+        name = str(current_job().item)
+        if luck[name] == 1 and current_job().attempt == 1:
+            raise OSError(name)
+        heard[name] += 1
+        return 1 + sum(children.values())
+
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", keep=rng.choice([0.0, 1e6]))
+        await queue.put("r", id="r")
+        totals: list[int] = []
+
+        async def root(children: qanat.Children[int]) -> None:
+            totals.extend(children.values())
+
+        async def top(name: str) -> None:
+            current_job().spawn(name, handler=handler)
+            current_job().after_children(root, gather=True)
+
+        async def work(how_many: int) -> None:
+            retry = qanat.Retry(5, backoff=qanat.constant(0.3))
+            await qanat.consume(
+                queue, top, handlers=[handler, total, root], retry=retry, concurrency=how_many
+            )
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(work, rng.randrange(1, 5))
+            while not totals:
+                await anyio.sleep(1)
+            await anyio.sleep(1)
+            group.cancel_scope.cancel()
+        assert totals == [len(names)]
+        assert heard == Counter(names)
+        assert ran == {name: luck[name] + 1 for name in names}
+        counts = await queue.counts()
+        assert (counts.done, counts.waiting, counts.put) == (len(names) + 1, 0, len(names) + 1)
+        assert await store_is_sound(store)

@@ -111,8 +111,10 @@ class SharedStream(OutcomeStream[T, R]):
     async def _share(self) -> None:
         try:
             await self._sharing.run()
-        except Exception as error:  # noqa: BLE001 - raised to whoever reads
-            self._problem = error
+        except BaseException as error:
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                raise
+            self._problem = error  # raised to whoever reads
         finally:
             self._ended = True
             self._bell.ring()
