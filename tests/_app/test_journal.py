@@ -810,8 +810,8 @@ async def test_nothing_starts_while_too_much_waits_for_its_commit(
         ({"key": 5}, TypeError, "key must be a plain function of the item, got 5"),
         ({"journal": "a", "version": True}, TypeError, "version must be a text or a whole number, got True"),
         ({"journal": "a", "retry_failed": 1}, TypeError, "retry_failed must be True or False, got 1"),
-        ({"version": 1}, ValueError, "version goes with a journal or a queue, got 1 without one"),
-        ({"retry_failed": True}, ValueError, "retry_failed goes with a journal or a queue, got True without one"),
+        ({"version": 1}, ValueError, "version goes with a journal, got 1 without one"),
+        ({"retry_failed": True}, ValueError, "retry_failed goes with a journal, got True without one"),
         ({"journal": "a", "record": "b"}, ValueError, "record must be None with a journal, got 'b'"),
     ],
 )
