@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.crew import ROOT, Plan
 from benchmarks.limits import limits
+from benchmarks.queues import queues
 from benchmarks.redis_store import redis_store
 from benchmarks.report import as_markdown, as_text, between_markers, wanted_as_markdown
 from benchmarks.scenarios.attempts import retries, timeouts
@@ -55,6 +56,7 @@ SCENARIOS: dict[str, Callable[[Plan], list[Table]]] = {
     "trees": trees,
     "sqlite-store": sqlite_store,
     "redis": redis_store,
+    "queues": queues,
 }
 
 

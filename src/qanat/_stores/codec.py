@@ -60,10 +60,9 @@ def encode(value: object, *, most: int = MOST_BYTES) -> bytes:
 def _is_short(kind: type, value: Any) -> bool:
     """Whether a value surely comes back equal and is small, as most are; False says nothing."""
     if kind is str:
-        return len(value) <= SHORT and value.isascii()
+        return len(value) <= SHORT and bool(value.isascii())
     if kind is int:
-        number: int = value
-        return LEAST_INT <= number <= MOST_INT
+        return bool(LEAST_INT <= value <= MOST_INT)
     return value is None or kind is bool or (kind is float and isfinite(value))
 
 

@@ -283,7 +283,7 @@ class Sending:
         on_its_way, self._on_its_way = self._on_its_way, None
         if on_its_way is not None:
             begun, ask = on_its_way
-            jobs: list[QueueJob[Any]] = self._queue._store.heard(ask, self._queue.name, begun.wait())
+            jobs = self._queue._store.heard(ask, self._queue.name, begun.wait())
             self.done += jobs
 
     def stop(self, error: BaseException) -> None:

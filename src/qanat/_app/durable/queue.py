@@ -299,7 +299,7 @@ class Sending:
         if on_its_way is not None:
             begun, ask = on_its_way
             answers = await begun.wait()
-            jobs: list[QueueJob[Any]] = self._queue._store.heard(ask, self._queue.name, answers)
+            jobs = self._queue._store.heard(ask, self._queue.name, answers)
             self.done += jobs
 
     async def stop(self, error: BaseException) -> None:

@@ -56,9 +56,7 @@ def settle(sheet: Sheet, settles: Sequence[Settle]) -> list[Settled]:
         return list(ended.values())
     sheet.load([settle.id for settle in settles])
     sheet.load_parents()
-    return [
-        ended.pop(settle.id) if settle.id in ended else _settle(sheet, settle) for settle in settles
-    ]  # fmt: skip
+    return [ended.pop(settle.id) if settle.id in ended else _settle(sheet, settle) for settle in settles]
 
 
 def _settle(sheet: Sheet, settle: Settle) -> Settled:
