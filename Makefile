@@ -27,7 +27,7 @@ BENCH_EXTRAS := redis,trio,uvloop,bench
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-long check style types mypy pyright layers dependencies changelog docs \
+.PHONY: help demo test test-long test-crash check style types mypy pyright layers dependencies changelog docs \
   bench plots format clean
 
 help: ## show this list
@@ -48,6 +48,10 @@ test: $(VENV)/.stamp-test ## run the tests, with the coverage gate
 test-long: $(VENV)/.stamp-test ## run the tests with many more generated cases
 	$(BIN)/python -m pytest -n 2 --hypothesis-profile=long -m "not real" $(ARGS)
 	$(BIN)/python -m pytest -m real $(ARGS)
+
+# They kill, stop and starve what they have started, and want the machine for themselves.
+test-crash: $(VENV)/.stamp-test ## run the tests of faults and kills, the long ones too
+	$(BIN)/python -m pytest tests/crash $(ARGS)
 
 check: style types layers dependencies changelog docs ## run every check that is not a test
 

@@ -9,6 +9,7 @@ Each line is appended in one write, so that it survives the process: `time pid w
     settle                              a worker, before it sends; the detail is the kind
     settle-ok, -repeated, -stale        the same, after the answer
     rescued                             a worker that took back a lease that had expired
+    ready                               a worker, with its first claim
     gone                                the test, when a process has ended
 
 `faults` is given such a history and what is in the store at the end, and names what contradicts the
@@ -17,6 +18,7 @@ promises. It is plain arithmetic, and is itself tested with histories that are w
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import Counter, defaultdict
@@ -93,7 +95,8 @@ class History:
             begin, or write down, what is over.
         outages: Whether the store was away: leases may expire in the hands of living workers then.
         losses: Whether the store may have lost what it had acknowledged.
-        gap: Seconds within which the jobs of a killed worker are taken back; None is not looked at.
+        gap: Seconds for which another worker may live and not take back the jobs of one that was killed;
+            None is not looked at.
         at_once: How many jobs a worker runs at once.
     """
 
@@ -229,6 +232,7 @@ def late_recovery(history: History) -> Iterator[str]:
     if history.gap is None:
         return
     over = {(event.id, event.token) for event in history.by["settle"]}
+    lives = [(event.at, history.gone.get(event.pid, math.inf)) for event in history.by["ready"]]
     rescued: dict[str, list[float]] = defaultdict(list)
     for event in history.by["rescued"]:
         rescued[event.id].append(event.at)
@@ -238,8 +242,9 @@ def late_recovery(history: History) -> Iterator[str]:
             if gone is None or (id, before.token) in over:
                 continue
             back = min(at for at in (*rescued[id], after.at) if at >= gone or at == after.at)
-            if back - gone > history.gap:
-                yield f"{id} was taken back {back - gone:.2f} s after its worker was killed"
+            lived = max((min(back, end) - max(gone, begin) for begin, end in lives), default=0.0)
+            if lived > history.gap:
+                yield f"{id} was taken back after {lived:.2f} s of another worker's life"
 
 
 def too_many_at_once(history: History) -> Iterator[str]:

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.crash.crew import RECOVERY, SLACK
+from tests.crash.stores import FILE_FIRST, SERVER_FIRST
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -27,6 +28,7 @@ def ended(history):
     return sorted(last.state for last in history.last.values())
 
 
+@FILE_FIRST
 def test_jobs_of_workers_that_die_at_any_step_run_again_in_time(crew):
     mixed(crew, 60)
     dead = [crew.worker("--retries", "1", failpoint=f"{step}:kill:1") for step in STEPS]
@@ -51,7 +53,8 @@ def test_jobs_of_a_worker_that_dies_at_a_step_run_again_in_time(crew, step):
     assert ended(history) == ["dead"] * 3 + ["done"] * 12
 
 
-@pytest.mark.parametrize("step", ["put.before", "put.committed"])
+@SERVER_FIRST
+@pytest.mark.parametrize("step", [pytest.param("put.before", marks=pytest.mark.long), "put.committed"])
 def test_a_producer_that_died_puts_the_same_again_and_makes_no_second_job(crew, step):
     assert crew.producer("p", 50, failpoint=f"{step}:kill:1").wait() == KILLED
     assert crew.count("put") == 20

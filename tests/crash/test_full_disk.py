@@ -58,6 +58,7 @@ def test_disk_that_puts_have_filled_is_drained(crew):
         assert store.check(crew.queue) == []
 
 
+@pytest.mark.long
 def test_work_goes_on_when_a_disk_that_others_have_filled_has_room_again(crew, small):
     crew.naps(300, 0.05)
     worker = crew.at_work(crew.worker())

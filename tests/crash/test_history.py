@@ -14,6 +14,7 @@ WELL = """
 0.1 9 put-ok a 0 sa
 0.1 9 put-ok b 0 sb
 0.1 9 put-ok c 0 sc
+0.9 1 ready - 0 -
 1.0 1 lease a 1 1
 1.0 1 lease b 2 1
 1.1 1 start a 1 sa
@@ -22,6 +23,7 @@ WELL = """
 1.4 1 settle a 1 done
 1.5 1 settle-ok a 1 done
 2.0 1 gone - 0 -
+2.5 2 ready - 0 -
 3.0 2 lease c 3 1
 3.1 2 start c 3 sc
 3.2 2 fell c 3 ValueError
@@ -55,7 +57,7 @@ def found(text, last=LAST, **options):
 
 
 def test_a_history_that_is_well_is_found_well():
-    history = History(events(WELL), LAST, gap=2.5, at_once=2)
+    history = History(events(WELL), LAST, gap=2.0, at_once=2)
     assert faults(history) == []
     assert (history.repeats, history.lost) == (2, set())
 
@@ -85,7 +87,7 @@ def test_a_history_that_is_well_is_found_well():
 )
 def test_a_history_that_is_wrong_is_found_wrong(old, new, fault):
     assert old in WELL
-    assert fault in found(WELL.replace(old, new), gap=2.5, at_once=2)
+    assert fault in found(WELL.replace(old, new), gap=2.0, at_once=2)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.crash.crew import RECOVERY, SLACK
+from tests.crash.stores import FILE_FIRST, SERVER_FIRST
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -35,9 +36,10 @@ def storm(crew, workers, kills, jobs):
     assert [worker.stop() for worker in running] == [0] * workers
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(60, marks=pytest.mark.long)])
+@SERVER_FIRST
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.long)])
 def test_nothing_is_lost_when_workers_are_killed_at_random(crew, kills):
-    jobs = 300 if kills < 10 else 5000
+    jobs = 200 if kills < 10 else 3000
     storm(crew, 4 if kills > 10 else 2, kills, jobs)
     history = crew.check(gap=None if kills > 10 else RECOVERY + SLACK)
     assert len(history.last) == jobs + 5
@@ -47,12 +49,11 @@ def test_nothing_is_lost_when_workers_are_killed_at_random(crew, kills):
     assert len(crashed) <= kills // 5
 
 
-@pytest.mark.parametrize("deed", ["leave", "crash"])
+@FILE_FIRST
+@pytest.mark.parametrize("deed", ["leave", pytest.param("crash", marks=pytest.mark.long)])
 def test_job_that_kills_its_worker_dies_alone(crew, deed):
     """Only it is given up, although others were in the same hands each time."""
     jobs = 1000
-    if deed == "crash" and crew.url.startswith("unix"):
-        pytest.skip("how a worker dies is no matter of the store: once is enough")
     crew.naps(jobs // 2)
     [poison] = crew.put([{"do": deed, "with": 7 if deed == "leave" else None}])
     crew.naps(jobs // 2)

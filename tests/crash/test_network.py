@@ -74,6 +74,7 @@ def test_job_whose_end_was_stored_and_not_answered_does_not_run_again(crew, prox
     assert history.repeats == 0
 
 
+@pytest.mark.long
 def test_claim_whose_answer_is_lost_is_made_up_for_when_its_leases_expire(crew, proxy, url):
     worker = crew.ready(crew.worker(url=url))
     proxy.drop_answers = 1
@@ -112,15 +113,16 @@ def storm(crew, proxy, url, troubles):
     return most
 
 
-@pytest.mark.parametrize("troubles", [6, pytest.param(60, marks=pytest.mark.long)])
-def test_nothing_is_lost_behind_a_network_that_fails(crew, proxy, url, troubles):
-    most = storm(crew, proxy, url, troubles)
+@pytest.mark.long
+def test_nothing_is_lost_behind_a_network_that_fails(crew, proxy, url):
+    most = storm(crew, proxy, url, 40)
     history = crew.check(outages=True)
     assert {last.state for last in history.last.values()} == {"done"}
     # One connection for deeds and one for the pulse, those of the event loop, and one being made anew.
     assert most <= 6
 
 
+@pytest.mark.long
 def test_workers_go_on_by_themselves_when_a_network_that_stood_still_flows_again(crew, proxy, url):
     crew.naps(4, 0.2)
     worker = crew.worker("--burst", url=url)

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from tests.crash.crew import LEASE
+from tests.crash.stores import FILE_FIRST, SERVER_FIRST
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -17,6 +18,7 @@ ERRORS = (
 )  # fmt: skip
 
 
+@pytest.mark.long
 def test_worker_stopped_for_less_than_its_lease_keeps_its_jobs(crew):
     crew.naps(4, 1.0)
     worker = crew.worker()
@@ -31,6 +33,7 @@ def test_worker_stopped_for_less_than_its_lease_keeps_its_jobs(crew):
     assert history.repeats == 0
 
 
+@SERVER_FIRST
 def test_worker_stopped_past_its_lease_ends_nothing_when_it_wakes_up(crew):
     crew.naps(4, 0.5)
     worker = crew.worker()
@@ -52,7 +55,8 @@ def test_worker_stopped_past_its_lease_ends_nothing_when_it_wakes_up(crew):
     assert "lost" in worker.said or "could not be renewed in time" in worker.said
 
 
-@pytest.mark.parametrize("deed", ["block", "spin"])
+@FILE_FIRST
+@pytest.mark.parametrize("deed", ["block", pytest.param("spin", marks=pytest.mark.long)])
 def test_handler_that_blocks_the_loop_keeps_its_lease(crew, deed):
     """The pulse renews what the loop cannot, also while a handler lets no other thread of Python run long."""
     crew.put([{"do": deed, "with": 3 * LEASE}])
@@ -65,6 +69,7 @@ def test_handler_that_blocks_the_loop_keeps_its_lease(crew, deed):
     assert history.repeats == 0
 
 
+@FILE_FIRST
 def test_whatever_a_handler_raises_ends_its_job_and_nothing_else(crew):
     crew.put({"do": "fail", "with": each} for each in ERRORS)
     crew.put([{"do": "give", "with": each} for each in (1, "two", None, [3])])

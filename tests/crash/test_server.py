@@ -48,6 +48,7 @@ def stop_all(*processes):
     assert not any("Traceback" in process.said for process in processes)
 
 
+@pytest.mark.long
 def test_nothing_is_lost_and_workers_go_on_when_a_server_with_a_log_is_killed(start):
     server, crew = start("--appendonly", "yes", "--appendfsync", "everysec")
     producing = crew.producer("p", 500, 0.1, batch=5)
@@ -82,6 +83,7 @@ def test_loss_is_told_and_workers_live_on_when_a_server_without_a_log_is_killed(
     assert "the store has lost what it had stored" in worker.said
 
 
+@pytest.mark.long
 def test_server_that_forgets_its_scripts_is_told_them_again(crew, server):
     crew.naps(200, 0.02)
     worker = crew.worker()
@@ -115,6 +117,7 @@ def test_full_server_refuses_to_put_and_is_drained(crew, server):
     assert history.repeats == 5
 
 
+@pytest.mark.long
 def test_handlers_are_cancelled_before_their_leases_expire_while_the_server_stands_still(crew, server):
     """Nobody could tell whether another worker has begun with the jobs."""
     crew.put([{"do": "nap", "with": 3.0}])
@@ -133,6 +136,7 @@ def test_handlers_are_cancelled_before_their_leases_expire_while_the_server_stan
     assert crew.check(outages=True).repeats == 1
 
 
+@pytest.mark.long
 def test_server_that_is_busy_with_a_script_is_waited_for(crew, server):
     server.command("CONFIG", "SET", "busy-reply-threshold", "50")
     crew.naps(100, 0.02)
@@ -158,6 +162,7 @@ def test_server_that_is_busy_with_a_script_is_waited_for(crew, server):
     crew.check(outages=True)
 
 
+@pytest.mark.long
 def test_worker_waits_for_a_connection_when_all_are_taken(crew, server):
     crew.naps(100, 0.02)
     worker = crew.at_work(crew.worker(url=crew.url + IMPATIENT))
@@ -198,6 +203,7 @@ def test_worker_that_may_not_is_told_and_its_password_is_not_shown(crew, server,
     assert "Traceback" not in worker.said
 
 
+@pytest.mark.long
 def test_worker_that_may_not_see_the_settings_works(crew, server):
     server.command("ACL", "SETUSER", "few", "on", ">s3cret", "~qanat:*", "+@all", "-config")
     crew.naps(3)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.crew import Crew, until
+from tests.crash.stores import SERVER_FIRST
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -55,6 +56,7 @@ def counts(crew):
         return store.count(crew.queue)
 
 
+@SERVER_FIRST
 def test_first_signal_lets_jobs_end_and_leases_nothing_more(crew):
     crew.naps(400, 0.1)
     worker = crew.at_work(crew.worker())
@@ -67,9 +69,10 @@ def test_first_signal_lets_jobs_end_and_leases_nothing_more(crew):
     assert "Traceback" not in worker.said
 
 
-@pytest.mark.parametrize("second", [TERM, INT])
-def test_second_signal_cancels_at_once_and_hands_back_uncounted(file, second):
-    worker = begun(file, *({"do": "nap", "with": LONG, "n": each} for each in range(4)))
+@pytest.mark.parametrize(("second", "loop"), [(TERM, "asyncio"), (INT, "trio")])
+def test_second_signal_cancels_at_once_and_hands_back_uncounted(file, second, loop):
+    items = ({"do": "sleep", "with": LONG, "n": each} for each in range(4))
+    worker = begun(file, *items, flags=("--loop", loop))
     status, seconds = took(worker, TERM, second)
     assert (status, seconds < 5.0) == (0, True)
     assert (counts(file).ready, counts(file).leased) == (4, 0)
@@ -129,6 +132,7 @@ def is_opening(pid):
     return len(list(Path(f"/proc/{pid}/task").iterdir())) >= 3
 
 
+@pytest.mark.long
 def test_outcomes_that_a_lost_store_never_heard_are_told(served, server):
     worker = begun(served, *({"do": "nap", "with": 1.0, "n": each} for each in range(3)))
     server.send(signal.SIGSTOP)
