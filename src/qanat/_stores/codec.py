@@ -68,6 +68,8 @@ def _is_short(kind: type, value: Any) -> bool:
 
 def _is_flat(value: Any) -> bool:
     """Whether a dict surely comes back equal, as it holds short texts and numbers only."""
+    key: Any
+    inner: Any
     for key, inner in value.items():
         if not (type(key) is str and _is_short(str, key) and _is_short(type(inner), inner)):
             return False

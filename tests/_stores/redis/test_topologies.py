@@ -9,6 +9,7 @@ from redis.crc import key_slot
 
 from qanat._core.store.values import Conf, NewJob, Settle, Stamp
 from qanat._stores.redis import RedisStore
+from qanat._stores.redis.ear import RedisEar
 from qanat.errors import StoreError, StoreUnavailable
 from tests._stores.redis.servers import Server, binary, free_port, poll
 
@@ -66,6 +67,39 @@ def test_queues_lie_on_all_nodes_of_a_cluster(cluster):
             assert found[f"cluster of 127.0.0.1:{node.port}"] == "ok"
         assert store.now() > 0
     finally:
+        store.close()
+
+
+def test_who_waits_hears_of_puts_on_every_node_of_a_cluster(cluster):
+    url = f"redis+cluster://127.0.0.1:{cluster[0].port}"
+    ear, store = RedisEar(url, "e"), RedisStore.open(url, ear="e")
+    try:
+        assert ear.hear() == [""]
+        for name in ("queue0", "queue1", "queue2"):
+            assert not store.claim(name, 1, worker="w", lease=30.0).jobs
+            store.put(name, [NewJob(id="a")])
+            assert poll(ear.hear, "a hint") == [name]
+    finally:
+        ear.stop()
+        ear.close()
+        store.close()
+
+
+def test_who_waits_hears_again_after_a_failover(watched):
+    master, _, port = watched
+    url = f"redis+sentinel://127.0.0.1:{port}/mymaster?timeout=3&connect_timeout=2"
+    ear, store = RedisEar(url, "e"), RedisStore.open(url, ear="e")
+    try:
+        poll(lambda: attempt(ear.hear) == [""], "the sentinel")
+        poll(lambda: attempt(lambda: store.put("q", [NewJob(id="x")], replicas=1)), "the replica")
+        master.kill()
+        poll(lambda: attempt(ear.hear) == [""], "the ear to find the new master")
+        poll(lambda: attempt(lambda: store.claim("q", 9, worker="w", lease=30.0)), "a claim")
+        store.put("q", [NewJob(id="a")])
+        assert poll(lambda: attempt(ear.hear), "a hint") == ["q"]
+    finally:
+        ear.stop()
+        ear.close()
         store.close()
 
 
