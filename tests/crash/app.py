@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -22,6 +22,9 @@ import qanat
 from qanat._stores import failpoints
 from qanat._stores.deeds import Deeds
 from tests.crash.history import Diary
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 HISTORY = "QANAT_TEST_HISTORY"
 
@@ -154,6 +157,6 @@ ERRORS = (
     ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration, StopAsyncIteration, MemoryError,
     RecursionError, asyncio.CancelledError, BaseException,
 )  # fmt: skip
-DEEDS: dict[str, Any] = {
+DEEDS: dict[str, Callable[[Any], Awaitable[object]]] = {
     each.__name__: each for each in (nap, sleep, block, spin, leave, crash, deny, fail, give, hang_thread)
 }

@@ -151,6 +151,10 @@ class Crew:
                 process.kill()
         self.diary.close()
 
+    def work_on(self, ends: int) -> None:
+        """Wait until handlers have come to their end so many times more."""
+        self.wait_for("end", self.count("end") + ends)
+
     # Jobs.
 
     def put(self, items: Iterable[dict[str, Any]], **options: Any) -> list[str]:

@@ -11,7 +11,7 @@ from redis.crc import key_slot
 
 from tests._stores.redis.servers import Server, binary, free_port, poll
 from tests._stores.redis.test_topologies import is_whole
-from tests.crash.crew import Crew, until
+from tests.crash.crew import Crew
 
 pytestmark = [pytest.mark.real, pytest.mark.long, pytest.mark.timeout(180)]
 
@@ -46,9 +46,8 @@ def test_work_goes_on_after_a_failover_and_what_is_lost_is_counted(watched, tmp_
         crew.wait_for("end", 60)
         began = time.monotonic()
         master.send(how)
-        ends = crew.count("end")
         poll(lambda: replica.command("ROLE")[0] == b"master", "the failover")
-        until(lambda: crew.count("end") > ends + 20, "the workers to go on")
+        crew.work_on(20)
         gone_on = time.monotonic() - began
         assert producing.wait() == 0
         crew.wait_done(60.0)
@@ -104,8 +103,7 @@ def test_work_goes_on_while_the_slot_of_its_queue_moves(cluster, tmp_path):
         slot = key_slot(b"qanat:{q}:meta")
         source, target = cluster if slot < 8192 else reversed(cluster)
         for _ in range(2):
-            ends = crew.count("end")
-            crew.wait_for("end", ends + 40 + 1)
+            crew.work_on(40)
             move(slot, source, target)
             source, target = target, source
         assert producing.wait() == 0
