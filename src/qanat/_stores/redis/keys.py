@@ -34,4 +34,4 @@ class Keys:
         gone already, and write them anew.
         """
         meta = self.meta(queue)
-        return meta, meta[: -len("meta")] + "never"
+        return meta, meta[: -len("meta")] + "none"
