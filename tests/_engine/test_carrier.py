@@ -737,6 +737,75 @@ async def test_a_job_in_hand_is_not_lost_with_a_carrier_that_is_cancelled_before
     assert outcomes.summary().retried == 49
 
 
+class Custom(Exception):
+    """An error of the user's own, whose retries go the long way."""
+
+
+@pytest.mark.usefixtures("no_slices")
+@pytest.mark.parametrize("error", [ValueError, Custom])
+async def test_retries_at_once_do_not_keep_others_from_starting(virtual_time: VirtualTime, error: Any):
+    attempts, started_at = 0, list[int]()
+
+    async def handler(item: int) -> int:
+        nonlocal attempts
+        if item:
+            started_at.append(attempts)
+        elif (attempts := attempts + 1) < 500:
+            raise error
+        return item
+
+    retry = qanat.Retry(500, backoff=qanat.constant(0))
+    outcomes = await qanat.collect(handler, range(4), concurrency=2, retry=retry)
+    assert [each.attempts for each in outcomes] == [500, 1, 1, 1]
+    assert max(started_at) < 20
+
+
+@pytest.mark.usefixtures("no_slices")
+@pytest.mark.parametrize("executor", ["loop", "spawning"])
+async def test_a_job_that_failed_is_cancelled_before_it_is_settled(virtual_time: VirtualTime, executor: str):
+    handles: list[Any] = []
+    attempts = 0
+
+    async def handler(item: int) -> bool:
+        nonlocal attempts
+        if item:
+            return bool(handles[0].cancel())
+        attempts += 1
+        if executor == "spawning" and attempts == 1:
+            qanat.current_job().spawn(2)
+        raise Custom
+
+    retry = qanat.Retry(500, backoff=qanat.constant(0))
+    async with qanat.Pool(handler, concurrency=2, retry=retry) as pool:
+        handles += [pool.submit(0), pool.submit(1)]
+        assert await handles[1]
+        outcome = await handles[0].outcome()
+        assert (outcome.state, outcome.attempts) == ("cancelled", attempts)
+        assert await pool.submit(2) is False
+    assert attempts < 20
+
+
+@pytest.mark.virtual_time("asyncio")
+@pytest.mark.usefixtures("no_slices")
+async def test_a_job_that_failed_is_not_lost_with_a_carrier_that_is_cancelled_before_it_is_settled(
+    virtual_time: VirtualTime,
+):
+    tasks: list[Any] = []
+
+    async def handler(item: int) -> int:
+        if item == 1:
+            tasks[-1].cancel()
+            return item
+        tasks.append(asyncio.current_task())
+        if qanat.current_job().attempt < 50:
+            raise Custom
+        return item
+
+    retry = qanat.Retry(50, backoff=qanat.constant(0))
+    outcomes = await qanat.collect(handler, range(2), concurrency=2, retry=retry)
+    assert [(each.value, each.attempts) for each in outcomes] == [(0, 50), (1, 1)]
+
+
 async def test_while_nobody_reads_no_job_is_tried_again_at_once(virtual_time: VirtualTime):
     starts: list[tuple[int, float]] = []
 

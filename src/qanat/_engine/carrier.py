@@ -226,7 +226,8 @@ class Carrier:
                                 job = next_job(now)
                             else:
                                 try:
-                                    for item in source.iterator:  # noqa: B007 - a third of calling __next__
+                                    drawing: Any = source
+                                    for item in drawing.iterator:  # noqa: B007 - a third of calling __next__
                                         break
                                     else:
                                         source.ended()
@@ -285,9 +286,10 @@ class Carrier:
                                 self.draws = True
                             else:
                                 assert job is not None  # noqa: S101 - or it would have idled
-                                self._job = cell.job = job
-                                task = job._task
-                                item = job.item
+                                given: Any = job
+                                self._job = cell.job = given
+                                task = given._task
+                                item = given.item
                         timeout = task.timeout
                         if timeout is not None:
                             self.deadline = deadline = now + timeout
@@ -363,11 +365,25 @@ class Carrier:
                                     job.attempt = attempts
                                     job.started_at = now
                             else:
-                                engine.fail(self._noted(job, drawn, attempts, first, ran), error, now)
+                                job = self._noted(job, drawn, attempts, first, ran)
+                                if now >= engine.slice_end and engine.turn is self:
+                                    await self._fail_late(job, error, now)
+                                else:
+                                    engine.fail(job, error, now)
                                 now = clock()
                             error = None  # as below
+                            if self.is_spent:
+                                break
                         else:
                             job = self._noted(job, drawn, attempts, first, ran)
+                            if (
+                                now >= engine.slice_end
+                                and engine.turn is self
+                                and isinstance(error, Exception)
+                                and mark is not self.task  # on trio: elsewhere it may be cancelled meanwhile
+                            ):
+                                self.deadline = math.inf
+                                await self._breathe()
                             going_on = self._conclude(job, value, error, now)
                             error = None  # or the frame keeps the traceback, which keeps the frame
                             if going_on is not None:
@@ -402,6 +418,22 @@ class Carrier:
             if again:
                 self._hand_back(cell.made(), first, ran, clock())
             engine.left(self)
+
+    async def _fail_late(self, job: Job[Any], error: Exception, now: float) -> None:
+        """Let everything else run once, and then settle an attempt that failed.
+
+        Settled before, its retry might be due at once, and be the next for whoever comes: what else waits
+        would not start as long as that goes on.
+        """
+        self._job = job
+        try:
+            await self._breathe()
+        finally:
+            if self.is_spent:  # it was cancelled meanwhile
+                self._conclude(job, None, error, now)
+            else:
+                self._job = None
+                self.engine.fail(job, error, now)
 
     def _hand_back(self, job: Job[Any] | None, first: float, ran: float, now: float) -> None:
         """Let a job wait for its retry after all, as this carrier does not go on with it."""

@@ -71,7 +71,7 @@ def _is_flat(value: Any) -> bool:
     key: Any
     inner: Any
     for key, inner in value.items():
-        if not (type(key) is str and _is_short(str, key) and _is_short(type(inner), inner)):
+        if not (type(key) is str and _is_short(str, key) and _is_short(cast("Any", type)(inner), inner)):
             return False
     return True
 

@@ -193,6 +193,10 @@ def _table(handler: Handler | None, handlers: Handlers | None) -> dict[str, Hand
     return table
 
 
+def _do_nothing(_deeds: object) -> None:
+    """Be a deed that is over when those before it are."""
+
+
 class Worker:
     """One call of `consume`.
 
@@ -356,7 +360,7 @@ class Worker:
     async def _await_claim(self) -> None:
         """Wait until a claim under way is answered, as what it got goes back; deeds come in order."""
         try:
-            await self._queue._store.desk.ask("call", [lambda _deeds: None])
+            await self._queue._store.desk.ask("call", [_do_nothing])
         except StoreError:
             pass  # and so it got nothing
 
