@@ -100,6 +100,59 @@ def plain(name: str) -> str:
     return name
 
 
+PRIORITIES = {"late": 9.0, "middle": 5.0, "early": 1.0}
+
+
+def urgent(item: str) -> float:
+    return PRIORITIES.get(item, 0.0)
+
+
+def sprout(item: str) -> str:
+    time.sleep(0.02)
+    if item in {"late", "early"}:
+        for number in range(2):
+            qanat.current_job().spawn(f"{item}/{number}")
+    return item
+
+
+async def sprout_on_loop(item: str) -> str:
+    await anyio.sleep(0.02)
+    return sprout(item)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("journal", [False, True], ids=["plain", "journal"])
+@pytest.mark.parametrize(
+    ("executor", "handler"), [("loop", sprout_on_loop), ("thread", sprout), ("process", sprout)]
+)
+def test_a_priority_is_inherited_wherever_a_job_runs(path: Path, executor: Any, handler: Any, journal: bool):
+    rules: dict[str, Any] = {
+        "order": qanat.Priority(inherit=True), "priority": urgent, "concurrency": 1, "executor": executor,
+    }  # fmt: skip
+    kept = path if journal else None
+    ended: list[str] = []
+
+    async def run() -> None:
+        async with qanat.stream(handler, ["late", "middle", "early"], journal=kept, **rules) as outcomes:
+            async for outcome in outcomes:
+                if not outcome.recalled:
+                    ended.append(outcome.item)
+
+    def children() -> list[str]:
+        return [item for item in ended if "/" in item]
+
+    expected = ["early/0", "early/1", "late/0", "late/1"]
+    anyio.run(run)
+    assert children() == expected
+    if journal:
+        with sqlite3.connect(path) as file:
+            file.execute("DELETE FROM jobs WHERE spawned IS NULL")
+        file.close()
+        ended.clear()
+        anyio.run(run)
+        assert children() == expected
+
+
 async def test_failed_and_cancelled_children_run_again(virtual_time: VirtualTime, path):
     failing.add("f")
     with anyio.move_on_after(2.5):
