@@ -84,7 +84,8 @@ def simulate(
 
     Raises:
         TypeError: If an argument is of the wrong kind.
-        ValueError: If an argument is out of range, or `latency` returns no length of time.
+        ValueError: If an argument is out of range, or `latency` gives no length of time, or one of more
+            than 1e12 seconds that no timeout ends.
         BaseException: What `items`, `latency` or `failures` raised.
 
     Examples:
