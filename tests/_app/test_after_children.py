@@ -192,6 +192,23 @@ async def test_why_tells_what_a_callback_waits_for(virtual_time: VirtualTime):
     assert found == [("children", 1.0), ("paused", 2.0), None, ("retry", 3.5), ("concurrency", 4.5)]
 
 
+async def test_why_tells_that_a_callback_waits_for_a_slot(virtual_time: VirtualTime):
+    async def root(name: str) -> None:
+        await anyio.sleep({"other": 9.0}.get(name, 1.0))
+        if name == "root":
+            qanat.current_job().spawn("child")
+            qanat.current_job().after_children(print)
+
+    async with qanat.Pool(root, concurrency=2) as pool:
+        handle, _ = pool.submit("root"), pool.submit("other")
+        await anyio.sleep(1.5)
+        pool.resize(1)
+        await anyio.sleep(1.0)
+        reason = handle.why()
+        assert reason is not None
+        assert (reason.cause, reason.limit, reason.since) == ("concurrency", "1", 2.0)
+
+
 async def test_a_callback_holds_a_slot_and_goes_first(virtual_time: VirtualTime):
     ran: list[tuple[str, float]] = []
 

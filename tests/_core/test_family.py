@@ -172,6 +172,7 @@ def test_an_id_is_of_one_item_in_an_attempt():
     family, job = Family(), root()
     first = spawn(family, job, "a", id="x")
     assert spawn(family, job, "a", id="x") is first
+    assert spawn(family, job, ["l"], id="l") is spawn(family, job, ["l"], id="l")
     with pytest.raises(
         ValueError, match="id must be another one for each item .* got 'x' for 'b' and, before"
     ):
@@ -182,7 +183,7 @@ def test_an_id_is_of_one_item_in_an_attempt():
     assert spawn(family, job, Picky(), id="z") is spawn(family, job, Picky(), id="z")
     family.again(job)
     assert spawn(family, job, "b", id="x") is first
-    assert family.spawned == 4
+    assert family.spawned == 5
 
 
 def test_policies_are_those_of_the_last_attempt():

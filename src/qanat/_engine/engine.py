@@ -342,10 +342,7 @@ class Engine:
         """Cancel everything, once the call of the dispatcher is over in which an order failed."""
         if self.failure is None:
             self.failure = failure
-        try:
-            self.loop.call_soon_threadsafe(partial(self.cancel, failure))
-        except RuntimeError:
-            pass  # the loop has ended
+        self.loop.call_soon_threadsafe(partial(self.cancel, failure))
 
     def _close_source(self) -> None:
         source = self.source

@@ -22,6 +22,10 @@ class Own(Fifo):
     def __init__(self, **answers: Any) -> None:
         super().__init__()
         self.answers = answers
+        self.rng: Random | None = None
+
+    def bind(self, rng: Random) -> None:
+        self.rng = rng
 
     def head(self) -> Any:
         return self.answers.get("head", super().head())
@@ -65,7 +69,10 @@ def test_an_order_that_is_right_is_asked_for_everything():
     assert [order.take(), order.take()] == [first, third]
     assert (len(order), broken) == (0, [])
     assert not order.by_priority
-    order.bind(Random(1))
+    rng = Random(1)
+    order.bind(rng)
+    assert order._order.rng is rng
+    Guard(Fifo(), broken.append).bind(rng)
 
 
 @pytest.mark.parametrize(

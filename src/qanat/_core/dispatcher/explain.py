@@ -62,10 +62,9 @@ def _why_held(dispatcher: Dispatcher, family: Kinship, job: Job[Any]) -> Reason 
         return why_job(dispatcher, after)
     if dispatcher.is_paused:
         return reason_of(dispatcher.tree.root, after, dispatcher.capacity)
-    if dispatcher.running >= dispatcher.capacity:
-        return Reason("concurrency", f"{dispatcher.capacity:g}", job.lane, entered_at(after), None)
-    full = family.full()
-    return Reason("turn" if full is None else "concurrency", full, job.lane, entered_at(after), None)
+    capacity = dispatcher.capacity
+    limit = f"{capacity:g}" if dispatcher.running >= capacity else family.full()
+    return Reason("concurrency", limit, job.lane, entered_at(after), None)
 
 
 def why_all(dispatcher: Dispatcher) -> Reason | None:

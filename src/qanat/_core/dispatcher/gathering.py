@@ -305,10 +305,10 @@ class Gathering:
             if max_cost is not None and cost > max_cost and members:
                 break
             if lift is None:
-                job = order.take()
+                job = self.take()
             else:
                 self._lifted.append(lift())
-            self._left(job)
+                self._left(job)
             members.append(job)
         self._groups.appendleft(members)
         self._formed = True

@@ -95,8 +95,7 @@ class Guard:
         before = self._head
         job = self._job("take")
         if before is not None and job is not before:
-            if not self._is_broken:
-                self._break("take", ValueError(f"take must return the job that head named, got {job!r}"))
+            self._break("take", ValueError(f"take must return the job that head named, got {job!r}"))
             job = before
         self._head = None
         del self._jobs[job]
