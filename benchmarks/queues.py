@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import json
 import os
+import platform
 import random
 import resource
 import signal
@@ -27,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.contenders.queues import BODY, IN_FILES, OVER_REDIS
 from benchmarks.crew import ROOT, Plan
-from benchmarks.report import Table, Wanted, as_markdown, as_text, number
+from benchmarks.report import Table, Wanted, as_markdown, as_text, between_markers, number, wanted_as_markdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,7 @@ MODULES = {
 }  # fmt: skip
 RIVALS = ("arq", "saq", "streaq", "taskiq, list", "taskiq, stream")
 SHOWN = ("put", "puts at once", "put in bulk", "drain", "10 ms handlers")
+PAGE = ROOT / "docs" / "explanation" / "queue-speed.md"
 PEERS = tuple(str(folder) for folder in sorted((ROOT / ".venv-bench").glob("queues*")))
 """Environments with other libraries, if there are any."""
 PATIENCE = 45.0
@@ -129,11 +131,10 @@ def compared(title: str, about: str, found: dict[str, dict[str, float]], skipped
     return Table(title, about, ("", *columns), rows, skipped=skipped)
 
 
-def over_redis(runs: int, jobs: int, theirs: int, folders: Sequence[str]) -> list[Table]:
+def over_redis(runs: int, jobs: int, theirs: int, folders: Sequence[str]) -> Iterator[Table]:
     """Compare over a server, without and with persistence."""
     pythons = {name: python for name in OVER_REDIS if (python := python_for(name, folders))}
     skipped = [f"{name} is not installed" for name in OVER_REDIS if name not in pythons]
-    tables: list[Table] = []
     for title, arguments in (
         ("Queues over Redis, without persistence", ()),
         ("Queues over Redis, synced each second", ("--appendonly", "yes", "--appendfsync", "everysec")),
@@ -170,8 +171,7 @@ def over_redis(runs: int, jobs: int, theirs: int, folders: Sequence[str]) -> lis
         if "drain" in found.get("aio-py-rq", {}):
             moves = found["aio-py-rq"]["drain"]
             wanted.append(Wanted("drain, against bare list moves", ours["drain"] / moves, least=2, unit=" x"))
-        tables.append(Table(table.title, table.about, table.columns, table.rows, wanted, table.skipped))
-    return tables
+        yield Table(table.title, table.about, table.columns, table.rows, wanted, table.skipped)
 
 
 def in_files(runs: int, jobs: int, theirs: int, folders: Sequence[str]) -> Table:
@@ -350,14 +350,17 @@ def backlog(jobs: int) -> Table:
 
 def queues(plan: Plan, folders: Sequence[str] = ()) -> list[Table]:
     """Measure all of it."""
+    return list(one_by_one(plan, folders))
+
+
+def one_by_one(plan: Plan, folders: Sequence[str] = ()) -> Iterator[Table]:
+    """Measure all of it, and give each table as soon as it is there."""
     jobs, theirs = (10_000, 1_000) if plan.quick else (50_000, 5_000)
     runs = min(plan.runs, 3)
-    return [
-        *over_redis(runs, jobs, theirs, folders or PEERS),
-        in_files(runs, jobs, max(100, theirs // 10), folders or PEERS),
-        idle_table(100 if plan.quick else 300),
-        backlog(100_000 if plan.quick else 1_000_000),
-    ]
+    yield from over_redis(runs, jobs, theirs, folders or PEERS)
+    yield in_files(runs, jobs, max(100, theirs // 10), folders or PEERS)
+    yield idle_table(100 if plan.quick else 300)
+    yield backlog(100_000 if plan.quick else 1_000_000)
 
 
 def main() -> None:
@@ -365,15 +368,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.queues", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="take a short look")
     parser.add_argument("--peers", nargs="*", default=[], help="folders of environments with other libraries")
-    parser.add_argument("--markdown", action="store_true", help="print tables for the documentation")
+    parser.add_argument("--write", action="store_true", help="write the figures into the documentation")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         worker(arguments.worker)
         return
     plan = Plan(runs=1 if arguments.quick else 3, items=0, many=0, seconds=0.0, quick=arguments.quick)
-    for table in queues(plan, arguments.peers):
-        print((as_markdown if arguments.markdown else as_text)(table), end="\n\n", flush=True)
+    tables: list[Table] = []
+    for table in one_by_one(plan, arguments.peers):
+        print(as_text(table), end="\n\n", flush=True)
+        tables.append(table)
+    if arguments.write:
+        write(tables, quick=arguments.quick)
+
+
+def write(tables: list[Table], *, quick: bool) -> None:
+    """Write the figures into the documentation."""
+    command = "python -m benchmarks.queues" + (" --quick" if quick else "")
+    load = ", ".join(f"{each:.0f}" for each in os.getloadavg())
+    said = (
+        f"Made with `{command}` on Python {platform.python_version()}, {os.cpu_count()} cores; "
+        f"the load of the machine was {load} in the last 1, 5 and 15 minutes."
+    )
+    figures = "\n".join([said, "", wanted_as_markdown(tables), *map(as_markdown, tables)])
+    PAGE.write_text(between_markers(PAGE.read_text(encoding="utf-8"), figures), encoding="utf-8")
+    print(f"written to {PAGE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -268,7 +268,7 @@ class Carrier:
                                     now = clock()
                                     continue
                                 # No local holds on to the last job while this one waits.
-                                item = value = outcome = task = function = callee = None
+                                item = value = outcome = task = function = callee = given = None
                                 cell.clear()
                                 if await self._idle():
                                     now = clock()

@@ -52,9 +52,14 @@ class Sealing(Callee):
     async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call the function and write what it returns."""
         jobs = job.members or (job,)
+        inner = self._inner
         self._open(jobs)
         try:
-            value, error = await self._inner.call_anyhow(carrier, job)
+            if inner.on_loop:
+                # As `call_anyhow` does, but for a frame that each step of the handler would pass through.
+                value, error = await inner.function(job.item), None
+            else:
+                value, error = await inner.call(carrier, job)
         finally:
             self._close(jobs)
         if error is not None:

@@ -4,8 +4,8 @@
 the log cannot: a log that begins anew keeps its size, and a file's time may be as coarse as 4 ms.
 
 Linux tells when the log is written, so waiting costs nothing there. A commit is seen by others only once
-it is on the disk, some time after the last write that is told: so it is looked for, every 10 ms for a
-short time. Elsewhere, and where Linux has no watch left to give, it is looked for always.
+it is on the disk, some time after the last write that is told: so it is looked for some times, for a
+quarter of a second. Elsewhere, and where Linux has no watch left to give, it is looked for always.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 EVERY: Final = 0.02
 """Seconds between two looks where nobody tells of writes."""
-SOON: Final = 0.01
-"""Seconds between two looks after a write."""
-LOOKS: Final = 25
-"""Looks after a write: a slow disk takes its time to sync."""
+SOON: Final = (0.001, 0.002, 0.003, 0.004, 0.005, *[0.01] * 24)
+"""Seconds before each look after a write: most disks sync in some milliseconds, slow ones take their time."""
 A_WHILE: Final = 1.0
 """Seconds after which `hear` comes back though nothing was heard."""
 
@@ -50,8 +48,8 @@ class SqliteEar:
         self._database: Database | None = None
         self._version = 0
         self._watch: Watch | None = None
-        self._looks = 0
-        """How many looks are left since the last write."""
+        self._looks = len(SOON)
+        """Looks since the last write."""
 
     def hear(self) -> list[str]:
         """Wait for a while, and return [""] if something was written: to which queue, nobody knows.
@@ -67,10 +65,10 @@ class SqliteEar:
             return [""]
         if self._watch is not None:
             # What is told stands for a commit yet to be seen, even if another one is seen now.
-            if self._watch.wait(SOON if self._looks else A_WHILE):
-                self._looks = LOOKS
-            elif self._looks:
-                self._looks -= 1
+            if self._watch.wait(SOON[self._looks] if self._looks < len(SOON) else A_WHILE):
+                self._looks = 0
+            else:
+                self._looks += 1
             return [""] if not self._stopped.is_set() and self._has_changed() else []
         for _ in range(round(A_WHILE / EVERY)):
             if self._stopped.wait(EVERY):
