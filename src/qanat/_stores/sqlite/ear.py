@@ -27,6 +27,8 @@ EVERY: Final = 0.02
 """Seconds between two looks where nobody tells of writes."""
 SOON: Final = (0.001, 0.002, 0.003, 0.004, 0.005, *[0.01] * 24)
 """Seconds before each look after a write: most disks sync in some milliseconds, slow ones take their time."""
+REST: Final = 0.002
+"""Seconds between a write and the first look, so that a busy neighbour costs few of them."""
 A_WHILE: Final = 1.0
 """Seconds after which `hear` comes back though nothing was heard."""
 
@@ -67,6 +69,7 @@ class SqliteEar:
             # What is told stands for a commit yet to be seen, even if another one is seen now.
             if self._watch.wait(SOON[self._looks] if self._looks < len(SOON) else A_WHILE):
                 self._looks = 0
+                self._stopped.wait(REST)
             else:
                 self._looks += 1
             return [""] if not self._stopped.is_set() and self._has_changed() else []
