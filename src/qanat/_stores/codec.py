@@ -48,9 +48,7 @@ def encode(value: object, *, most: int = MOST_BYTES) -> bytes:
         SerialisationError: Where in the value something cannot be kept, and what to do.
     """
     kind = type(value)
-    if _is_short(kind, value) or (
-        kind is dict and len(cast("dict[object, object]", value)) <= FEW and _is_flat(value)
-    ):
+    if _is_short(kind, value) or (kind is dict and _is_flat(cast("dict[object, object]", value))):
         data = _encoder.encode(value)
         if len(data) <= most:
             return data
@@ -66,10 +64,10 @@ def _is_short(kind: type, value: Any) -> bool:
     return value is None or kind is bool or (kind is float and isfinite(value))
 
 
-def _is_flat(value: Any) -> bool:
-    """Whether a dict surely comes back equal, as it holds short texts and numbers only."""
-    key: Any
-    inner: Any
+def _is_flat(value: dict[object, object]) -> bool:
+    """Whether a dict surely comes back equal, as it holds few short texts and numbers only."""
+    if len(value) > FEW:
+        return False
     for key, inner in value.items():
         if not (type(key) is str and _is_short(str, key) and _is_short(cast("Any", type)(inner), inner)):
             return False

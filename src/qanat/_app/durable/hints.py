@@ -35,20 +35,20 @@ class Hints:
 
     Args:
         make_ear: Makes what hears of others; None where nobody else can reach the store.
-        bring: Calls a function where those who wait are told, from another thread.
+        bring: Calls a function where those who wait are told, from another thread; None: right there.
         name: What the thread is called.
     """
 
     def __init__(
         self,
         make_ear: Callable[[], Ear] | None = None,
-        bring: Callable[[Callable[[], object]], object] = _here,
+        bring: Callable[[Callable[[], object]], object] | None = None,
         name: str = "qanat-ear",
     ) -> None:
         """Begin with nobody."""
         self._listeners: dict[str, list[Callable[[], object]]] = {}
         self._make_ear = make_ear
-        self._bring = bring
+        self._bring = bring or _here
         self._name = name
         self._change = Condition()
         self._waiting = 0

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from qanat._core.ports import Clock
     from qanat._core.store.finding import Finding
     from qanat._engine.courier import Begun, PlainBegun
+    from qanat._engine.loop import Loop
     from qanat._stores.url import StoreUrl
 
 T = TypeVar("T")
@@ -153,17 +154,20 @@ class _Face:
         clock: The clock of this process.
     """
 
-    def __init__(self, url: StoreUrl, reach: Reach) -> None:
+    def __init__(self, url: StoreUrl, reach: Reach, loop: Loop | None) -> None:
         self._url = url
         self._reach = reach
         self.step: int = reach.step
         self.courier: Courier = Courier(
             lambda: Deeds(reach.connect()), name=f"qanat-{url.kind}", most=reach.step
         )
-        self.hints: Hints = Hints()
         # What is in memory comes through here or not at all.
         self.poll: float = float("inf") if url.kind == "memory" else POLL
         self.clock: Clock = clock_in_use()
+        # Virtual time knows nothing of threads that wait, so there is the poll alone.
+        make_ear = reach.make_ear if loop is None or self.clock.precision > 0.0 else None
+        bring = None if loop is None else loop.call_soon_threadsafe
+        self.hints: Hints = Hints(make_ear, bring, f"qanat-{url.kind}-ear")
         self._ids = Ids(self.clock.wall)
         self.worker: str = worker_name()
 
@@ -197,11 +201,7 @@ class Store(_Face):
 
     def __init__(self, url: StoreUrl, reach: Reach) -> None:
         """Take the running event loop."""
-        super().__init__(url, reach)
-        loop = running_loop()
-        # Virtual time knows nothing of threads that wait, so there is the poll alone.
-        make_ear = reach.make_ear if self.clock.precision > 0.0 else None
-        self.hints = Hints(make_ear, loop.call_soon_threadsafe, f"qanat-{url.kind}-ear")
+        super().__init__(url, reach, running_loop())
         self._desk = self.courier.desk()
         self._pulse_desk: Desk | None = None
         self.pulse: Pulse = Pulse(self)
@@ -354,8 +354,7 @@ class PlainStore(_Face):
 
     def __init__(self, url: StoreUrl, reach: Reach) -> None:
         """Belong to no event loop."""
-        super().__init__(url, reach)
-        self.hints = Hints(reach.make_ear, name=f"qanat-{url.kind}-ear")
+        super().__init__(url, reach, None)
 
     @overload
     def queue(self, name: str, *, type: type[T], **options: Unpack[QueueArgs]) -> PlainQueue[T]: ...
