@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.crash.crew import LEASE
+from tests.crash.crew import LEASE, until
 from tests.crash.stores import FILE_FIRST, SERVER_FIRST
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -83,3 +84,39 @@ def test_whatever_a_handler_raises_ends_its_job_and_nothing_else(crew):
     # A coroutine cannot raise StopIteration: Python makes a RuntimeError of it.
     assert reasons == {*ERRORS, "RuntimeError"} - {"StopIteration"}
     assert sum(last.state == "done" for last in history.last.values()) == 24
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_worker_stopped_with_the_lock_of_a_file_holds_the_others_up_and_no_longer(crew):
+    """They cancel what they cannot renew, and go on once it goes on."""
+    crew.naps(200, 0.1)
+    other = crew.at_work(crew.worker())
+    stopped = crew.worker(failpoint="settle.written:stop:2")
+    until(lambda: is_stopped(stopped), "the worker to stop")
+    crew.work_on(1)
+    until(
+        lambda: "could not be renewed in time" in other.said or "are kept" in other.said,
+        "the other to notice",
+    )
+    crew.diary.tell("resumed", pid=stopped.pid)
+    stopped.send(signal.SIGCONT)
+    until(lambda: keeps_stopping(stopped, crew), "all to be done")
+    stopped.kill()
+    crew.work_off()
+    assert other.stop() == 0
+    history = crew.check(pauses=True, outages=True)
+    assert {last.state for last in history.last.values()} == {"done"}
+
+
+def is_stopped(worker):
+    return "State:\tT" in Path(f"/proc/{worker.pid}/status").read_text()
+
+
+def keeps_stopping(worker, crew):
+    """Let a worker go on that stops at each step of a kind; True once it has gone on three times."""
+    if is_stopped(worker):
+        crew.diary.tell("resumed", pid=worker.pid)
+        worker.send(signal.SIGCONT)
+        time.sleep(0.05)
+    return crew.count("resumed") > 3
