@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from qanat._core.store.values import Conf, NewJob, Settle
 from qanat._stores.sqlite import schema
+from tests._stores.sqlite.bench import HandClock, open_store
 
 ROOM = Path(schema.__file__).parent
 MODULES = sorted(
@@ -129,3 +131,39 @@ def test_constants_are_made_of_constants(name):
             if f"{name}.{ast.unparse(target)}" in STATEMENTS.keys() - COUNTED:
                 inner = [type(part).__name__ for part in ast.walk(node.value)]
                 assert set(inner) <= {"Constant", "BinOp", "Add", "Name", "Load"}
+
+
+def steps_of_deaths(folder: Path, families: int, after: str) -> int:
+    """Return how many hundred steps SQLite takes for a claim in which that many children die of age."""
+    clock = HandClock()
+    store = open_store(folder / f"{families}-{after}.db", clock)
+    store.conf("q", Conf(max_age=5.0))
+    store.put("q", [NewJob(id=f"p{each}") for each in range(families)])
+    parents = store.claim("q", families, worker="w", lease=60.0).jobs
+    store.settle(
+        "q",
+        [
+            Settle(id=job.id, token=job.token, kind="done", children=(NewJob(id=f"c{job.id}"),), after=after)
+            for job in parents
+        ],
+    )
+    clock.advance(6.0)
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    store._database._connection.set_progress_handler(count, 100)  # type: ignore[union-attr]
+    claim = store.claim("q", 1000, worker="w", lease=60.0)
+    assert sum(ended.id.startswith("c") for ended in claim.ended) == families
+    assert len(claim.jobs) == (families if after else 0)
+    store.close()
+    return steps
+
+
+@pytest.mark.parametrize("after", ["", "callback"])
+def test_claim_in_which_many_children_die_costs_each_the_same(tmp_path, after):
+    """Four times as many take four times as long, and not sixteen times."""
+    few, many = (steps_of_deaths(tmp_path, families, after) for families in (50, 200))
+    assert many < 7 * few

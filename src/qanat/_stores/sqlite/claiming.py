@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from qanat._stores.sqlite.record import Record
     from qanat._stores.sqlite.sheet import Sheet
 
+AFTER_A_STIR: Final = 4
+"""Jobs read at first after something came back while a claim went on, then twice as many with each read:
+where each job that ends brings a parent back, all that was read ahead is read in vain."""
+
 _FIRST_DUE: Final = "SELECT due_at FROM jobs WHERE queue = ? AND state = 0 ORDER BY due_at, ord LIMIT 1"
 _FIRST_LEASE: Final = "SELECT due_at FROM jobs WHERE queue = ? AND state = 2 ORDER BY due_at, token LIMIT 1"
 _PEEK: Final = (
@@ -118,12 +122,14 @@ class Claiming:
         if wish.suspect and wish.n and self._has_suspects():
             self._take_suspect()
             self._write()
+        ahead = MOST
         while True:
             self.stirred = False
-            self._take_turns()
+            self._take_turns(ahead)
             self._write()
             if not self.stirred:
                 break
+            ahead = AFTER_A_STIR
         jobs = stored(sheet.connection, self.rows, self.records)
         jobs = self.plain + jobs
         return Claim(jobs, 0.0 if self.looks >= MOST else self._next_due(), self.ended)
@@ -163,9 +169,9 @@ class Claiming:
                 if self.lease(rows[0], self.sheet.adopt(rows)[0]):
                     return
 
-    def _take_turns(self) -> None:
+    def _take_turns(self, ahead: int) -> None:
         sheet, wish, passed = self.sheet, self.wish, self._passed
-        ring = Ring(sheet, self.wanted, wish.skip)
+        ring = Ring(sheet, self.wanted, wish.skip, ahead)
         queue, weights = sheet.queue, sheet.conf.weights
         while self.wanted > 0 and self.looks < MOST and not self.stirred:
             lane = ring.head()
@@ -212,8 +218,10 @@ class Claiming:
         why = beyond(sheet.conf, attempt=record.attempt, crashes=record.crashes, age=now - record.born_at)
         if why:
             self.looks += 1
+            ready = sheet.counts[READY]
             sheet.end(record, DEAD, why, self.ended, told=True)
-            self.stirred = self.stirred or record.parent is not None
+            # A parent that came back for its callback stands in a lane now.
+            self.stirred = self.stirred or sheet.counts[READY] != ready - 1
             return False
         if record.key is not None and sheet.conf.unique == "pending" and not record.phase:
             sheet.keys.free(record.key, record.id)
@@ -255,14 +263,15 @@ class Ring:
     """The lanes in their turns and their first jobs, as one claim goes through them.
 
     What is read is what was written before: whoever makes one has the sheet written. Lanes that took
-    their turn come after all that the file has.
+    their turn come after all that the file has. `ahead` is how much is read at first.
     """
 
-    def __init__(self, sheet: Sheet, wanted: int, skip: Collection[str]) -> None:
+    def __init__(self, sheet: Sheet, wanted: int, skip: Collection[str], ahead: int) -> None:
         self._sheet = sheet
         self._skip = skip
         self._wanted = wanted
-        self._chunk = min(MOST, wanted) + len(skip) + 1
+        self._most = ahead
+        self._chunk = min(ahead, wanted) + len(skip) + 1
         self._ahead: deque[Lane] = deque()
         self._behind: deque[Lane] = deque()
         self._read_to = -1
@@ -299,7 +308,8 @@ class Ring:
         if not jobs:
             share = -(-wanted // (len(self._ahead) + len(self._behind)))
             weight = self._sheet.conf.weights.get(lane.name, 1)
-            jobs = self._jobs[lane.name] = self._fetch(lane, max(share, min(weight, wanted)))
+            jobs = self._jobs[lane.name] = self._fetch(lane, min(max(share, min(weight, wanted)), self._most))
+            self._most *= 2
         job = jobs.popleft()
         self._last[lane.name] = job[1]
         return job
