@@ -575,3 +575,34 @@ async def test_jobs_that_are_not_put_yet_are_not_missed(
                 await anyio.sleep(2)
                 store.hints.ring("q")
         assert [outcome.value for outcome in outcomes] == [0, 2, 4]
+
+
+async def test_a_stream_may_be_left_in_another_task(virtual_time: VirtualTime):
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", keep=60.0)
+        stream = qanat.stream(double, range(100), queue=queue, concurrency=2)
+        async with anyio.create_task_group() as group:
+            group.start_soon(stream.__aenter__)
+            await anyio.sleep(1.5)
+            assert (await anext(stream)).value in {0, 2}
+
+            async def leave() -> None:
+                await stream.__aexit__(None, None, None)
+
+            group.start_soon(leave)
+        assert virtual_time.now() == 1.5
+        counts = await queue.counts()
+        assert (counts.done, counts.leased) == (2, 0)
+        with anyio.move_on_after(1) as scope:
+            async with qanat.stream(double, range(100), queue=queue, concurrency=2):
+                await anyio.sleep_forever()
+        assert (scope.cancelled_caught, virtual_time.now()) == (True, 2.5)
+        assert (await queue.counts()).leased == 0
+
+
+async def test_a_stream_may_give_failures_alone(virtual_time: VirtualTime):
+    failing.update((3, 7))
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", keep=60.0)
+        async with qanat.stream(double, range(20), queue=queue, buffer=2, only_failed=True) as outcomes:
+            assert [outcome.item async for outcome in outcomes] == [3, 7]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -87,30 +87,35 @@ def _queue_of(rules: Rules) -> Queue[Any] | PlainQueue[Any]:
 
 
 class SharedStream(OutcomeStream[T, R]):
-    """The outcomes of items that are jobs of a queue."""
+    """The outcomes of items that are jobs of a queue.
+
+    All happens in a task of its own, so that the block may be left in another one than it was entered in.
+    """
 
     async def __aenter__(self) -> Self:
         """Begin to put the items, and to do what the queue holds."""
         if self._entered:
             raise RuntimeError("a stream can be entered once: call qanat.stream again for another run")
         self._entered = True
-        self._bell = Bell(running_loop())
+        loop = running_loop()
+        self._bell = Bell(loop)
+        self._scope = anyio.CancelScope()
+        self._sharing: Sharing | None = None
         self._problem: BaseException | None = None
         self._ended = False
-        async with AsyncExitStack() as stack:
-            queue = await stack.enter_async_context(in_this_loop(_queue_of(self._rules)))
-            self._sharing = Sharing(
-                self._handler, self._items, self._rules, queue, emit=self._arrived, unread=self._unread,
-                progress=self._rules.progress or False,
-            )  # fmt: skip
-            self._group = await stack.enter_async_context(anyio.create_task_group())
-            self._group.start_soon(self._share)
-            self._stack = stack.pop_all()
+        loop.spawn(self._share)
         return self
 
     async def _share(self) -> None:
         try:
-            await self._sharing.run()
+            with self._scope:
+                async with in_this_loop(_queue_of(self._rules)) as queue:
+                    self._sharing = Sharing(
+                        self._handler, self._items, self._rules, queue, emit=self._arrived,
+                        unread=self._unread, progress=self._rules.progress or False,
+                    )  # fmt: skip
+                    await self._sharing.run()
+                    self._problem = self._sharing.problem
         except BaseException as error:
             if isinstance(error, anyio.get_cancelled_exc_class()):
                 raise
@@ -122,10 +127,19 @@ class SharedStream(OutcomeStream[T, R]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        """Stop, and give back what was not done."""
+        """Stop, give back what was not done, and wait until nothing runs."""
         self._closed = True
-        self._group.cancel_scope.cancel()
-        await self._stack.aclose()
+        self._scope.cancel()
+        cancellation = anyio.get_cancelled_exc_class()
+        interruption: BaseException | None = None
+        while not self._ended:
+            try:
+                with anyio.CancelScope(shield=interruption is not None):
+                    await self._bell.wait()
+            except cancellation as caught:
+                interruption = caught
+        if interruption is not None and not isinstance(error, cancellation):
+            raise interruption
         return None
 
     async def __anext__(self) -> Outcome[T, R]:
@@ -139,12 +153,12 @@ class SharedStream(OutcomeStream[T, R]):
             raise RuntimeError("enter the stream first: async with qanat.stream(...) as outcomes")
         while not self._ready:
             if self._ended or self._closed:
-                problem = self._problem or self._sharing.problem
-                if self._raised or self._closed or problem is None:
+                if self._raised or self._closed or self._problem is None:
                     raise StopAsyncIteration
                 self._raised = True
-                raise problem
+                raise self._problem
             await self._bell.wait()
         outcome = self._ready.popleft()
-        self._sharing.make_room()
+        if self._sharing is not None:
+            self._sharing.make_room()
         return outcome
