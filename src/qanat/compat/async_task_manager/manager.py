@@ -1,4 +1,4 @@
-"""The manager: a run whose input is an `Inbox`, under the limit that its strategy is.
+"""The manager: a run whose input is an `Inbox`, under the rules that its strategy is.
 
 A strategy of the user's own is asked one task at a time, as its documentation says. Nobody asks while
 it has no tasks, so a manager that has nothing to do costs nothing.
@@ -9,22 +9,22 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import qanat
-from qanat import Inbox
-from qanat.compat.async_task_manager.strategies.base import BaseStrategy, LimitStrategy
+from qanat import Inbox, Rules
+from qanat.compat.async_task_manager.strategies.base import ANY, BaseStrategy, LimitStrategy
+from qanat.compat.async_task_manager.strategies.concurrent_limit import ConcurrentLimitStrategy
+from qanat.compat.async_task_manager.strategies.delayed import DelayedStrategy
+from qanat.compat.async_task_manager.strategies.fixed_window import FixedWindowStrategy
 from qanat.compat.async_task_manager.task import Task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
-    from qanat import Limit
-
 T = TypeVar("T")
 
-ANY = 1_000_000_000
-"""Places where the strategy alone decides."""
+OURS = (ConcurrentLimitStrategy, DelayedStrategy, FixedWindowStrategy)
 
 
 class TaskManager:
@@ -43,13 +43,13 @@ class TaskManager:
     def __init__(self, strategy: BaseStrategy, poll_interval: float = 0.01) -> None:
         if not 0 < poll_interval < math.inf:
             raise ValueError(f"poll_interval must be greater than 0.0, got {poll_interval}")
-        if not isinstance(strategy, BaseStrategy):
+        if not isinstance(cast("object", strategy), BaseStrategy):
             raise TypeError(f"strategy must be a BaseStrategy, got {strategy!r}")
         self.strategy = strategy
         self.poll_interval = poll_interval
-        # One of ours that nobody has made another class from is used as the limit that it is.
-        is_ours = isinstance(strategy, LimitStrategy) and type(strategy).__module__.startswith(__package__)
-        self._limits: tuple[Limit, ...] = (strategy.limit,) if isinstance(strategy, LimitStrategy) else ()
+        self._rules = strategy.rules if isinstance(strategy, LimitStrategy) else Rules(concurrency=ANY)
+        # One of ours that nobody has made another class from is its rules, and need not be asked.
+        is_ours = isinstance(strategy, LimitStrategy) and type(strategy) in OURS
         self._own = None if is_ours else strategy
         self._waiting: dict[Task[Any], None] = {}
         self._running = 0
@@ -156,9 +156,7 @@ class TaskManager:
         return False
 
     async def _serve(self) -> None:
-        stream = qanat.stream(
-            self._run_task, self._inbox, only_failed=True, concurrency=ANY, limits=self._limits
-        )
+        stream = qanat.stream(self._run_task, self._inbox, only_failed=True, rules=self._rules)
         if self._own is None:
             self._inbox.add_all(self._waiting)
         async with stream as failures:

@@ -7,8 +7,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qanat import Limit
+    from qanat import Rules
     from qanat.compat.async_task_manager.task import Task
+
+
+ANY = 1_000_000_000
+"""Places where something else decides."""
 
 
 class BaseStrategy(ABC):
@@ -31,17 +35,17 @@ class BaseStrategy(ABC):
 
 
 class LimitStrategy(BaseStrategy):
-    """A strategy that is a limit of qanat: its tasks begin in turn, whenever that lets them.
+    """A strategy that is rules of qanat: its tasks begin in turn, whenever these let them.
 
-    A manager uses the limit itself. The methods serve a class made from this one, which a manager asks
+    A manager uses the rules themselves. The methods serve a class made from this one, which a manager asks
     as it asks every other.
 
     Args:
-        limit: When tasks may begin.
+        rules: When tasks may begin.
     """
 
-    def __init__(self, limit: Limit) -> None:
-        self.limit = limit
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
         self.tasks: deque[Task[Any]] = deque()
 
     def add_task(self, task: Task[Any]) -> None:
@@ -49,7 +53,7 @@ class LimitStrategy(BaseStrategy):
         self.tasks.append(task)
 
     def get_next_task(self) -> Task[Any] | None:
-        """Return the task that was added first; the limit holds it back when the manager runs it."""
+        """Return the task that was added first; the rules hold it back when the manager runs it."""
         return self.tasks.popleft() if self.tasks else None
 
     async def get_sleep_interval(self) -> float | None:

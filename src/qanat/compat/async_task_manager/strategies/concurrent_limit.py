@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qanat import Concurrency
+from qanat import Rules
 from qanat.compat.async_task_manager.strategies.base import LimitStrategy
 
 
@@ -20,5 +20,5 @@ class ConcurrentLimitStrategy(LimitStrategy):
     def __init__(self, max_concurrent: int) -> None:
         if max_concurrent <= 0:
             raise ValueError(f"max_concurrent must be greater than 0, got {max_concurrent}")
-        super().__init__(Concurrency(max_concurrent))
+        super().__init__(Rules(concurrency=max_concurrent))
         self.max_concurrent = max_concurrent

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from qanat import Spacing
-from qanat.compat.async_task_manager.strategies.base import LimitStrategy
+from qanat import Rules, Spacing
+from qanat.compat.async_task_manager.strategies.base import ANY, LimitStrategy
 
 
 class DelayedStrategy(LimitStrategy):
@@ -22,5 +22,5 @@ class DelayedStrategy(LimitStrategy):
     def __init__(self, delay_seconds: float) -> None:
         if not 0 < delay_seconds < math.inf:
             raise ValueError(f"delay_seconds must be greater than 0, got {delay_seconds}")
-        super().__init__(Spacing(delay_seconds, after="finish"))
+        super().__init__(Rules(concurrency=ANY, limits=Spacing(delay_seconds, after="finish")))
         self.delay_seconds = delay_seconds

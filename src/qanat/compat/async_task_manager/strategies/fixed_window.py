@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from qanat import FixedWindow
-from qanat.compat.async_task_manager.strategies.base import LimitStrategy
+from qanat import FixedWindow, Rules
+from qanat.compat.async_task_manager.strategies.base import ANY, LimitStrategy
 
 
 class FixedWindowStrategy(LimitStrategy):
@@ -25,6 +25,6 @@ class FixedWindowStrategy(LimitStrategy):
             raise ValueError(f"max_requests must be greater than 0, got {max_requests}")
         if not 0 < window_seconds < math.inf:
             raise ValueError(f"window_seconds must be greater than 0, got {window_seconds}")
-        super().__init__(FixedWindow(max_requests, window_seconds))
+        super().__init__(Rules(concurrency=ANY, limits=FixedWindow(max_requests, window_seconds)))
         self.max_requests = max_requests
         self.window_seconds = window_seconds
