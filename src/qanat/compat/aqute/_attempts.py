@@ -23,6 +23,7 @@ class Attempts(Generic[TData, TResult]):
     Attributes:
         workers: How many there may be at once.
         running: How many there are now.
+        succeeded: How many ended well.
         limits: What holds back the jobs that make them.
         timeout: Seconds for one, if the run is to see to it.
         of_item: The handler for jobs whose item is the data of a task.
@@ -47,6 +48,7 @@ class Attempts(Generic[TData, TResult]):
             raise TypeError(f"rate_limiter must have an acquire method, got {limiter!r}")
         self.workers = workers
         self.running = 0
+        self.succeeded = 0
         self._handle = handle
         names = names or tuple(f"worker_{number}" for number in range(workers))
         limits = limits_of(limiter, names)
@@ -67,14 +69,18 @@ class Attempts(Generic[TData, TResult]):
     async def _item(self, data: TData) -> TResult:
         self.running += 1
         try:
-            return await self._handle(data)
+            result = await self._handle(data)
+            self.succeeded += 1
+            return result
         finally:
             self.running -= 1
 
     async def _task(self, task: AquteTask[TData, TResult]) -> TResult:
         self.running += 1
         try:
-            return await self._handle(task.data)
+            result = await self._handle(task.data)
+            self.succeeded += 1
+            return result
         finally:
             self.running -= 1
 

@@ -18,7 +18,7 @@ from qanat.compat.aqute.task import AquteTask, TData, TResult
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
 
-    from qanat import Job, Outcome, OutcomeStream, Rules
+    from qanat import Job, Outcome, Outcomes, OutcomeStream, Rules
     from qanat.compat.aqute._attempts import Attempts
     from qanat.compat.aqute.task import AquteTaskQueueType
 
@@ -98,9 +98,16 @@ class Line(Generic[TData, TResult]):
         """Return a run over items of its own, beside what is added."""
         rules = self._rules.replace(
             buffer=ANY if ordered else max(4 * self._attempts.workers, 100),
-            start_within=self._within(within)
-        )  # fmt: skip
+            start_within=self._within(within),
+        )
         return qanat.stream(self._attempts.of_item, items, ordered=ordered, rules=rules)
+
+    async def collect(
+        self, items: Iterable[TData] | AsyncIterable[TData], *, within: float | None
+    ) -> Outcomes[TData, TResult]:
+        """Run items of their own, and return what came of them."""
+        rules = self._rules.replace(start_within=self._within(within))
+        return await qanat.collect(self._attempts.of_item, items, rules=rules)
 
     def _within(self, within: float | None) -> float | None:
         # What was added before the start has come in time.

@@ -98,7 +98,8 @@ class Aqute(Generic[TData, TResult]):
             by_priority=use_priority_queue,
         )
         self._stream: qanat.OutcomeStream[TData, TResult] | None = None
-        self._next_id = self._succeeded = self._failed = self._retried = 0
+        self._batch: asyncio.Future[qanat.Outcomes[TData, TResult]] | None = None
+        self._attempts.succeeded = self._next_id = self._failed = self._retried = 0
 
     # --- retries and ends ------------------------------------------------------------------------
 
@@ -122,7 +123,6 @@ class Aqute(Generic[TData, TResult]):
         if outcome.error is None:
             task.result = outcome.value
             task.success = True
-            self._succeeded += 1
             return
         task.error = renamed(outcome.error, task.task_id)
         self._failed += 1
@@ -143,7 +143,7 @@ class Aqute(Generic[TData, TResult]):
         """How many tasks of this run are where."""
         running = self._attempts.running
         pending = max(0, self._line.left - running)
-        return AquteCounters(pending, running, self._succeeded, self._failed, self._retried)
+        return AquteCounters(pending, running, self._attempts.succeeded, self._failed, self._retried)
 
     def start(self) -> asyncio.Task[None]:
         """Start the engine, once until `stop`, and return the task that runs it.
@@ -185,7 +185,11 @@ class Aqute(Generic[TData, TResult]):
             AquteError: If the run had failed.
         """
         stream, self._stream = self._stream, None
+        batch, self._batch = self._batch, None
         try:
+            if batch is not None:
+                batch.cancel()
+                await asyncio.wait((batch,))
             if stream is not None:
                 await stream.__aexit__(None, None, None)
             await self._line.stop()
@@ -194,7 +198,7 @@ class Aqute(Generic[TData, TResult]):
 
     def _reset(self) -> None:
         self._line.reset()
-        self._next_id = self._succeeded = self._failed = self._retried = 0
+        self._attempts.succeeded = self._next_id = self._failed = self._retried = 0
 
     async def __aenter__(self) -> Self:
         """Start the engine."""
@@ -279,17 +283,49 @@ class Aqute(Generic[TData, TResult]):
             AquteError: If the engine was started, or tasks were added to it.
             AquteTooManyTasksFailedError: If too many tasks failed.
         """
-        async with aclosing(self._each(tasks_data, ordered=True)) as tasks:
-            return [task async for task in tasks]
+        if self._most_failed is not None:
+            async with aclosing(self._each(tasks_data, ordered=True)) as tasks:
+                return [task async for task in tasks]
+        self._check_fresh()
+        batch = self._batch = asyncio.ensure_future(self._line.collect(tasks_data, within=self._start_within))
+        caller = asyncio.current_task()
+        before = 0 if caller is None else caller.cancelling()
+        try:
+            outcomes = await batch
+        except asyncio.CancelledError:
+            if caller is not None and caller.cancelling() > before:
+                raise
+            raise AquteError("Load was cancelled; call stop first") from None
+        except StartTimeoutError as error:
+            raise came_too_late(self._start_within) from error
+        finally:
+            if self._batch is batch:
+                self._batch = None
+                self._reset()
+        found: list[AquteTask[TData, TResult]] = []
+        for outcome in outcomes:
+            task: AquteTask[TData, TResult] = AquteTask(outcome.item, str(outcome.id))
+            self._end(task, outcome)
+            found.append(task)
+        self._reset()
+        return found
 
-    async def _each(
-        self, items: Iterable[TData] | AsyncIterable[TData], *, ordered: bool
-    ) -> AsyncGenerator[AquteTask[TData, TResult]]:
-        if self._line.load is not None or self._line.added or self._stream is not None:
+    def _check_fresh(self) -> None:
+        if (
+            self._line.load is not None
+            or self._line.added
+            or self._stream is not None
+            or self._batch is not None
+        ):
             raise AquteError(
                 "the engine was started, or tasks were added to it: wait for its end and call stop first, "
                 "or make another engine"
             )
+
+    async def _each(
+        self, items: Iterable[TData] | AsyncIterable[TData], *, ordered: bool
+    ) -> AsyncGenerator[AquteTask[TData, TResult]]:
+        self._check_fresh()
         stream = self._stream = self._line.stream_of(items, ordered=ordered, within=self._start_within)
         try:
             async with stream as outcomes:

@@ -34,7 +34,7 @@ class AquteCounters(NamedTuple):
     retries: int
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class AquteTask(Generic[TData, TResult]):
     """An item and what came of it.
 
