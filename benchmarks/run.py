@@ -15,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks.compat import compat
 from benchmarks.crew import ROOT, Plan
 from benchmarks.limits import limits
 from benchmarks.queues import queues
@@ -54,6 +55,7 @@ SCENARIOS: dict[str, Callable[[Plan], list[Table]]] = {
     "threads": calls_in_threads,
     "limits": limits,
     "trees": trees,
+    "compat": compat,
     "sqlite-store": sqlite_store,
     "redis": redis_store,
     "queues": queues,
