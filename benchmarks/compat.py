@@ -55,7 +55,7 @@ def compat(plan: Plan) -> list[Table]:
             number(median(run.cpu for run in ours) * 1e6),
             number(times),
         ])  # fmt: skip
-        least = 1.0 if not in_process else TREE if workload.endswith("tree") else FASTER
+        least = 1.0 if not in_process else TREE if "tree" in workload else FASTER
         wanted.append(Wanted(f"{workload}, how many times faster,", times, least=least, unit=" x"))
     about = (
         f"{plan.items:,} no-op items (aqueue a quarter), 10 at once, Python {plan.newer_version}, "

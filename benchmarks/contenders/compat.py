@@ -81,7 +81,9 @@ async def _aqueue_flat(module: str, handler: Handler, items: Iterable[int], conc
     return done
 
 
-async def _aqueue_tree(module: str, handler: Handler, items: Iterable[int], concurrency: int) -> int:
+async def _aqueue_tree(
+    module: str, handler: Handler, items: Iterable[int], concurrency: int, order: str = "lifo"
+) -> int:
     library = importlib.import_module(module)
     number = len(list(items))
     wide = (max(1, number // FANOUT), FANOUT)
@@ -100,7 +102,9 @@ async def _aqueue_tree(module: str, handler: Handler, items: Iterable[int], conc
         async def after_children_processed(self) -> None:
             """Be called."""
 
-    await library.async_run_queue(initial_items=[Node(0)], num_workers=concurrency, visualize=False)
+    await library.async_run_queue(
+        initial_items=[Node(0)], num_workers=concurrency, order=order, visualize=False
+    )
     return number
 
 
@@ -115,7 +119,8 @@ WORKLOADS: dict[str, tuple[str, Any, bool, dict[str, Any]]] = {
     "werkpool: under a rate": ("werkpool", _werkpool_burst, False, {"rate": 1_000_000}),
     "werkpool: one at a time": ("werkpool", _werkpool_alone, False, {}),
     "aqueue: initial items": ("aqueue", _aqueue_flat, True, {}),
-    "aqueue: a tree": ("aqueue", _aqueue_tree, True, {}),
+    "aqueue: a tree, depth first": ("aqueue", _aqueue_tree, True, {}),
+    "aqueue: a tree, breadth first": ("aqueue", _aqueue_tree, True, {"order": "fifo"}),
 }
 """What is run: by whose calls, by what, whether it is to be many times faster, and with which options."""
 

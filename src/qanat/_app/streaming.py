@@ -10,6 +10,7 @@ from qanat._app.handlers import name_of, size_of
 from qanat._app.hosting import hosted, make_engine, make_intake
 from qanat._app.task_host import TaskHost
 from qanat._engine.bell import Bell
+from qanat._engine.intake import nothing_unread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Callable, Iterable
@@ -67,7 +68,9 @@ class OutcomeStream(Generic[T, R]):
             handler=self._handler, name="stream",
         )  # fmt: skip
         self._bell = Bell(engine.loop)
-        self._intake = make_intake(engine, self._handler, self._items, rules, unread=self._unread)
+        # Failures that nobody reads hold up what is started, but few are counted for every item.
+        unread = nothing_unread if self._only_failed else self._unread
+        self._intake = make_intake(engine, self._handler, self._items, rules, unread=unread)
         if rules.batch is not None:
             engine.is_full = self._is_stuck
         engine.when_over(self._bell.ring)

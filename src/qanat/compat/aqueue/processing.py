@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -163,6 +163,7 @@ class _Run:
     def __init__(self) -> None:
         self.stopping = False
         self._cut: set[int] = set()
+        self._kinds: dict[type[Any], _Kind] = {}
 
     async def process(self, item: Any) -> None:
         """Process one item."""
@@ -170,7 +171,7 @@ class _Run:
         if self.stopping:
             self._cut_off(item)
             return
-        kind = _kind_of(cast("Any", type(item)))
+        kind = self._kinds.get(item.__class__) or self._kind_of(item.__class__)
         if kind.is_item:
             item._job = job
         try:
@@ -188,6 +189,15 @@ class _Run:
                 job.after_children(self._after(item))
             else:
                 await item.after_children_processed()
+
+    def _kind_of(self, cls: type[Any]) -> _Kind:
+        after = getattr(cls, "after_children_processed", None)
+        kind = self._kinds[cls] = _Kind(
+            is_item=issubclass(cls, Item),
+            is_told=len(signature(cls.process).parameters) > 1,
+            has_after=after is not None and after is not Item.after_children_processed,
+        )
+        return kind
 
     def _cut_off(self, item: Any) -> None:
         """Keep that nothing comes after the trees that an item belongs to."""
@@ -226,16 +236,6 @@ class _Kind:
     is_item: bool
     is_told: bool
     has_after: bool
-
-
-@cache
-def _kind_of(cls: type[Any]) -> _Kind:
-    after = getattr(cls, "after_children_processed", None)
-    return _Kind(
-        is_item=issubclass(cls, Item),
-        is_told=len(signature(cls.process).parameters) > 1,
-        has_after=after is not None and after is not Item.after_children_processed,
-    )
 
 
 def _priority_of(item: Any) -> float:

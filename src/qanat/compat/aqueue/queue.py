@@ -43,7 +43,10 @@ class Item(ABC):
         if job is None:
             raise RuntimeError("This function may only be called inside process()")
         for item in items:
-            enqueue(job, self, item)
+            check_item(item)
+            item.parent = self
+            job.spawn(item)
+        self._has_children = self._has_children or bool(items)
 
     def set_worker_desc(self, description: str) -> None:
         """Say what is being done, for whoever watches.
@@ -78,7 +81,7 @@ def check_item(item: object) -> None:
     Raises:
         TypeError: If it has no `process`.
     """
-    if not callable(getattr(item, "process", None)):
+    if not isinstance(item, Item) and not callable(getattr(item, "process", None)):
         raise TypeError(f"an item must have a process method, got {item!r}")
 
 
