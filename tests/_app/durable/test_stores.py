@@ -74,6 +74,22 @@ async def _mismatch(url: str) -> None:
         await store.queue("q", keep=1.0).counts()
 
 
+async def test_a_store_tells_its_time(url: str):
+    async with qanat.open(url) as store:
+        before = await store.now()
+        job = await store.queue("q").get((await store.queue("q").put(1)).id)
+        assert job is not None
+        assert before <= (job.put_at or 0.0) <= await store.now()
+
+
+def test_a_store_tells_its_time_without_an_event_loop(url: str):
+    with qanat.open(url) as store:
+        before = store.now()
+        job = store.queue("q").get(store.queue("q").put(1).id)
+        assert job is not None
+        assert before <= (job.put_at or 0.0) <= store.now()
+
+
 async def test_a_worker_works_all_off_with_its_retries(url: str):
     async with qanat.open(url) as store:
         queue = store.queue("q", keep=600.0)

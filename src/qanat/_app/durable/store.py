@@ -14,7 +14,7 @@ from qanat._app.durable.asking import Ask, Asking
 from qanat._app.durable.connecting import connector
 from qanat._app.durable.hints import Hints
 from qanat._app.durable.ids import Ids
-from qanat._app.durable.operating import asked, examination, names
+from qanat._app.durable.operating import asked, examination, names, time_of
 from qanat._app.durable.options import QueueArgs, RotationArgs, checked_options, rotation_options
 from qanat._app.durable.plain_queue import PlainQueue
 from qanat._app.durable.plain_rotation import PlainRotation
@@ -285,6 +285,10 @@ class Store(_Face):
         """Return the names of all queues, sorted."""
         return await self.carry(asked(names), "")
 
+    async def now(self) -> float:
+        """Return the time on the store's clock, as all that ends in `_at` in its jobs."""
+        return await self.carry(asked(time_of), "")
+
     async def doctor(
         self,
         *,
@@ -390,6 +394,10 @@ class PlainStore(_Face):
     def queues(self) -> list[str]:
         """Return the names of all queues, sorted."""
         return self.carry(asked(names), "")
+
+    def now(self) -> float:
+        """Return the time on the store's clock; all is as in `Store.now`."""
+        return self.carry(asked(time_of), "")
 
     def doctor(
         self,
