@@ -193,6 +193,7 @@ class Carrier:
         task: Any = None
         job: Job[Any] | None = None
         item: Any = None
+        given: Any = None
         number, attempts, first, started, ran = 0, 1, 0.0, 0.0, 0.0
         drawn = again = False
         staying = True
@@ -286,7 +287,7 @@ class Carrier:
                                 self.draws = True
                             else:
                                 assert job is not None  # noqa: S101 - or it would have idled
-                                given: Any = job
+                                given = job
                                 self._job = cell.job = given
                                 task = given._task
                                 item = given.item

@@ -47,7 +47,7 @@ class Inbox(Generic[T]):
         self._putters: deque[Spot] = deque()
         self._intake: Intake | None = None
         self._thread = 0
-        self.closed = False
+        self.closed: bool = False
         """Whether nothing more is taken; what is in it is still read."""
 
     @property
@@ -135,7 +135,7 @@ class Inbox(Generic[T]):
 
     # --- for the intake that reads it ------------------------------------------------------------
 
-    def begin(self, intake: Intake) -> None:
+    def _begin(self, intake: Intake) -> None:
         """Hear which intake reads it from now on.
 
         Raises:
@@ -146,7 +146,7 @@ class Inbox(Generic[T]):
         self._intake = intake
         self._thread = get_ident()
 
-    def end(self, intake: Intake) -> None:
+    def _end(self, intake: Intake) -> None:
         """Hear that an intake reads it no more."""
         if self._intake is intake:
             self._intake = None

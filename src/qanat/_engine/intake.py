@@ -220,7 +220,7 @@ class Intake:
         # An input that may be empty now and have items later.
         self._inbox: Inbox[Any] | None = items if isinstance(items, Inbox) else None
         if self._inbox is not None:
-            self._inbox.begin(self)
+            self._inbox._begin(self)
         self._scope: anyio.CancelScope | None = None
         # A source that is awaited is told after every start that there may be room.
         self.tops_up = self.is_async or (chooses and not self._whole)
@@ -297,7 +297,7 @@ class Intake:
                 engine.drawn = None
             return
         if self._inbox is not None:
-            self._inbox.end(self)
+            self._inbox._end(self)
         engine.source_ended()
 
     def wetted(self) -> None:
@@ -453,7 +453,7 @@ class Intake:
         if self._scope is not None:
             self._scope.cancel()
         if self._inbox is not None:
-            self._inbox.end(self)
+            self._inbox._end(self)
             return
         closing = getattr(self.iterator, "close", None)
         if not self.is_async and closing is not None and not self._reading:

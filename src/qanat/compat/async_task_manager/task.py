@@ -37,7 +37,7 @@ class Task(Generic[T]):
     def __init__(self, coro: Awaitable[T], metadata: Mapping[str, Any] | None = None) -> None:
         if not inspect.isawaitable(cast("object", coro)):
             raise TypeError(f"coro must be awaitable, such as a coroutine, got {coro!r}")
-        self.coro = coro
+        self.coro: Awaitable[T] = coro
         self.metadata: dict[str, Any] = {} if metadata is None else dict(metadata)
         self._future: asyncio.Future[None] | None = None
         self._result: T | None = None
