@@ -6,8 +6,8 @@ What must stay true:
   that as many as end in the time of a claim, or a quarter of a second. While something other than the
   slots holds jobs up here, such as a rate, claims get smaller, down to one.
 - **A lane that waits here is not claimed from**, and does not use up the room of others.
-- **Idle is idle.** Whoever puts through the same store wakes it; else it looks when something falls
-  due, and into a store that others reach at least once a second.
+- **Idle is idle.** Whoever makes jobs ready wakes it, here or elsewhere; else it looks when something
+  falls due, and into a store that others reach at least once a second, as a hint may be lost.
 """
 
 from __future__ import annotations
