@@ -75,6 +75,7 @@ end
 
 local function take_suspect()
   local members = call('ZRANGE', key('suspects'), 0, SUSPECTS - 1)
+  if #members == 0 then return end
   local ids = {}
   for i, member in ipairs(members) do ids[i] = sub(member, 8) end
   fetch(ids)
