@@ -5,10 +5,14 @@ from __future__ import annotations
 import signal
 import subprocess
 import time
+from contextlib import nullcontext
 
 import pytest
 from redis.crc import key_slot
+from redis.exceptions import RedisError
 
+from qanat.errors import StoreError
+from tests._stores.redis.proxy import Proxy
 from tests._stores.redis.servers import Server, binary, free_port, poll
 from tests._stores.redis.test_topologies import is_whole
 from tests.crash.crew import Crew
@@ -46,7 +50,7 @@ def test_work_goes_on_after_a_failover_and_what_is_lost_is_counted(watched, tmp_
         crew.wait_for("end", 60)
         began = time.monotonic()
         master.send(how)
-        poll(lambda: replica.command("ROLE")[0] == b"master", "the failover")
+        poll(lambda: is_master(replica), "the failover")
         crew.work_on(20)
         gone_on = time.monotonic() - began
         assert producing.wait() == 0
@@ -63,6 +67,56 @@ def test_work_goes_on_after_a_failover_and_what_is_lost_is_counted(watched, tmp_
         f"failover: {len(history.lost)} of {len(history.ids('put-ok'))} jobs lost, "
         f"{history.repeats} run again, work went on after {gone_on:.1f} s"
     )
+
+
+def is_master(server):
+    try:
+        return bool(server.command("ROLE")[0] == b"master")
+    except RedisError:
+        return False  # it has just become one, and hung up
+
+
+@pytest.mark.parametrize("careful", [False, True])
+def test_what_a_failover_loses_behind_a_broken_link_is_counted_and_told(tmp_path, careful):
+    """A master goes on alone for a second, and then its replica takes over, which has not heard of that."""
+    master = Server(tmp_path / "master", port=free_port())
+    replica = Server(tmp_path / "replica", "--replicaof", "127.0.0.1", str(master.port))
+    proxy = Proxy(master.socket)
+    crew = Crew(tmp_path, replica.url)
+    url = proxy.url + "?timeout=2&connect_timeout=1&wait=1"
+    alone = Crew(tmp_path, url)
+    try:
+        poll(lambda: replica.command("INFO", "replication")["master_link_status"] == "up", "the replica")
+        if careful:
+            master.command("CONFIG", "SET", "min-replicas-to-write", "1")
+        producing = crew.producer("p", 600, 0.1, batch=5, url=url)
+        workers = [crew.ready(crew.worker(url=url)) for _ in range(2)]
+        crew.work_on(60)
+        replica.command("REPLICAOF", "NO", "ONE")
+        with nullcontext() if not careful else pytest.raises(StoreError):
+            alone.naps(50, 0.1)
+        time.sleep(1.0)
+        master.kill()
+        proxy.target = replica.socket
+        proxy.cut()
+        crew.work_on(20)
+        assert producing.wait() == 0
+        crew.wait_done(60.0)
+        assert [worker.stop() for worker in workers] == [0, 0]
+        history = crew.check(losses=True)
+    finally:
+        alone.end()
+        crew.end()
+        proxy.close()
+        replica.kill()
+        master.kill()
+    told = any("the store has lost what it had stored" in worker.said for worker in workers)
+    print(
+        f"link broken for 1 s, careful: {careful}: {len(history.lost)} of {len(history.ids('put-ok'))} jobs "
+        f"lost, {history.repeats} run again, told: {told}"
+    )
+    assert len(history.lost) == (0 if careful else 50)
+    assert told != careful
 
 
 @pytest.fixture
