@@ -9,7 +9,7 @@ import pytest
 from tests.crash.crew import RECOVERY, SLACK
 from tests.crash.stores import FILE_FIRST, SERVER_FIRST
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 
 KILLED = -signal.SIGKILL
 STEPS = ("claim.before", "claim.committed", "run.mid", "settle.before", "settle.committed")

@@ -14,7 +14,7 @@ from qanat.errors import StoreUnavailable
 from tests.crash.crew import LEASE, until
 from tests.crash.stores import FILE_FIRST, SERVER_FIRST
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 
 ERRORS = (
     "ValueError", "KeyboardInterrupt", "SystemExit", "GeneratorExit", "StopIteration", "StopAsyncIteration",

@@ -11,7 +11,7 @@ import pytest
 from tests.crash.crew import Crew, until
 from tests.crash.stores import SERVER_FIRST
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(180)]
 
 TERM, INT = signal.SIGTERM, signal.SIGINT
 LONG = 600.0
