@@ -41,7 +41,7 @@ async def test_items_that_come_later_run_as_they_come(virtual_time: VirtualTime)
             inbox.close()
 
         group.start_soon(add)
-        values = [outcome.value async for outcome in outcomes]
+        values = [outcome.unwrap() async for outcome in outcomes]
     # Those that run together may begin and end in any order.
     assert sorted(map(str, values)) == ["a", "b", "c", "d", "e", "f"]
     assert sorted((item, at - began) for item, at in diary.began) == [
