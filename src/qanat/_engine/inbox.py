@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from threading import get_ident
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
 
 from qanat._core.arguments import whole
 from qanat._engine.loop import running_loop
@@ -17,10 +17,21 @@ from qanat._engine.loop import running_loop
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qanat._engine.intake import Intake
     from qanat._engine.loop import Spot
 
 T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """Who reads an inbox: the intake of a run."""
+
+    def wetted(self) -> None:
+        """Hear that there are items again, or never will be; in the loop's thread."""
+        ...
+
+    def wetted_elsewhere(self) -> None:
+        """Hear the same in another thread."""
+        ...
 
 
 class Inbox(Generic[T]):
@@ -38,14 +49,14 @@ class Inbox(Generic[T]):
         ValueError: If `most` is less than 1.
     """
 
-    __slots__ = ("_intake", "_items", "_most", "_putters", "_thread", "closed")
+    __slots__ = ("_items", "_most", "_putters", "_reader", "_thread", "closed")
 
     def __init__(self, *, most: int | None = None) -> None:
         """Begin empty and open."""
         self._most = None if most is None else whole("most", most, 1)
         self._items: deque[T] = deque()
         self._putters: deque[Spot] = deque()
-        self._intake: Intake | None = None
+        self._reader: Reader | None = None
         self._thread = 0
         self.closed: bool = False
         """Whether nothing more is taken; what is in it is still read."""
@@ -64,8 +75,8 @@ class Inbox(Generic[T]):
         if self.closed:
             raise RuntimeError("the inbox is closed and takes no more items")
         self._items.append(item)
-        if self._intake is not None:
-            self._tell(self._intake)
+        if self._reader is not None:
+            self._tell(self._reader)
 
     def add_all(self, items: Iterable[T]) -> None:
         """Add items without waiting, whatever `most` says; may be called in any thread.
@@ -76,8 +87,8 @@ class Inbox(Generic[T]):
         if self.closed:
             raise RuntimeError("the inbox is closed and takes no more items")
         self._items.extend(items)
-        if self._intake is not None:
-            self._tell(self._intake)
+        if self._reader is not None:
+            self._tell(self._reader)
 
     async def put(self, item: T) -> None:
         """Add an item once fewer than `most` are in it, in the loop of the run.
@@ -103,8 +114,8 @@ class Inbox(Generic[T]):
         if self.closed:
             return
         self.closed = True
-        if self._intake is not None:
-            self._tell(self._intake)
+        if self._reader is not None:
+            self._tell(self._reader)
         while self._putters:
             self._putters.popleft().wake()
 
@@ -135,27 +146,27 @@ class Inbox(Generic[T]):
 
     # --- for the intake that reads it ------------------------------------------------------------
 
-    def _begin(self, intake: Intake) -> None:
-        """Hear which intake reads it from now on.
+    def _begin(self, reader: Reader) -> None:
+        """Hear who reads it from now on.
 
         Raises:
             RuntimeError: If another one does.
         """
-        if self._intake is not None:
+        if self._reader is not None:
             raise RuntimeError("the inbox is read by another run: wait for its end, or make another inbox")
-        self._intake = intake
+        self._reader = reader
         self._thread = get_ident()
 
-    def _end(self, intake: Intake) -> None:
-        """Hear that an intake reads it no more."""
-        if self._intake is intake:
-            self._intake = None
+    def _end(self, reader: Reader) -> None:
+        """Hear that somebody reads it no more."""
+        if self._reader is reader:
+            self._reader = None
 
-    def _tell(self, intake: Intake) -> None:
+    def _tell(self, reader: Reader) -> None:
         if get_ident() == self._thread:
-            intake.wetted()
+            reader.wetted()
         else:
-            intake.wetted_elsewhere()
+            reader.wetted_elsewhere()
 
     def _let_put(self) -> None:
         """Wake one who waits for room, if there is some."""

@@ -171,10 +171,10 @@ class Worker(Generic[TData, TResult]):
         rate_limiter: RateLimiter | None = None,
         task_timeout_seconds: float | None = None,
     ) -> None:
-        self.name = name
-        self.handle_coro = handle_coro
-        self.input_q = input_q
-        self.output_q = output_q
+        self.name: str = name
+        self.handle_coro: Callable[[TData], Coroutine[Any, Any, TResult]] = handle_coro
+        self.input_q: AquteTaskQueueType[TData, TResult] = input_q
+        self.output_q: AquteTaskQueueType[TData, TResult] = output_q
         attempts = Attempts(handle_coro, 1, rate_limiter, task_timeout_seconds, names=(name,))
         self._pool: Pool[AquteTask[TData, TResult], TResult] = Pool(
             attempts.of_task, concurrency=1, limits=attempts.limits, timeout=attempts.timeout

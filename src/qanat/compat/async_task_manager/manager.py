@@ -45,8 +45,8 @@ class TaskManager:
             raise ValueError(f"poll_interval must be greater than 0.0, got {poll_interval}")
         if not isinstance(cast("object", strategy), BaseStrategy):
             raise TypeError(f"strategy must be a BaseStrategy, got {strategy!r}")
-        self.strategy = strategy
-        self.poll_interval = poll_interval
+        self.strategy: BaseStrategy = strategy
+        self.poll_interval: float = poll_interval
         self._rules = strategy.rules if isinstance(strategy, LimitStrategy) else Rules(concurrency=ANY)
         # One of ours that nobody has made another class from is its rules, and need not be asked.
         is_ours = isinstance(strategy, LimitStrategy) and type(strategy) in OURS

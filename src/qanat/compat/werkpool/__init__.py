@@ -47,8 +47,8 @@ class WorkerPool:
             raise ValueError(f"Size must be a positive integer or None, got {size!r}")
         if rate is not None and not 0 < rate < math.inf:
             raise ValueError(f"Rate must be a positive float or None, got {rate!r}")
-        self.size = size
-        self.rate = rate
+        self.size: int | None = size
+        self.rate: float | None = rate
         self._limits: tuple[Limit, ...] = ()
         if rate is not None:
             most = math.ceil(rate)

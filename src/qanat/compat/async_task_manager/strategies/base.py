@@ -45,7 +45,7 @@ class LimitStrategy(BaseStrategy):
     """
 
     def __init__(self, rules: Rules) -> None:
-        self.rules = rules
+        self.rules: Rules = rules
         self.tasks: deque[Task[Any]] = deque()
 
     def add_task(self, task: Task[Any]) -> None:

@@ -21,4 +21,4 @@ class ConcurrentLimitStrategy(LimitStrategy):
         if max_concurrent <= 0:
             raise ValueError(f"max_concurrent must be greater than 0, got {max_concurrent}")
         super().__init__(Rules(concurrency=max_concurrent))
-        self.max_concurrent = max_concurrent
+        self.max_concurrent: int = max_concurrent

@@ -23,4 +23,4 @@ class DelayedStrategy(LimitStrategy):
         if not 0 < delay_seconds < math.inf:
             raise ValueError(f"delay_seconds must be greater than 0, got {delay_seconds}")
         super().__init__(Rules(concurrency=ANY, limits=Spacing(delay_seconds, after="finish")))
-        self.delay_seconds = delay_seconds
+        self.delay_seconds: float = delay_seconds

@@ -26,5 +26,5 @@ class FixedWindowStrategy(LimitStrategy):
         if not 0 < window_seconds < math.inf:
             raise ValueError(f"window_seconds must be greater than 0, got {window_seconds}")
         super().__init__(Rules(concurrency=ANY, limits=FixedWindow(max_requests, window_seconds)))
-        self.max_requests = max_requests
-        self.window_seconds = window_seconds
+        self.max_requests: int = max_requests
+        self.window_seconds: float = window_seconds
