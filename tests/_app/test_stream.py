@@ -472,3 +472,23 @@ async def test_only_failed_must_make_sense(
 ):
     with pytest.raises(error, match="only_failed"):
         qanat.stream(backwards, [1], **{"only_failed": True, **options})
+
+
+async def test_an_item_that_comes_just_as_the_run_fails_is_dropped(virtual_time: VirtualTime):
+    come = anyio.Event()
+    began: list[int] = []
+
+    async def source() -> AsyncIterator[int]:
+        yield 0
+        await come.wait()
+        yield 1
+
+    async def fail(item: int) -> None:
+        began.append(item)
+        await anyio.sleep(1.0)
+        come.set()
+        raise KeyError(item)
+
+    with pytest.raises(KeyError):
+        await qanat.map(fail, source())
+    assert began == [0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 
 import qanat
 from qanat import Inbox
+from qanat._engine.intake import Intake
 from tests._app.diary import Diary
 
 if TYPE_CHECKING:
@@ -234,3 +236,37 @@ def test_a_loop_that_has_ended_hears_nothing():
     asyncio.run(leave())
     inbox.add(1)
     assert inbox.waiting == 1
+
+
+@pytest.mark.virtual_time("asyncio")
+async def test_who_is_cancelled_when_just_woken_leaves_its_turn_to_the_next(virtual_time: VirtualTime):
+    inbox: Inbox[int] = Inbox(most=1)
+    inbox.add(0)
+    first, second = (asyncio.create_task(inbox.put(item)) for item in (1, 2))
+    await asyncio.sleep(1.0)
+    assert next(inbox) == 0
+    first.cancel()
+    await second
+    assert first.cancelled()
+    assert inbox.clear() == [2]
+
+
+async def test_only_who_reads_an_inbox_can_leave_it(virtual_time: VirtualTime):
+    inbox: Inbox[int] = Inbox()
+    async with qanat.stream(double, inbox) as outcomes:
+        other: Any = object()
+        inbox._end(other)
+        inbox.add(4)
+        inbox.close()
+        assert [outcome.value async for outcome in outcomes] == [8]
+
+
+def test_what_is_added_in_a_thread_when_the_loop_has_ended_is_kept():
+    def ended(function: Any) -> None:
+        raise RuntimeError("the loop is closed")
+
+    # As if its run had been left in the lurch by a loop that was stopped.
+    intake: Any = SimpleNamespace(
+        _engine=SimpleNamespace(loop=SimpleNamespace(call_soon_threadsafe=ended)), wetted=None
+    )
+    Intake.wetted_elsewhere(intake)

@@ -412,7 +412,7 @@ class Intake:
         engine = self._engine
         iterator = self.iterator
         try:
-            while not self._is_closed:
+            while True:
                 while self.room() <= 0:
                     spot = self._room_spot = engine.loop.spot()
                     await spot.wait()

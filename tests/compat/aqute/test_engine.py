@@ -668,3 +668,17 @@ async def test_a_rate_holds_calls_back(virtual_time: VirtualTime):
     tasks = [task async for task in Aqute(picky, 10, rate_limiter=limiter).apply_to_each(range(20))]
     assert len(tasks) == 20
     assert virtual_time.now() - began == pytest.approx(3.8)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_a_batch_may_be_stopped_or_cancelled(virtual_time: VirtualTime, stops: bool):
+    engine = Aqute(double, 1)
+    batch = asyncio.create_task(engine.apply_to_all([1, 2]))
+    await asyncio.sleep(0.1)
+    if stops:
+        await engine.stop()
+    else:
+        batch.cancel()
+    with pytest.raises(AquteError if stops else asyncio.CancelledError):
+        await batch
+    assert [task.result for task in await engine.apply_to_all([3])] == [6]
