@@ -304,10 +304,11 @@ class Aqute(Generic[TData, TResult]):
                 self._reset()
         found: list[AquteTask[TData, TResult]] = []
         for outcome in outcomes:
-            task: AquteTask[TData, TResult] = AquteTask(outcome.item, str(outcome.id))
-            self._end(task, outcome)
-            found.append(task)
-        self._reset()
+            task_id, error = str(outcome.id), outcome.error
+            if error is None:
+                found.append(AquteTask(outcome.item, task_id, outcome.value, None, True))
+            else:
+                found.append(AquteTask(outcome.item, task_id, None, renamed(error, task_id)))
         return found
 
     def _check_fresh(self) -> None:
