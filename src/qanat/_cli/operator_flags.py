@@ -306,12 +306,43 @@ def doctor(
     )  # fmt: skip
 
 
+def import_aiopyrq(
+    *names: Annotated[str, Parameter(help="Names of queues and pools.")],
+    source: Annotated[
+        str,
+        Parameter(
+            name="--from", env_var="QANAT_IMPORT_AIOPYRQ_FROM", group=_WHAT, negative="",
+            help="URL of the server that they are on; one with a password goes into its variable.",
+        ),
+    ],
+    store: Annotated[str, _store("IMPORT_AIOPYRQ")],
+    unique: Annotated[
+        bool | None,
+        _flag(
+            "unique", group=_WHAT, command="IMPORT_AIOPYRQ", negative="--no-unique",
+            help="They are unique queues; found out where items wait.",
+        ),
+    ] = None,
+    json: Annotated[bool, _json("IMPORT_AIOPYRQ")] = False,
+) -> int:  # fmt: skip
+    """Copy what aio-py-rq keeps in Redis, for qanat.compat.aiopyrq.
+
+    What was taken and not acknowledged comes first, then what waits; items of pools stay due when they
+    were. Nobody may take items meanwhile. Nothing is deleted; the same call again stores nothing twice.
+
+        qanat import-aiopyrq emails feeds --from redis://localhost --store sqlite:///work.db
+    """
+    from qanat._cli.import_command import run_import
+
+    return run_import(tuple(_plain(each) for each in names), source, store, unique=unique, as_json=json)
+
+
 COMMANDS: tuple[Callable[..., int], ...] = (
-    put, ls, jobs, show, why, retry, cancel, pause, resume, purge, doctor,
+    put, ls, jobs, show, why, retry, cancel, pause, resume, purge, doctor, import_aiopyrq,
 )  # fmt: skip
 
 
 def add_commands(app: App) -> None:
     """Add the commands of operators to the command line."""
     for command in COMMANDS:
-        app.command(command, name=command.__name__, group=QUEUES)
+        app.command(command, name=command.__name__.replace("_", "-"), group=QUEUES)

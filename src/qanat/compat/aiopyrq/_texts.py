@@ -39,13 +39,17 @@ class Texts:
 
     def of_all(self, items: object) -> list[str]:
         """Return the texts of a list of items; errors as `refused`."""
-        if isinstance(items, (str, bytes)) or not isinstance(items, Sequence):
+        if isinstance(items, (str, bytes)) or not _is_list(items):
             raise TypeError(f"items must be a list, got {items!r}")
-        return [self.of(item) for item in cast("Any", items)]
+        return [self.of(item) for item in cast("Sequence[Any]", items)]
 
     def given_back(self, text: str) -> Any:
         """Return what a consumer gets."""
         return text.encode(self._encoding) if self._as_bytes else text
+
+
+def _is_list(items: object) -> bool:
+    return isinstance(items, Sequence)
 
 
 def whole(name: str, value: object) -> int:
