@@ -310,6 +310,31 @@ async def test_a_failed_acknowledgement_can_be_made_again(
         assert await queue.get_count() == (call == "reject_item")
 
 
+@both
+async def test_what_was_taken_in_part_is_given_back(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch, kind: Any
+):
+    """Who gets an error, or is cancelled, does not hear of it."""
+    queue = kind("emails", URL)
+    await queue.add_items(list(range(1_500)))
+    below = await queue._queue()
+    lease = below.lease
+
+    for error in (qanat.StoreUnavailable("gone"), asyncio.CancelledError()):
+
+        async def fails(n: int, error: BaseException = error) -> Any:
+            if n < 1_000:
+                raise error
+            return await lease(n)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(below, "lease", fails)
+            with pytest.raises(type(error)):
+                await queue.get_items(1_200)
+        assert (await below.counts()).leased == 0
+    assert await queue.get_items(2) == ["0", "1"]
+
+
 async def test_more_is_taken_than_a_store_gives_at_once(virtual_time: VirtualTime):
     queue = Queue("emails", URL)
     items = [str(number) for number in range(2_500)]

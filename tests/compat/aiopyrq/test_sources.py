@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import qanat
-from qanat.compat.aiopyrq import Pool, Queue, UniqueQueue
+from qanat.compat.aiopyrq import Pool, Queue, UniqueQueue, _source
 from qanat.compat.aiopyrq._source import Source
 from qanat.compat.aiopyrq.helpers import NotEnoughSyncedSlavesError
 from tests._stores.redis.servers import Server, free_port
@@ -160,6 +160,15 @@ def test_the_same_object_serves_one_event_loop_after_another(tmp_path: Path):
     assert asyncio.run(one_by_one(queue)) == ["a", "b"]
     asyncio.run(queue.reject_item("b"))
     assert asyncio.run(queue.get_items(5)) == ["b"]
+
+
+@pytest.mark.real
+def test_a_queue_keeps_nothing_of_event_loops_that_have_ended(tmp_path: Path):
+    queue = Queue("emails", f"sqlite:///{tmp_path / 'work.db'}")
+    for _ in range(3):
+        asyncio.run(queue.get_count())
+    assert len(queue._queues._known) == 1
+    assert [list(stores) for stores in _source._open.values() if stores] == []
 
 
 @pytest.mark.real

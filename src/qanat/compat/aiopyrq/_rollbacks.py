@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from qanat.compat.aiopyrq._names import stored_name
+from qanat.compat.aiopyrq._source import Handles
 from qanat.compat.aiopyrq._texts import seconds, whole
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Rollbacks:
     def __init__(self, queue: str, source: Source, options: dict[str, Any]) -> None:
         self.name: str = queue + RETRY_SUFFIX
         self._stored_as = stored_name(self.name)
-        self._source = source
+        self._rotations = Handles(source, self._make)
         most = options.get("max_retry_rollback") or options.get("max_retry")
         minutes = options.get("max_timeout_in_queue") or options.get("max_timeout")
         if most and whole("max_retry", most) >= MOST:
@@ -90,8 +91,11 @@ class Rollbacks:
         rotation = await self._rotation()
         await rotation.remove(*([text, number] for number in range(1, (self._last or MOST) + 1)))
 
+    def _make(self, store: qanat.Store) -> qanat.Rotation[list[Any]]:
+        return store.rotation(self._stored_as, every=REMEMBERED, jitter=0.0)
+
     async def _rotation(self) -> qanat.Rotation[list[Any]]:
-        return (await self._source.store()).rotation(self._stored_as, every=REMEMBERED, jitter=0.0)
+        return await self._rotations.get()
 
     def _note(self, text: str, number: int) -> None:
         if len(self._known) >= KNOWN:

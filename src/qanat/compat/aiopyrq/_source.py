@@ -11,14 +11,16 @@ shared by all who name the same place there. An async generator holds it: asynci
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from urllib.parse import quote, urlencode
 from weakref import WeakKeyDictionary
 
 import qanat
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Mapping
+
+H = TypeVar("H")
 
 _CONNECTIONS: Final = {
     "redis.asyncio.connection.Connection": "redis",
@@ -91,6 +93,31 @@ class Source:
         if self._url not in shared:
             shared[self._url] = _Shared(self._url)
         return await shared[self._url].store()
+
+
+class Handles(Generic[H]):
+    """A queue or a rotation of each event loop's store.
+
+    Args:
+        source: Where the stores are.
+        make: Makes what is kept for each.
+    """
+
+    def __init__(self, source: Source, make: Callable[[qanat.Store], H]) -> None:
+        self._source = source
+        self._make = make
+        self._known: dict[asyncio.AbstractEventLoop, tuple[qanat.Store, H]] = {}
+
+    async def get(self) -> H:
+        """Return that of this event loop; errors as `Source.store`."""
+        store = await self._source.store()
+        loop = asyncio.get_running_loop()
+        known = self._known.get(loop)
+        if known is None or known[0] is not store:
+            for each in [each for each in self._known if each.is_closed()]:
+                del self._known[each]
+            known = self._known[loop] = (store, self._make(store))
+        return known[1]
 
 
 class _Shared:

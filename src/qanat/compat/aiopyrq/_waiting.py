@@ -13,12 +13,11 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any, Final, Literal
-from weakref import WeakKeyDictionary
 
 from qanat import LeaseLost, NotReplicated
 from qanat.compat.aiopyrq._names import stored_name
 from qanat.compat.aiopyrq._rollbacks import Rollbacks
-from qanat.compat.aiopyrq._source import Source
+from qanat.compat.aiopyrq._source import Handles, Source
 from qanat.compat.aiopyrq._texts import Texts, check_options, seconds, whole
 from qanat.compat.aiopyrq.helpers import NotEnoughSyncedSlavesError
 
@@ -72,20 +71,19 @@ class Waiting(ABC):
         )  # fmt: skip
         self._unique: Literal["pending"] | None = unique
         self._stored_as = stored_name(name)
-        self._queues: WeakKeyDictionary[qanat.Store, qanat.Queue[str]] = WeakKeyDictionary()
+        self._queues = Handles(self._source, self._make)
         self._taken: defaultdict[str, deque[QueueJob[str]]] = defaultdict(deque)
         self._looked_at = float("-inf")
         self._rollbacks = Rollbacks(name, self._source, options)
 
+    def _make(self, store: qanat.Store) -> qanat.Queue[str]:
+        return store.queue(
+            self._stored_as, type=str, unique=self._unique, lease=PROCESSING_TIMEOUT, max_attempts=None,
+            replicas=self._replicas,
+        )  # fmt: skip
+
     async def _queue(self) -> qanat.Queue[str]:
-        store = await self._source.store()
-        queue = self._queues.get(store)
-        if queue is None:
-            queue = self._queues[store] = store.queue(
-                self._stored_as, type=str, unique=self._unique, lease=PROCESSING_TIMEOUT, max_attempts=None,
-                replicas=self._replicas,
-            )  # fmt: skip
-        return queue
+        return await self._queues.get()
 
     # --- items wait -------------------------------------------------------------------------------
 
@@ -107,25 +105,31 @@ class Waiting(ABC):
         """
         whole("count", count)
         queue = await self._queue()
-        jobs = await self._lease(queue, count)
-        if len(jobs) < count and await self._is_time_to_look():
-            await self.re_enqueue_timeout_items()
-            jobs += await self._lease(queue, count - len(jobs))
+        jobs: list[QueueJob[str]] = []
+        try:
+            await self._lease(queue, count, jobs)
+            if not jobs and count > 0 and self._is_time_to_look():
+                await self.re_enqueue_timeout_items()
+                await self._lease(queue, count, jobs)
+        except BaseException:
+            if jobs:
+                # Nobody hears of them. Shielded, as who is cancelled once may be so again.
+                await asyncio.shield(asyncio.ensure_future(queue.release(*jobs)))
+            raise
         for job in jobs:
             self._taken[job.item].append(job)
         return [self._texts.given_back(job.item) for job in jobs]
 
-    async def _lease(self, queue: qanat.Queue[str], count: int) -> list[QueueJob[str]]:
-        jobs: list[QueueJob[str]] = []
+    async def _lease(self, queue: qanat.Queue[str], count: int, jobs: list[QueueJob[str]]) -> None:
+        """Add leased jobs to those that are there, up to so many."""
         while len(jobs) < count:
             wanted = min(count - len(jobs), MOST)
             leased = await queue.lease(wanted)
             jobs += leased
             if len(leased) < wanted:
                 break
-        return jobs
 
-    async def _is_time_to_look(self) -> bool:
+    def _is_time_to_look(self) -> bool:
         now = asyncio.get_running_loop().time()
         if now - self._looked_at < LOOK:
             return False

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
 from qanat import LeaseLost, NotReplicated
 from qanat.compat.aiopyrq._names import stored_name
-from qanat.compat.aiopyrq._source import Source
+from qanat.compat.aiopyrq._source import Handles, Source
 from qanat.compat.aiopyrq._texts import Texts, check_options, seconds, whole
 from qanat.compat.aiopyrq._waiting import MOST, client_id, not_enough, replicas_of
 
@@ -72,18 +71,17 @@ class Pool:
         self._source = Source(redis, within)
         self._texts = Texts(self._source.encoding, as_bytes=self._source.as_bytes, strict=True)
         self._stored_as = stored_name(name)
-        self._rotations: WeakKeyDictionary[qanat.Store, qanat.Rotation[str]] = WeakKeyDictionary()
+        self._rotations = Handles(self._source, self._make)
         self._taken: dict[str, QueueJob[str]] = {}
 
+    def _make(self, store: qanat.Store) -> qanat.Rotation[str]:
+        return store.rotation(
+            self._stored_as, type=str, every=self._valid_for, lease=self._ttl, jitter=0.0,
+            replicas=self._replicas,
+        )  # fmt: skip
+
     async def _rotation(self) -> qanat.Rotation[str]:
-        store = await self._source.store()
-        rotation = self._rotations.get(store)
-        if rotation is None:
-            rotation = self._rotations[store] = store.rotation(
-                self._stored_as, type=str, every=self._valid_for, lease=self._ttl, jitter=0.0,
-                replicas=self._replicas,
-            )  # fmt: skip
-        return rotation
+        return await self._rotations.get()
 
     # --- what is in it ---------------------------------------------------------------------------
 

@@ -93,14 +93,13 @@ class UniqueQueue(Waiting):
             )  # fmt: skip
             await queue.admin.delete(*(job.id for job in jobs))
 
-    async def _lease(self, queue: qanat.Queue[str], count: int) -> list[QueueJob[str]]:
-        jobs = await super()._lease(queue, count)
+    async def _lease(self, queue: qanat.Queue[str], count: int, jobs: list[QueueJob[str]]) -> None:
+        await super()._lease(queue, count, jobs)
         probes = [job for job in jobs if job.metadata == PROBED]
         if probes:
             # Whoever put them was lost before it could delete them.
+            jobs[:] = [job for job in jobs if job.metadata != PROBED]
             await queue.ack(*probes)
-            jobs = [job for job in jobs if job.metadata != PROBED]
-        return jobs
 
     async def _give_back(self, queue: qanat.Queue[str], jobs: list[QueueJob[str]]) -> Sequence[str]:
         """Put items anew, before all others, where they do not wait already; and end their leases.
