@@ -304,11 +304,11 @@ class Aqute(Generic[TData, TResult]):
                 self._reset()
         found: list[AquteTask[TData, TResult]] = []
         for outcome in outcomes:
-            task_id, error = str(outcome.id), outcome.error
-            if error is None:
+            task_id, failure = str(outcome.id), outcome.error
+            if failure is None:
                 found.append(AquteTask(outcome.item, task_id, outcome.value, None, True))
             else:
-                found.append(AquteTask(outcome.item, task_id, None, renamed(error, task_id)))
+                found.append(AquteTask(outcome.item, task_id, None, renamed(failure, task_id)))
         return found
 
     def _check_fresh(self) -> None:
