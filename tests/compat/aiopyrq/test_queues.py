@@ -412,6 +412,18 @@ async def test_rollbacks_need_their_options(virtual_time: VirtualTime, kind: Any
             await kind("emails", URL, **options).can_rollback_item("a")
 
 
+@both
+async def test_native_code_uses_the_same_queue(virtual_time: VirtualTime, kind: Any):
+    queue = kind("emails", URL)
+    await queue.add_items(["a", "b"])
+    native = (await queue._source.store()).queue("emails")
+    (job,) = await native.lease()
+    assert job.item == "a"
+    await native.ack(job)
+    await native.put("c", **({"key": ("c",)} if kind is UniqueQueue else {}))
+    assert await queue.get_items(9) == ["b", "c"]
+
+
 async def test_names_that_a_store_cannot_hold_are_told_apart(virtual_time: VirtualTime):
     one, other, plain = Queue("emails:high", URL), Queue("emails/high", URL), Queue("emails-high", URL)
     await one.add_item("one")
