@@ -231,6 +231,17 @@ async def test_a_rejected_item_that_waits_again_is_there_once(virtual_time: Virt
         assert (await (await queue._queue()).counts()).leased == 0
 
 
+async def test_what_somebody_else_has_by_now_does_not_wait_too(virtual_time: VirtualTime):
+    late, queue = UniqueQueue("emails", URL), UniqueQueue("emails", URL)
+    await queue.add_items(["a", "b"])
+    await late.get_items(2)
+    await queue.re_enqueue_all_items()
+    assert await queue.get_items(1) == ["a"]
+    await late.reject_items(["a", "b"])
+    assert await queue.get_count() == 1
+    assert await queue.get_items(2) == ["b"]
+
+
 # --- faults that are not inherited ---------------------------------------------------------------------
 
 

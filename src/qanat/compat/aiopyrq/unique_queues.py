@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qanat import LeaseLost, NotReplicated
+from qanat import NotReplicated
 from qanat.compat.aiopyrq._waiting import (
     DEFAULT_SYNC_SLAVES_COUNT,
     DEFAULT_SYNC_SLAVES_TIMEOUT,
@@ -104,21 +104,18 @@ class UniqueQueue(Waiting):
     async def _give_back(self, queue: qanat.Queue[str], jobs: list[QueueJob[str]]) -> Sequence[str]:
         """Put items anew, before all others, where they do not wait already; and end their leases.
 
-        A release would let an item wait beside one that was added meanwhile.
+        A release would let an item wait beside one that was added meanwhile. What turns out to be somebody
+        else's by now is taken out again.
         """
-        lost: Sequence[str] = ()
-        try:
-            await queue.extend(*jobs)
-        except LeaseLost as error:
-            lost = error.ids
-        held = [job for job in jobs if job.id not in lost]
         places: dict[str, float] = {}
-        for job in held:
+        for job in jobs:
             places.setdefault(job.item, min(job.priority, FIRST + (job.put_at or 0.0)))
-        if held:
-            await queue.put_many(places, key=_key, priority=places.__getitem__)
-            # What is lost only now somebody else gave back, which the keys have seen to.
-            await self._ack(queue, held)
+        put = await queue.put_many(places, key=_key, priority=places.__getitem__)
+        lost = await self._ack(queue, jobs)
+        if lost:
+            mine = {job.item for job in jobs if job.id not in lost}
+            wrong = [job.id for text, job in zip(places, put, strict=True) if job.is_new and text not in mine]
+            await queue.admin.delete(*wrong)
         return lost
 
     @property
