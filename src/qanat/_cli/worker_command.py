@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from qanat._app.durable.consuming import Worker, make_worker
+from qanat._app.durable.consuming import make_worker
 from qanat._app.durable.store import ROTATION_LEASE
 from qanat._app.durable.store import open as open_store
+from qanat._app.durable.working import Worker
 from qanat._app.handlers import name_of
 from qanat._app.rules import Rules
 from qanat._app.run import Backend, backend_of

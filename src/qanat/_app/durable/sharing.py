@@ -22,8 +22,8 @@ import anyio
 
 from qanat._app.durable.calling_back import ask_until_answered
 from qanat._app.durable.chunks import MOST_BYTES
-from qanat._app.durable.consuming import Worker
 from qanat._app.durable.wanted import Making, Wanted, failed, outcome_for
+from qanat._app.durable.working import Worker
 from qanat._app.failures import FailureLimit, add_note
 from qanat._app.handlers import name_of
 from qanat._core.store.states import ENDED
