@@ -153,6 +153,31 @@ def test_a_priority_is_inherited_wherever_a_job_runs(path: Path, executor: Any, 
         assert children() == expected
 
 
+async def long_child(name: str) -> str:
+    seen.append(name)
+    await anyio.sleep(10)
+    raise OSError(name)
+
+
+async def strict_parent(name: str) -> str:
+    seen.append(name)
+    qanat.current_job().spawn("child", handler=long_child, failure="fail")
+    return name
+
+
+@pytest.mark.parametrize("attempt", range(10))
+async def test_no_parent_is_done_because_its_run_was_cut_short(
+    virtual_time: VirtualTime, path: Path, attempt: int
+):
+    # Trio cancels tasks in any order: the child's may be first, or the one that hears that the run is over.
+    with anyio.move_on_after(5):
+        await qanat.collect(strict_parent, ["parent"], journal=path)
+    assert taken() == ["child", "parent"]
+    outcomes = await qanat.collect(strict_parent, ["parent"], journal=path)
+    assert taken() == ["child", "parent"]
+    assert [(each.item, each.state) for each in outcomes] == [("parent", "dead"), ("child", "dead")]
+
+
 async def test_failed_and_cancelled_children_run_again(virtual_time: VirtualTime, path):
     failing.add("f")
     with anyio.move_on_after(2.5):

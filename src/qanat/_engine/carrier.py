@@ -512,6 +512,10 @@ class Carrier:
             elif (cancelled and self.is_spent) or stopped:
                 outcome_error = JobCancelledError("the job was cancelled while it ran")
                 outcome_error.__cause__ = None if is_cancellation else error
+        family = engine.dispatcher.family
+        if stopped and family is not None:
+            # The loop may cancel this task before the one that stops the run: no parent is done by this.
+            family.stop()
         gone = error is not None and (stopped or cancelled)
         engine.conclude(job, value, outcome_error, now, cancelled=gone, left_behind=left_behind)
         try:
