@@ -108,7 +108,9 @@ def test_an_idle_worker_drains_at_once_when_it_is_told_to(where: Path):
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(20) == 0
     assert time.monotonic() - began < 5
-    assert "stopped by SIGTERM" in worker.stderr.read()
+    last_words = worker.stderr.read()
+    assert " done, 0 failed" in last_words
+    assert "stopped by SIGTERM" in last_words
     worker.stderr.close()
 
 

@@ -185,6 +185,9 @@ class _Watch:
     def last_words(self) -> int:
         """Say how it ended, and return the exit status."""
         abandoned = 0 if self.worker is None else self.worker.abandoned
+        ran = None if self.worker is None else self.worker.dispatcher
+        if ran is not None:
+            _say(f"{ran.done:,} done, {ran.failed:,} failed")
         if abandoned:
             _say(f"{abandoned} jobs were abandoned")
         if self._stopping.signal is not None:
