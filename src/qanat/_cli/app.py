@@ -2,154 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from cyclopts import App, CycloptsError, Group, Parameter, Token
+from cyclopts import App, CycloptsError, Parameter
 
+from qanat._cli.flags import INPUT, RULES, RUN, STDIN, flag, plain, whole, whole_or_range
 from qanat._cli.map_command import MapOptions, run_map
 from qanat._cli.usage import UsageError
-
-_STDIN = "\0-"
-"""Stands for `-` while flags are told from files; no argument can hold a NUL."""
-
-_RULES = Group("Rules", sort_key=1)
-_INPUT = Group("Input and output", sort_key=2)
-_RUN = Group("The run", sort_key=3)
-
-
-def _whole(_kind: object, tokens: Sequence[Token]) -> int:
-    """Return a flag's whole number; a fraction is not rounded."""
-    text = tokens[0].value
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"must be a whole number, got {text!r}") from None
-
-
-def _whole_or_range(kind: object, tokens: Sequence[Token]) -> int | str:
-    """Return a flag's whole number, or its text if it names two of them."""
-    text = tokens[0].value
-    try:
-        return text if ".." in text else _whole(kind, tokens)
-    except ValueError as error:
-        raise ValueError(f'{error}, or two such as "1..200"') from None
-
-
-def _flag(
-    name: str,
-    *short: str,
-    group: Group,
-    help: str,  # noqa: A002
-    negative: str | None = None,
-    converter: Callable[..., Any] | None = None,
-    command: str = "MAP",
-) -> Parameter:
-    variable = f"QANAT_{command}_{name.upper().replace('-', '_')}"
-    return Parameter(
-        name=(f"--{name}", *short), env_var=variable, group=group, help=help,
-        negative="" if negative is None else negative, converter=converter,
-    )  # fmt: skip
 
 
 def _map(
     *inputs: Annotated[
         str, Parameter(help="APP:FN and files; or files, and a command after --. - is stdin.")
     ],
-    output: Annotated[
-        str | None, _flag("output", "-o", group=_INPUT, help="Where results go; stdout.")
-    ] = None,
+    output: Annotated[str | None, flag("output", "-o", group=INPUT, help="Where results go; stdout.")] = None,
     concurrency: Annotated[
         int | str | None,
-        _flag(
+        flag(
             "concurrency",
             "-j",
-            group=_RULES,
+            group=RULES,
             help="How many run at once; 10. 1..200 finds it out between the two.",
-            converter=_whole_or_range,
+            converter=whole_or_range,
         ),
     ] = None,
     rate: Annotated[
         str | None,
-        _flag("rate", group=_RULES, help='How many start in a time, such as 100/s, "300/15m evenly".'),
+        flag("rate", group=RULES, help='How many start in a time, such as 100/s, "300/15m evenly".'),
     ] = None,
     retries: Annotated[
-        int | None, _flag("retries", group=_RULES, help="More attempts for what failed; 0.", converter=_whole)
+        int | None, flag("retries", group=RULES, help="More attempts for what failed; 0.", converter=whole)
     ] = None,
     timeout: Annotated[
-        str | None, _flag("timeout", group=_RULES, help="For one attempt, such as 30s, 5m.")
+        str | None, flag("timeout", group=RULES, help="For one attempt, such as 30s, 5m.")
     ] = None,
     order: Annotated[
         Literal["fifo", "lifo", "priority", "deadline", "shuffle"] | None,
-        _flag("order", group=_RULES, help="Which item is next; fifo."),
+        flag("order", group=RULES, help="Which item is next; fifo."),
     ] = None,
     priority: Annotated[
         str | None,
-        _flag(
+        flag(
             "priority",
-            group=_RULES,
+            group=RULES,
             help="Field of csv or jsonl items; with --order priority, smaller first.",
         ),
     ] = None,
     deadline: Annotated[
         str | None,
-        _flag(
+        flag(
             "deadline",
-            group=_RULES,
+            group=RULES,
             help="Field of csv or jsonl items, seconds; with --order deadline, soonest first.",
         ),
     ] = None,
     lane: Annotated[
-        str | None, _flag("lane", group=_RULES, help="Field of csv or jsonl items; its values take turns.")
+        str | None, flag("lane", group=RULES, help="Field of csv or jsonl items; its values take turns.")
     ] = None,
     halt: Annotated[
-        str | None, _flag("halt", group=_RULES, help="Stop when more fail: a number, or a share such as 5%.")
+        str | None, flag("halt", group=RULES, help="Stop when more fail: a number, or a share such as 5%.")
     ] = None,
     rules: Annotated[
-        str | None, _flag("rules", group=_RULES, help="TOML file with rules by their names.")
+        str | None, flag("rules", group=RULES, help="TOML file with rules by their names.")
     ] = None,
     format: Annotated[  # noqa: A002 - the flag's name
         Literal["txt", "jsonl", "csv"] | None,
-        _flag("format", group=_INPUT, help="How input is read; by suffix."),
+        flag("format", group=INPUT, help="How input is read; by suffix."),
     ] = None,
     keep_order: Annotated[
-        bool, _flag("keep-order", group=_INPUT, help="Write results in the order of the input.")
+        bool, flag("keep-order", group=INPUT, help="Write results in the order of the input.")
     ] = False,
-    append: Annotated[bool, _flag("append", group=_INPUT, help="Add to what the output file holds.")] = False,
+    append: Annotated[bool, flag("append", group=INPUT, help="Add to what the output file holds.")] = False,
     overwrite: Annotated[
-        bool, _flag("overwrite", group=_INPUT, help="Replace what the output file holds.")
+        bool, flag("overwrite", group=INPUT, help="Replace what the output file holds.")
     ] = False,
     record: Annotated[
-        str | None, _flag("record", group=_INPUT, help="File for every decision, for qanat replay.")
+        str | None, flag("record", group=INPUT, help="File for every decision, for qanat replay.")
     ] = None,
     journal: Annotated[
         str | None,
-        _flag("journal", group=_RUN, help="File of what is done; the same call again does the rest."),
+        flag("journal", group=RUN, help="File of what is done; the same call again does the rest."),
     ] = None,
     retry_failed: Annotated[
-        bool, _flag("retry-failed", group=_RUN, help="Run only what failed before, with --journal.")
+        bool, flag("retry-failed", group=RUN, help="Run only what failed before, with --journal.")
     ] = False,
     fresh: Annotated[
-        bool, _flag("fresh", group=_RUN, help="Forget what the journal has of this handler.")
+        bool, flag("fresh", group=RUN, help="Forget what the journal has of this handler.")
     ] = False,
     dry_run: Annotated[
-        bool, _flag("dry-run", group=_RUN, help="Import, check, read and count; start nothing.")
+        bool, flag("dry-run", group=RUN, help="Import, check, read and count; start nothing.")
     ] = False,
     json: Annotated[
-        bool, _flag("json", group=_RUN, help="Progress and summary as JSON lines on stderr.")
+        bool, flag("json", group=RUN, help="Progress and summary as JSON lines on stderr.")
     ] = False,
     loop: Annotated[
-        Literal["asyncio", "uvloop", "trio"], _flag("loop", group=_RUN, help="The event loop.")
+        Literal["asyncio", "uvloop", "trio"], flag("loop", group=RUN, help="The event loop.")
     ] = "asyncio",
     progress: Annotated[
         bool | None,
-        _flag("progress", group=_RUN, help="Show progress; on a terminal.", negative="--no-progress"),
+        flag("progress", group=RUN, help="Show progress; on a terminal.", negative="--no-progress"),
     ] = None,
     graceful: Annotated[
         bool,
-        _flag(
+        flag(
             "graceful",
-            group=_RUN,
+            group=RUN,
             help="Let running jobs finish at the first Ctrl-C; else it cancels them.",
             negative="--no-graceful",
         ),
@@ -172,10 +130,10 @@ def _map(
     }  # fmt: skip
     return run_map(
         MapOptions(
-            inputs=tuple(_plain(each) for each in inputs),
+            inputs=tuple(plain(each) for each in inputs),
             command=command,
             flags={name: value or None if isinstance(value, str) else value for name, value in flags.items()},
-            output=_plain(output) if output else None,
+            output=plain(output) if output else None,
             rules=rules or None,
             format=format,
             loop=loop,
@@ -193,12 +151,12 @@ def _map(
 def _replay(
     file: Annotated[str, Parameter(help="What --record or record= wrote.")],
     /,
-    json: Annotated[bool, _flag("json", group=_RUN, help="Print one JSON object.", command="REPLAY")] = False,
+    json: Annotated[bool, flag("json", group=RUN, help="Print one JSON object.", command="REPLAY")] = False,
 ) -> int:
     """Make every decision of a recording once more, and tell the first that is another one now."""
     from qanat._cli.replay_command import run_replay
 
-    return run_replay(_plain(file), as_json=json)
+    return run_replay(plain(file), as_json=json)
 
 
 def _demo() -> int:
@@ -239,7 +197,7 @@ def read_call(arguments: list[str], version: Callable[[], str]) -> Callable[[], 
     if arguments[:1] == ["map"] and "--" in arguments:
         at = arguments.index("--")
         arguments, command = arguments[:at], tuple(arguments[at + 1 :])
-    tokens = [_STDIN if argument == "-" else argument for argument in arguments]
+    tokens = [STDIN if argument == "-" else argument for argument in arguments]
     app = make_app(version)
     try:
         function, bound, ignored = app.parse_args(tokens, exit_on_error=False, print_error=False)
@@ -247,10 +205,6 @@ def read_call(arguments: list[str], version: Callable[[], str]) -> Callable[[], 
         from qanat._cli.operators import without_secrets
 
         where = f"qanat {arguments[0]}" if arguments and arguments[0] in app else "qanat"
-        raise UsageError(f"{without_secrets(_plain(str(error)))} Try: {where} --help") from None
+        raise UsageError(f"{without_secrets(plain(str(error)))} Try: {where} --help") from None
     more = {"command": command} if "command" in ignored else {}
     return lambda: function(*bound.args, **bound.kwargs, **more)
-
-
-def _plain(text: str) -> str:
-    return text.replace(_STDIN, "-")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Group, Parameter
 
-from qanat._cli.app import _INPUT, _flag, _plain, _whole
+from qanat._cli.flags import INPUT, flag, plain, whole
 
 QUEUES = Group("Durable queues", sort_key=2)
 """Where these commands stand in the help."""
@@ -37,16 +37,16 @@ def _queue(command: str, help: str = "Its name; not needed if there is one alone
 
 
 def _json(command: str) -> Parameter:
-    return _flag("json", group=_OUT, help="Print JSON instead of text.", command=command)
+    return flag("json", group=_OUT, help="Print JSON instead of text.", command=command)
 
 
 def _said(text: str | None) -> str | None:
     """Return what was given, where a lone dash is no file."""
-    return None if text is None else _plain(text)
+    return None if text is None else plain(text)
 
 
 def _ids(ids: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_plain(each) for each in ids)
+    return tuple(plain(each) for each in ids)
 
 
 def put(
@@ -55,44 +55,44 @@ def put(
     queue: Annotated[str, _queue("PUT", "Its name; it is made if it is not there.")],
     file: Annotated[
         tuple[str, ...] | None,
-        _flag("file", "-f", group=_INPUT, command="PUT", help="File with items, - is stdin; may come again."),
+        flag("file", "-f", group=INPUT, command="PUT", help="File with items, - is stdin; may come again."),
     ] = None,
     format: Annotated[  # noqa: A002 - the flag's name
         Literal["txt", "jsonl", "csv"] | None,
-        _flag("format", group=_INPUT, command="PUT", help="How input is read; by suffix."),
+        flag("format", group=INPUT, command="PUT", help="How input is read; by suffix."),
     ] = None,
     lane: Annotated[
         str | None,
-        _flag("lane", group=_WHAT, command="PUT", help="Field of csv or jsonl items; for texts the lane."),
+        flag("lane", group=_WHAT, command="PUT", help="Field of csv or jsonl items; for texts the lane."),
     ] = None,
     priority: Annotated[
         str | None,
-        _flag("priority", group=_WHAT, command="PUT", help="A number, or the field with it; smaller first."),
+        flag("priority", group=_WHAT, command="PUT", help="A number, or the field with it; smaller first."),
     ] = None,
     delay: Annotated[
-        str | None, _flag("delay", group=_WHAT, command="PUT", help="Time before they may run, such as 10m.")
+        str | None, flag("delay", group=_WHAT, command="PUT", help="Time before they may run, such as 10m.")
     ] = None,
     id: Annotated[
-        str | None, _flag("id", group=_WHAT, command="PUT", help="Field with the id; a known one stays.")
+        str | None, flag("id", group=_WHAT, command="PUT", help="Field with the id; a known one stays.")
     ] = None,
     key: Annotated[
-        str | None, _flag("key", group=_WHAT, command="PUT", help="Field with what is unique, with --unique.")
+        str | None, flag("key", group=_WHAT, command="PUT", help="Field with what is unique, with --unique.")
     ] = None,
     handler: Annotated[
-        str | None, _flag("handler", group=_WHAT, command="PUT", help="Name of the handler that runs them.")
+        str | None, flag("handler", group=_WHAT, command="PUT", help="Name of the handler that runs them.")
     ] = None,
     unique: Annotated[
         Literal["pending", "active", "forever"] | None,
-        _flag("unique", group=_QUEUE, command="PUT", help="At first use: how long a key keeps others away."),
+        flag("unique", group=_QUEUE, command="PUT", help="At first use: how long a key keeps others away."),
     ] = None,
     keep: Annotated[
         str | None,
-        _flag("keep", group=_QUEUE, command="PUT", help="At first use: how long done jobs are kept; 0."),
+        flag("keep", group=_QUEUE, command="PUT", help="At first use: how long done jobs are kept; 0."),
     ] = None,
     max_attempts: Annotated[
         int | None,
-        _flag(
-            "max-attempts", group=_QUEUE, command="PUT", converter=_whole,
+        flag(
+            "max-attempts", group=_QUEUE, command="PUT", converter=whole,
             help="At first use: how often a job is tried at most; 20.",
         ),
     ] = None,
@@ -118,8 +118,8 @@ def put(
         PutOptions(
             store=store,
             queue=queue,
-            items=tuple(_plain(each) for each in items),
-            files=tuple(_plain(each) for each in file or ()),
+            items=tuple(plain(each) for each in items),
+            files=tuple(plain(each) for each in file or ()),
             format=format,
             lane=_said(lane) or None,
             priority=_said(priority) or None,
@@ -145,16 +145,16 @@ def jobs(
     store: Annotated[str, _store("JOBS")],
     queue: Annotated[str | None, _queue("JOBS")] = None,
     state: Annotated[
-        _STATE | None, _flag("state", group=_WHAT, command="JOBS", help="Only those in this state.")
+        _STATE | None, flag("state", group=_WHAT, command="JOBS", help="Only those in this state.")
     ] = None,
     lane: Annotated[
-        str | None, _flag("lane", group=_WHAT, command="JOBS", help='Only those of this lane; "" is no lane.')
+        str | None, flag("lane", group=_WHAT, command="JOBS", help='Only those of this lane; "" is no lane.')
     ] = None,
     limit: Annotated[
-        int, _flag("limit", "-n", group=_WHAT, command="JOBS", help="How many at most; 20.", converter=_whole)
+        int, flag("limit", "-n", group=_WHAT, command="JOBS", help="How many at most; 20.", converter=whole)
     ] = 20,
     after: Annotated[
-        str | None, _flag("after", group=_WHAT, command="JOBS", help="Go on where the page before ended.")
+        str | None, flag("after", group=_WHAT, command="JOBS", help="Go on where the page before ended.")
     ] = None,
     json: Annotated[bool, _json("JOBS")] = False,
 ) -> int:
@@ -197,9 +197,9 @@ def retry(
     *ids: Annotated[str, Parameter(help="Ids of jobs.")],
     store: Annotated[str, _store("RETRY")],
     queue: Annotated[str | None, _queue("RETRY")] = None,
-    every: Annotated[bool, _flag("all", group=_WHAT, command="RETRY", help="All jobs of a state.")] = False,
+    every: Annotated[bool, flag("all", group=_WHAT, command="RETRY", help="All jobs of a state.")] = False,
     state: Annotated[
-        _STATE | None, _flag("state", group=_WHAT, command="RETRY", help="With --all: which state; dead.")
+        _STATE | None, flag("state", group=_WHAT, command="RETRY", help="With --all: which state; dead.")
     ] = None,
     json: Annotated[bool, _json("RETRY")] = False,
 ) -> int:
@@ -219,12 +219,12 @@ def cancel(
     store: Annotated[str, _store("CANCEL")],
     queue: Annotated[str | None, _queue("CANCEL")] = None,
     every: Annotated[
-        bool, _flag("all", group=_WHAT, command="CANCEL", help="All jobs that have not ended.")
+        bool, flag("all", group=_WHAT, command="CANCEL", help="All jobs that have not ended.")
     ] = False,
     state: Annotated[
-        _STATE | None, _flag("state", group=_WHAT, command="CANCEL", help="With --all: only this state.")
+        _STATE | None, flag("state", group=_WHAT, command="CANCEL", help="With --all: only this state.")
     ] = None,
-    yes: Annotated[bool, _flag("yes", "-y", group=_WHAT, command="CANCEL", help="Do not ask.")] = False,
+    yes: Annotated[bool, flag("yes", "-y", group=_WHAT, command="CANCEL", help="Do not ask.")] = False,
     json: Annotated[bool, _json("CANCEL")] = False,
 ) -> int:
     """Cancel jobs that have not ended; the workers of running ones are asked to stop them."""
@@ -261,8 +261,8 @@ def purge(
     *,
     store: Annotated[str, _store("PURGE")],
     queue: Annotated[str | None, _queue("PURGE")] = None,
-    state: Annotated[_STATE, _flag("state", group=_WHAT, command="PURGE", help="Which state.")],
-    yes: Annotated[bool, _flag("yes", "-y", group=_WHAT, command="PURGE", help="Do not ask.")] = False,
+    state: Annotated[_STATE, flag("state", group=_WHAT, command="PURGE", help="Which state.")],
+    yes: Annotated[bool, flag("yes", "-y", group=_WHAT, command="PURGE", help="Do not ask.")] = False,
     json: Annotated[bool, _json("PURGE")] = False,
 ) -> int:
     """Delete all jobs of a state for good."""
@@ -277,7 +277,7 @@ def doctor(
     queue: Annotated[str | None, _queue("DOCTOR", "Only this queue; all.")] = None,
     require: Annotated[
         str | None,
-        _flag(
+        flag(
             "require",
             group=_WHAT,
             command="DOCTOR",
@@ -285,11 +285,11 @@ def doctor(
         ),
     ] = None,
     check: Annotated[
-        bool, _flag("check", group=_WHAT, command="DOCTOR", help="Look for contradictions, at every job.")
+        bool, flag("check", group=_WHAT, command="DOCTOR", help="Look for contradictions, at every job.")
     ] = False,
     repair: Annotated[
         bool,
-        _flag("repair", group=_WHAT, command="DOCTOR", help="With --check: mend them; no job goes."),
+        flag("repair", group=_WHAT, command="DOCTOR", help="With --check: mend them; no job goes."),
     ] = False,
     json: Annotated[bool, _json("DOCTOR")] = False,
 ) -> int:
@@ -318,7 +318,7 @@ def import_aiopyrq(
     store: Annotated[str, _store("IMPORT_AIOPYRQ")],
     unique: Annotated[
         bool | None,
-        _flag(
+        flag(
             "unique", group=_WHAT, command="IMPORT_AIOPYRQ", negative="--no-unique",
             help="They are unique queues; found out where items wait.",
         ),
@@ -334,7 +334,7 @@ def import_aiopyrq(
     """
     from qanat._cli.import_command import run_import
 
-    return run_import(tuple(_plain(each) for each in names), source, store, unique=unique, as_json=json)
+    return run_import(tuple(plain(each) for each in names), source, store, unique=unique, as_json=json)
 
 
 COMMANDS: tuple[Callable[..., int], ...] = (

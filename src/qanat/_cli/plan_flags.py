@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from qanat._cli.app import _INPUT, _RULES, _RUN, _flag, _plain, _whole, _whole_or_range
+from qanat._cli.flags import INPUT, RULES, RUN, flag, plain, whole, whole_or_range
 from qanat._cli.plan_command import PlanOptions, run_plan
 
 
@@ -14,110 +14,108 @@ def plan(
     *items: Annotated[str, Parameter(help="A number of items, or files with them. - is stdin.")],
     latency: Annotated[
         str | None,
-        _flag(
+        flag(
             "latency",
-            group=_INPUT,
+            group=INPUT,
             command="PLAN",
             help="What an attempt takes: 0.5, 500ms, 0.5..2, or p50=0.4,p99=3.",
         ),
     ] = None,
     failures: Annotated[
         str | None,
-        _flag("failures", group=_INPUT, command="PLAN", help="Share of attempts that fail, such as 5%; 0."),
+        flag("failures", group=INPUT, command="PLAN", help="Share of attempts that fail, such as 5%; 0."),
     ] = None,
     seed: Annotated[
         int,
-        _flag("seed", group=_INPUT, command="PLAN", help="What randomness begins with; 0.", converter=_whole),
+        flag("seed", group=INPUT, command="PLAN", help="What randomness begins with; 0.", converter=whole),
     ] = 0,
     concurrency: Annotated[
         int | str | None,
-        _flag(
+        flag(
             "concurrency",
             "-j",
-            group=_RULES,
+            group=RULES,
             command="PLAN",
             help="How many run at once; 10. 1..200 finds it out between the two.",
-            converter=_whole_or_range,
+            converter=whole_or_range,
         ),
     ] = None,
     rate: Annotated[
         str | None,
-        _flag(
+        flag(
             "rate",
-            group=_RULES,
+            group=RULES,
             command="PLAN",
             help='How many start in a time, such as 100/s, "300/15m evenly".',
         ),
     ] = None,
     retries: Annotated[
         int | None,
-        _flag(
+        flag(
             "retries",
-            group=_RULES,
+            group=RULES,
             command="PLAN",
             help="More attempts for what failed; 0.",
-            converter=_whole,
+            converter=whole,
         ),
     ] = None,
     timeout: Annotated[
-        str | None, _flag("timeout", group=_RULES, command="PLAN", help="For one attempt, such as 30s, 5m.")
+        str | None, flag("timeout", group=RULES, command="PLAN", help="For one attempt, such as 30s, 5m.")
     ] = None,
     order: Annotated[
         Literal["fifo", "lifo", "priority", "deadline", "shuffle"] | None,
-        _flag("order", group=_RULES, command="PLAN", help="Which item is next; fifo."),
+        flag("order", group=RULES, command="PLAN", help="Which item is next; fifo."),
     ] = None,
     priority: Annotated[
         str | None,
-        _flag(
+        flag(
             "priority",
-            group=_RULES,
+            group=RULES,
             command="PLAN",
             help="Field of csv or jsonl items; with --order priority, smaller first.",
         ),
     ] = None,
     deadline: Annotated[
         str | None,
-        _flag(
+        flag(
             "deadline",
-            group=_RULES,
+            group=RULES,
             command="PLAN",
             help="Field of csv or jsonl items, seconds; with --order deadline, soonest first.",
         ),
     ] = None,
     lane: Annotated[
         str | None,
-        _flag(
-            "lane", group=_RULES, command="PLAN", help="Field of csv or jsonl items; its values take turns."
-        ),
+        flag("lane", group=RULES, command="PLAN", help="Field of csv or jsonl items; its values take turns."),
     ] = None,
     halt: Annotated[
         str | None,
-        _flag(
+        flag(
             "halt",
-            group=_RULES,
+            group=RULES,
             command="PLAN",
             help="Stop when more fail: a number, or a share such as 5%.",
         ),
     ] = None,
     rules: Annotated[
         str | None,
-        _flag("rules", group=_RULES, command="PLAN", help="TOML file with rules by their names."),
+        flag("rules", group=RULES, command="PLAN", help="TOML file with rules by their names."),
     ] = None,
     format: Annotated[  # noqa: A002 - the flag's name
         Literal["txt", "jsonl", "csv"] | None,
-        _flag("format", group=_INPUT, command="PLAN", help="How files are read; by suffix."),
+        flag("format", group=INPUT, command="PLAN", help="How files are read; by suffix."),
     ] = None,
     from_: Annotated[
         str | None,
-        _flag(
+        flag(
             "from",
-            group=_INPUT,
+            group=INPUT,
             command="PLAN",
             help="Recording whose items, latencies and rules to begin with; the rules here replace its own.",
         ),
     ] = None,
     json: Annotated[
-        bool, _flag("json", group=_RUN, command="PLAN", help="Print one JSON object instead of text.")
+        bool, flag("json", group=RUN, command="PLAN", help="Print one JSON object instead of text.")
     ] = False,
 ) -> int:
     """Find out how long items would take under rules, and what to change. Nothing is run.
@@ -130,7 +128,7 @@ def plan(
     }  # fmt: skip
     return run_plan(
         PlanOptions(
-            items=tuple(_plain(each) for each in items),
+            items=tuple(plain(each) for each in items),
             flags={name: value or None if isinstance(value, str) else value for name, value in flags.items()},
             latency=latency or None,
             failures=failures or None,

@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from qanat._cli import app
-from qanat._cli.app import _RULES, _RUN, _whole, _whole_or_range
+from qanat._cli import flags
+from qanat._cli.flags import RULES, RUN, whole, whole_or_range
 from qanat._cli.operator_flags import _QUEUE, _queue, _store
 
 
-def _flag(name: str, help: str, *short: str, group: Group = _RULES, **more: Any) -> Parameter:  # noqa: A002
-    return app._flag(name, *short, group=group, help=help, command="WORKER", **more)
+def flag(name: str, help: str, *short: str, group: Group = RULES, **more: Any) -> Parameter:  # noqa: A002
+    return flags.flag(name, *short, group=group, help=help, command="WORKER", **more)
 
 
 def worker(
@@ -20,49 +20,49 @@ def worker(
     store: Annotated[str, _store("WORKER")],
     queue: Annotated[str | None, _queue("WORKER", "Its name.")] = None,
     rotation: Annotated[
-        str | None, _flag("rotation", "The name of a rotation, instead of a queue.", group=_QUEUE)
+        str | None, flag("rotation", "The name of a rotation, instead of a queue.", group=_QUEUE)
     ] = None,
     every: Annotated[
         str | None,
-        _flag("every", "When its items are due again, such as 36h; 1h..7d finds it out.", group=_QUEUE),
+        flag("every", "When its items are due again, such as 36h; 1h..7d finds it out.", group=_QUEUE),
     ] = None,
     lease: Annotated[
         str | None,
-        _flag(
+        flag(
             "lease", "Time until a lost worker's jobs are taken over; 30s, of a rotation 10m.", group=_QUEUE
         ),
     ] = None,
     require: Annotated[
         str | None,
-        _flag("require", "Refuse one that promises less: process, ~1s, fsync, replicas(n).", group=_QUEUE),
+        flag("require", "Refuse one that promises less: process, ~1s, fsync, replicas(n).", group=_QUEUE),
     ] = None,
-    burst: Annotated[bool, _flag("burst", "End when the queue is empty.", group=_RUN)] = False,
+    burst: Annotated[bool, flag("burst", "End when the queue is empty.", group=RUN)] = False,
     grace: Annotated[
-        str | None, _flag("grace", "How long jobs may go on when it is stopped; 25s.", group=_RUN)
+        str | None, flag("grace", "How long jobs may go on when it is stopped; 25s.", group=RUN)
     ] = None,
     concurrency: Annotated[
         int | str | None,
-        _flag(
+        flag(
             "concurrency",
             "How many run at once; 10. 1..200 finds it out between the two.",
             "-j",
-            converter=_whole_or_range,
+            converter=whole_or_range,
         ),
     ] = None,
-    rate: Annotated[str | None, _flag("rate", "How many start in a time, such as 100/s.")] = None,
+    rate: Annotated[str | None, flag("rate", "How many start in a time, such as 100/s.")] = None,
     retries: Annotated[
-        int | None, _flag("retries", "More attempts for what failed; 0.", converter=_whole)
+        int | None, flag("retries", "More attempts for what failed; 0.", converter=whole)
     ] = None,
-    timeout: Annotated[str | None, _flag("timeout", "For one attempt, such as 30s, 5m.")] = None,
+    timeout: Annotated[str | None, flag("timeout", "For one attempt, such as 30s, 5m.")] = None,
     halt: Annotated[
-        str | None, _flag("halt", "Stop when more are given up: a number, or a share such as 5%.")
+        str | None, flag("halt", "Stop when more are given up: a number, or a share such as 5%.")
     ] = None,
-    rules: Annotated[str | None, _flag("rules", "TOML file with rules by their names.")] = None,
+    rules: Annotated[str | None, flag("rules", "TOML file with rules by their names.")] = None,
     loop: Annotated[
-        Literal["asyncio", "uvloop", "trio"], _flag("loop", "The event loop.", group=_RUN)
+        Literal["asyncio", "uvloop", "trio"], flag("loop", "The event loop.", group=RUN)
     ] = "asyncio",
     progress: Annotated[
-        bool | None, _flag("progress", "Show progress.", group=_RUN, negative="--no-progress")
+        bool | None, flag("progress", "Show progress.", group=RUN, negative="--no-progress")
     ] = None,
 ) -> int:
     """Work a durable queue off, or go round a rotation, until told to stop.
