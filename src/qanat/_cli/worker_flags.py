@@ -67,11 +67,11 @@ def worker(
 ) -> int:
     """Work a durable queue off, or go round a rotation, until told to stop.
 
-    The first SIGTERM or Ctrl-C leases nothing more and lets jobs end, the second cancels them, the third
-    ends the process.
+    The first SIGTERM or Ctrl-C leases nothing more and lets jobs end, the
+    second cancels them, the third ends the process.
 
-        qanat worker app:send --store sqlite:///work.db --queue emails -j 20 --retries 3
-        qanat worker app:visit --store sqlite:///work.db --rotation feeds --every 36h
+        qanat worker app:send --store sqlite:///work.db --queue emails -j 20
+        qanat worker app:visit --store sqlite:///w.db --rotation feeds --every 1h
     """
     from qanat._cli.worker_command import WorkerOptions, run_worker
 
