@@ -61,3 +61,21 @@ def test_an_interrupt_while_modules_are_loaded_is_quiet(tmp_path: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment())
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, b"", b"")
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_nobody_can_read_any_more_does_not_change_the_exit_status(tmp_path: Path, stream: str) -> None:
+    number = 1 if stream == "stdout" else 2
+    code = (
+        "import os, sys\n"
+        "from qanat._cli import main\n"
+        "def end(arguments, loaded):\n"
+        f"    os.dup2(os.open('/dev/full', os.O_WRONLY), {number})\n"
+        f"    sys.{stream} = os.fdopen({number}, 'w', buffering=1 << 16)\n"
+        f"    sys.{stream}.write('lost')\n"
+        "    return 129\n"
+        "main.run = end\n"
+        "main.main([])\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, env=environment())
+    assert ran.returncode == 129

@@ -23,12 +23,13 @@ def main(arguments: list[str] | None = None) -> None:
     """
     with _quiet_interrupts() as loaded:
         status = run(sys.argv[1:] if arguments is None else arguments, loaded)
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:  # whoever read it has gone
-        # Or the interpreter would try again at its end, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:  # whoever read it has gone
+            # Or the interpreter would try again at its end, and give a status of its own.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     sys.exit(status)
 
 
