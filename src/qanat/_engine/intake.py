@@ -40,6 +40,23 @@ QUICK_ITERATORS = frozenset(
 """Iterators whose next item takes no time worth looking at the clock for."""
 
 
+def cancelled_elsewhere(error: CancelledError) -> RuntimeError:
+    """Return the error of a source that met a cancellation that the caller must not take for its own."""
+    problem = RuntimeError("the source of items awaited something that was cancelled elsewhere")
+    problem.__cause__ = error
+    return problem
+
+
+async def close_awaited(iterator: Any) -> None:
+    """Close a source that was awaited, if it can be; what it raises then is only logged."""
+    closing = getattr(iterator, "aclose", None)
+    if closing is not None:
+        try:
+            await closing()
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything
+            _log.warning("the source of items raised when it was closed: %r", error)
+
+
 def nothing_unread() -> int:
     """Say that outcomes are read as they come."""
     return 0
@@ -326,9 +343,7 @@ class Intake:
         if isinstance(error, Exception):
             self.error = error
         elif isinstance(error, CancelledError):
-            # The caller was not cancelled, and must not believe so.
-            self.error = RuntimeError("the source of items awaited something that was cancelled elsewhere")
-            self.error.__cause__ = error
+            self.error = cancelled_elsewhere(error)
         else:
             self._engine.cancel(error)
 
@@ -434,12 +449,7 @@ class Intake:
                 raise
             self._fail(error)
         finally:
-            closing = getattr(iterator, "aclose", None)
-            if closing is not None:
-                try:
-                    await closing()
-                except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-                    _log.warning("the source of items raised when it was closed: %r", error)
+            await close_awaited(iterator)
 
     def _let_read(self) -> None:
         spot = self._room_spot

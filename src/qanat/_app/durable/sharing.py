@@ -11,7 +11,6 @@ takes up where it was.
 
 from __future__ import annotations
 
-import logging
 import math
 from asyncio import CancelledError
 from collections import deque
@@ -28,6 +27,7 @@ from qanat._app.failures import FailureLimit, add_note
 from qanat._app.handlers import name_of
 from qanat._core.store.states import ENDED
 from qanat._engine.bell import Bell
+from qanat._engine.intake import cancelled_elsewhere, close_awaited
 from qanat._engine.loop import running_loop
 from qanat.errors import JobCancelledError
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
     from qanat._core.store.values import NewJob, Settled, StoredJob
 
-_log = logging.getLogger("qanat")
 
 GRACE: Final = 25.0
 """Seconds that jobs of others have to end which run here when all of ours have ended."""
@@ -214,20 +213,12 @@ class Sharing:
             async for item in iterator:
                 await self._take(item)
         finally:
-            closing = getattr(iterator, "aclose", None)
-            if closing is not None:
-                try:
-                    await closing()
-                except Exception as error:  # noqa: BLE001 - the user's code may raise anything
-                    _log.warning("the source of items raised when it was closed: %r", error)
+            await close_awaited(iterator)
 
     def _source_raised(self, error: BaseException) -> None:
         """Keep what the source raised for the end; an interrupt stops the call at once."""
         if isinstance(error, CancelledError):
-            # The caller was not cancelled, and must not believe so.
-            cause = error
-            error = RuntimeError("the source of items awaited something that was cancelled elsewhere")
-            error.__cause__ = cause
+            error = cancelled_elsewhere(error)
         if isinstance(error, Exception):
             add_note(error, f"raised by the source of items after {self.count} of them")
             self.problem = error
