@@ -74,7 +74,7 @@ def test_second_signal_cancels_at_once_and_hands_back_uncounted(file, second, lo
     items = ({"do": "sleep", "with": LONG, "n": each} for each in range(4))
     worker = begun(file, *items, flags=("--loop", loop))
     status, seconds = took(worker, TERM, second)
-    assert (status, seconds < 5.0) == (0, True)
+    assert (status, seconds < 8.0) == (0, True)
     assert (counts(file).ready, counts(file).leased) == (4, 0)
     with file.store() as store:
         assert {job.attempt for job in store.find(file.queue, "ready").jobs} == {0}
@@ -86,7 +86,7 @@ def test_second_signal_cancels_at_once_and_hands_back_uncounted(file, second, lo
 def test_third_signal_ends_a_worker_whose_handler_goes_on(file, handler):
     worker = begun(file, {"do": handler, "with": LONG})
     status, seconds = took(worker, TERM, TERM, TERM)
-    assert (status, seconds < 3.0) == (128 + TERM, True)
+    assert (status, seconds < 6.0) == (128 + TERM, True)
     assert counts(file).leased == 1
     assert "Traceback" not in worker.said
 
@@ -121,7 +121,7 @@ def test_worker_that_cannot_reach_its_store_ends_at_once(served, server):
         until(lambda: is_opening(beginning.pid), "a worker to begin")
         for worker in (idle, beginning):
             status, seconds = took(worker, TERM)
-            assert (status, seconds < 4.0) == (0, True)  # 1 s, and a machine with other things to do
+            assert (status, seconds < 7.0) == (0, True)  # 1 s, and a machine with other things to do
             assert "stopped by SIGTERM" in worker.said
     finally:
         server.send(signal.SIGCONT)
