@@ -45,7 +45,7 @@ def run(path: Path | None, items: int = ITEMS) -> Callable[[], object]:
 def keep(path: Path, items: int, group: int) -> None:
     """Commit rows as the journal does, without anything around it."""
     connection = JournalConnection(path, "floor", "")
-    rows = [(content_key(number), 1, 1, 0.0, 0.0, b"%d" % number) for number in range(items)]
+    rows = [(content_key(number), 1, 1, 0.0, 0.0, b"%d" % number, b"") for number in range(items)]
     for begin in range(0, items, group):
         connection.do("keep", rows[begin : begin + group])
     connection.close()
