@@ -73,6 +73,29 @@ def test_handler_that_blocks_the_loop_keeps_its_lease(crew, deed):
     assert history.repeats == 0
 
 
+@pytest.mark.long
+def test_handler_that_blocks_the_loop_past_the_stall_limit_loses_its_job(crew):
+    """Nobody would have it else, if it hangs; what the blocked worker makes of it means nothing."""
+    crew.put([{"do": "block", "with": 4 * LEASE}])
+    worker = crew.worker("--stall-limit", "1s")
+    crew.wait_for("start")
+    other = crew.ready(crew.worker())
+    crew.wait_for("start", 1, pid=other.pid)
+    crew.wait_done()
+    assert [worker.stop(), other.stop()] == [0, 0]
+    assert crew.check(pauses=True).repeats == 1
+    assert "a handler has blocked the event loop for" in worker.said
+
+
+@FILE_FIRST
+def test_worker_that_is_to_exit_on_a_stall_leaves_its_job_to_others(crew):
+    crew.put([{"do": "block", "with": 4 * LEASE}])
+    worker = crew.worker("--stall-limit", "1s", "--exit-on-stall")
+    crew.wait_for("start")
+    assert worker.wait() == 1
+    assert "ended, as a job has blocked the event loop for too long" in worker.said
+
+
 @FILE_FIRST
 def test_whatever_a_handler_raises_ends_its_job_and_nothing_else(crew):
     crew.put({"do": "fail", "with": each} for each in ERRORS)

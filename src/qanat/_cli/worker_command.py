@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from qanat._app.durable.consuming import make_worker
+from qanat._app.durable.renewing import STALL_LIMIT
 from qanat._app.durable.store import ROTATION_LEASE
 from qanat._app.durable.store import open as open_store
 from qanat._app.durable.working import Worker
@@ -54,6 +55,8 @@ class WorkerOptions:
     require: str | None = None
     burst: bool = False
     grace: str | None = None
+    stall_limit: str | None = None
+    exit_on_stall: bool = False
     rules: str | None = None
     loop: Backend = "asyncio"
 
@@ -70,6 +73,7 @@ def run_worker(options: WorkerOptions) -> int:
             f"{named.named[0]!r} is a field of items of files: lanes and priorities come with put"
         )
     grace = _seconds("grace", options.grace, 25.0)
+    stall_limit = _seconds("stall_limit", options.stall_limit, STALL_LIMIT)
     from_where = _source(options)
     try:
         backend, backend_options = backend_of(options.loop)
@@ -89,7 +93,8 @@ def run_worker(options: WorkerOptions) -> int:
                     source = from_where(store)
                     worker = make_worker(
                         source, functions[0], functions[1:] or None, burst=options.burst, grace=grace,
-                        rules=rules, stopping=stopping,
+                        rules=rules, stopping=stopping, stall_limit=stall_limit,
+                        stalled=watch.stalled if options.exit_on_stall else None,
                     )  # fmt: skip
                     await worker.check()
                 except (TypeError, ValueError) as error:
@@ -160,6 +165,11 @@ class _Watch:
 
     def end(self) -> None:
         self._done.set()
+
+    def stalled(self) -> None:
+        """End the process, as nothing in its event loop can; called in another thread."""
+        _say("ended, as a job has blocked the event loop for too long")
+        os._exit(1)
 
     def _wait(self) -> None:
         stage, entered = "", 0.0

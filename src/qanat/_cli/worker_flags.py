@@ -40,6 +40,13 @@ def worker(
     grace: Annotated[
         str | None, flag("grace", "How long jobs may go on when it is stopped; 25s.", group=RUN)
     ] = None,
+    stall_limit: Annotated[
+        str | None,
+        flag("stall-limit", "How long a job may block the loop and keep its lease; 60s.", group=RUN),
+    ] = None,
+    exit_on_stall: Annotated[
+        bool, flag("exit-on-stall", "End then, for a supervisor to start it anew.", group=RUN)
+    ] = False,
     concurrency: Annotated[
         int | str | None,
         flag(
@@ -91,6 +98,8 @@ def worker(
             require=require or None,
             burst=burst,
             grace=grace,
+            stall_limit=stall_limit,
+            exit_on_stall=exit_on_stall,
             rules=rules or None,
             loop=loop,
         )

@@ -633,6 +633,32 @@ async def test_a_handler_that_blocks_the_loop_keeps_its_lease():
         assert (await queue.counts()).done == 1
 
 
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf"), "1m", True])
+async def test_a_stall_limit_must_be_seconds(limit: Any):
+    async with qanat.open("memory://") as store:
+        with pytest.raises((TypeError, ValueError), match="^stall_limit must be "):
+            await qanat.consume(store.queue("q"), print, stall_limit=limit)
+
+
+@pytest.mark.real
+async def test_a_lease_is_renewed_no_more_once_a_handler_blocks_the_loop_for_too_long(
+    caplog: pytest.LogCaptureFixture,
+):
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", lease=1.0)
+        await queue.put("a")
+
+        async def handler(item: str) -> None:
+            time.sleep(1.5)  # noqa: ASYNC251 - that is the point
+
+        await qanat.consume(queue, handler, burst=True, stall_limit=0.5)
+        assert (await queue.counts()).done == 1  # as nobody else was there to take it
+    (stalled,) = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert stalled.startswith("queue q: a handler has blocked the event loop for ")
+    assert "(stall_limit is 0.5 s; running: " in stalled
+    assert "its leases (1) are renewed no more, and other workers take the jobs" in stalled
+
+
 @pytest.mark.real
 async def test_a_thread_that_goes_on_is_not_given_to_others():
     async with qanat.open("memory://") as store:

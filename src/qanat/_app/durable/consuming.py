@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast
 
 from qanat._app.durable.queue import Queue
+from qanat._app.durable.renewing import STALL_LIMIT
 from qanat._app.durable.rotation import Rotation
 from qanat._app.durable.working import Handler, Worker
 from qanat._app.handlers import check_handler, name_of
 from qanat._app.rules import AllArgs, Rules
-from qanat._core.arguments import at_least
+from qanat._core.arguments import at_least, positive
 from qanat._engine.callee import callee_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ async def consume(
     handlers: Handlers | None = None,
     burst: bool = False,
     grace: float = 25.0,
+    stall_limit: float = STALL_LIMIT,
     rules: Rules | None = None,
     **options: Unpack[AllArgs],
 ) -> None:
@@ -72,6 +74,9 @@ async def consume(
         burst: End when the queue holds nothing that could be leased now, and nothing that failed here is
             to be tried again.
         grace: Seconds that what runs has to end when it is stopped.
+        stall_limit: For how many seconds a handler may block the event loop and keep the leases of this
+            call. Then they are renewed no more, which is logged, and other workers take the jobs; what
+            comes of them here means nothing. Looked at three times in a lease.
         rules: The rules as one value.
         **options: Single rules, see `Rules`; they win over `rules`.
 
@@ -82,13 +87,17 @@ async def consume(
         StartTimeoutError: If no job arrived within `start_within`.
         StoreError: If the store cannot be used at all; one that is away for a time is waited for.
     """
-    worker = make_worker(queue, handler, handlers, burst=burst, grace=grace, rules=Rules.of(rules, options))
+    worker = make_worker(
+        queue, handler, handlers, burst=burst, grace=grace, stall_limit=stall_limit,
+        rules=Rules.of(rules, options),
+    )  # fmt: skip
     await worker.run()
 
 
 def make_worker(
     queue: Queue[Any] | Rotation[Any], handler: Handler | None, handlers: Handlers | None, *, burst: bool,
-    grace: float, rules: Rules, stopping: Stopping | None = None,
+    grace: float, rules: Rules, stall_limit: float = STALL_LIMIT, stopping: Stopping | None = None,
+    stalled: Callable[[], object] | None = None,
 ) -> Worker:  # fmt: skip
     """Check what a call was given, and return what does its work."""
     if isinstance(queue, Rotation):
@@ -100,6 +109,7 @@ def make_worker(
     if not isinstance(cast("object", burst), bool):
         raise TypeError(f"burst must be True or False, got {burst!r}")
     grace = at_least("grace", grace, 0.0)
+    stall_limit = positive("stall_limit", stall_limit)
     for name, why in _MEANINGLESS.items():
         if getattr(rules, name) not in (None, False):
             raise ValueError(f"{name} must not be set for a queue, got {getattr(rules, name)!r}: {why}")
@@ -107,7 +117,9 @@ def make_worker(
     for each in set(table.values()):
         check_handler(each, takes="the item" if rules.batch is None else "the list of items")
         callee_of(each, rules.executor)
-    return Worker(queue, table, rules, burst=burst, grace=grace, stopping=stopping)
+    return Worker(
+        queue, table, rules, burst=burst, grace=grace, stopping=stopping, stall=stall_limit, stalled=stalled
+    )
 
 
 def _table(handler: Handler | None, handlers: Handlers | None) -> dict[str, Handler]:

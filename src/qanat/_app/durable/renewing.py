@@ -3,12 +3,16 @@
 The deadline of a lease is counted from before the claim or the renewal was sent, so the store's own is
 never earlier. A job whose deadline comes near without an answer is cancelled here, and its outcome
 discarded: by then another worker may have it.
+
+A handler may block the event loop, and its job is renewed all the same; but not for ever, as one that
+hangs would keep its job from everybody. Each beat asks the loop for a sign. If one has been owed for longer
+than the stall limit, nothing is renewed until it comes.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from qanat._core.job import RUNNING, description_of
 from qanat._core.store.bounds import MOST, NOTE_CHARACTERS
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("qanat")
 
+STALL_LIMIT: Final = 60.0
+"""Seconds that a handler may block the event loop and keep its lease, unless told otherwise."""
+
 
 class Renewing:
     """The renewals of one consumer.
@@ -34,11 +41,15 @@ class Renewing:
         lease: Seconds of a lease.
         holding: What is held.
         drop: Called with what is held of a job that waits and is not ours, or wanted, any more.
+        stall: For how many seconds the loop may owe a sign; None if it cannot stand still, as on virtual
+            time, where it makes the beats.
+        stalled: Called once in the thread of the pulse when it has owed one for longer.
     """
 
     def __init__(
-        self, engine: Engine, queue: str, lease: float, holding: Holding, drop: Callable[[Held], object]
-    ) -> None:
+        self, engine: Engine, queue: str, lease: float, holding: Holding, drop: Callable[[Held], object], *,
+        stall: float | None, stalled: Callable[[], object] | None = None,
+    ) -> None:  # fmt: skip
         """Begin with none."""
         self._engine = engine
         self._queue = queue
@@ -49,6 +60,10 @@ class Renewing:
         self._alarm: Any = None
         self._alarm_set = False
         self._failed = False
+        self._stall = stall
+        self._stalled = stalled
+        self._asked: float | None = None
+        self._is_stalled = False
 
     def open(self) -> None:
         """Begin to look at the deadlines."""
@@ -66,6 +81,8 @@ class Renewing:
         """Renew what is held; return the seconds until the next time."""
         held = list(self._holding.live.copy().values())
         sent = self._engine.now()
+        if self._stall is not None and self._stands_still(held, sent, self._stall):
+            return self._margin
         try:
             for begin in range(0, len(held), MOST):
                 part = held[begin : begin + MOST]
@@ -86,15 +103,45 @@ class Renewing:
         self._failed = False
         return self._lease / 3.0
 
-    def _tell(self, held: list[Held], answers: list[Renewed]) -> None:
-        if not any(each.lost or each.cancel for each in answers):
-            return
+    def _stands_still(self, held: list[Held], now: float, limit: float) -> bool:
+        """Say whether the loop owes a sign for too long; ask for one if it owes none."""
+        asked = self._asked
+        if asked is None:
+            self._is_stalled = False
+            if held:
+                self._asked = now
+                self._call(self._give_sign)
+            return False
+        if now - asked <= limit:
+            return False
+        if not self._is_stalled:
+            self._is_stalled = True
+            running = [each.stored.id for each in held if each.job._status == RUNNING]
+            _log.error(
+                "queue %s: a handler has blocked the event loop for %.3g s (stall_limit is %.3g s; running: "
+                "%s): its leases (%d) are renewed no more, and other workers take the jobs. Make it a plain "
+                "function, which runs in a thread, or await what it waits for",
+                self._queue, now - asked, limit, ", ".join(running[:3]), len(held),
+            )  # fmt: skip
+            if self._stalled is not None:
+                self._stalled()
+        return True
+
+    def _call(self, function: Callable[[], object]) -> None:
         try:
-            self._engine.loop.call_soon_threadsafe(lambda: self._renewed(held, answers))
+            self._engine.loop.call_soon_threadsafe(function)
         except RuntimeError:
             pass  # the loop has ended, and with it the handlers
 
+    def _tell(self, held: list[Held], answers: list[Renewed]) -> None:
+        if not any(each.lost or each.cancel for each in answers):
+            return
+        self._call(lambda: self._renewed(held, answers))
+
     # --- in the loop -------------------------------------------------------------------------
+
+    def _give_sign(self) -> None:
+        self._asked = None
 
     def _renewed(self, held: list[Held], answers: list[Renewed]) -> None:
         for each, answer in zip(held, answers, strict=True):

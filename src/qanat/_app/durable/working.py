@@ -22,7 +22,7 @@ from qanat._app.durable.feeding import Feed
 from qanat._app.durable.handling import Handling, name_wanted
 from qanat._app.durable.holding import Held, Holding
 from qanat._app.durable.lineage import read_metadata
-from qanat._app.durable.renewing import Renewing
+from qanat._app.durable.renewing import STALL_LIMIT, Renewing
 from qanat._app.durable.settling import Settling, error_text, reason_text
 from qanat._app.failures import FailureLimit
 from qanat._app.hosting import hosted, make_engine
@@ -87,7 +87,8 @@ class Worker:
     def __init__(
         self, queue: Queue[Any], table: Mapping[str, Handler], rules: Rules, *, burst: bool, grace: float,
         stopping: Stopping | None, patience: float | None = None, listener: Listener | None = None,
-        progress: bool | Console | None = False,
+        progress: bool | Console | None = False, stall: float = STALL_LIMIT,
+        stalled: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
         """Keep what was checked.
 
@@ -101,8 +102,11 @@ class Worker:
             patience: Seconds that what runs has to end after a signal; None is as many.
             listener: Who wants the outcomes.
             progress: Whether to show progress where the rules do not say; None is on a terminal.
+            stall: For how many seconds a handler may block the event loop and keep its lease.
+            stalled: Called once, in another thread, when one has blocked it for longer.
         """
         self._queue = queue
+        self._stall, self._stalled = stall, stalled
         self._table = table
         self._turning = queue._asking.turning
         self._rules = rules
@@ -172,7 +176,11 @@ class Worker:
             engine, store.desk, name, lease, self._holding, self._settled, store.step,
             None if listener is None else self._answered,
         )  # fmt: skip
-        self._renewing = Renewing(engine, name, lease, self._holding, self._drop)
+        beats_itself = engine.clock.precision == 0.0
+        self._renewing = Renewing(
+            engine, name, lease, self._holding, self._drop, stall=None if beats_itself else self._stall,
+            stalled=self._stalled,
+        )  # fmt: skip
         self._callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
         self._feed = Feed(
             store, name, engine, self._holding, self._settling, lease=lease, buffer=rules.buffer,
@@ -193,7 +201,7 @@ class Worker:
         async with host:
             self._settling.open()
             self._renewing.open()
-            if engine.clock.precision == 0.0:
+            if beats_itself:
                 engine.start(self._beat_on)
             else:
                 store.pulse.add(self._renewing.beat)
