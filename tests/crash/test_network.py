@@ -61,6 +61,26 @@ def test_put_whose_answers_are_lost_is_unknown_and_its_id_makes_no_second(crew, 
         assert queue.counts().put == 2
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("way", ["cut_after", "cut_request_after"])
+def test_connection_cut_at_any_byte_makes_one_job_of_each_put(crew, proxy, url, way):
+    """Neither half a request is obeyed nor half an answer believed; what is asked again is done once."""
+    bytes_through = range(1000)  # more than either has
+    with qanat.open(url) as store:
+        queue = store.queue(crew.queue, keep=3600.0)
+        queue.put("the first, as others follow by a script that is known")
+        for number in bytes_through:
+            setattr(proxy, way, number)
+            queue.put({"number": number}, id=f"{number}")
+            found = queue.get(f"{number}")
+            assert found is not None
+            assert (found.item, found.state) == ({"number": number}, "ready")
+        setattr(proxy, way, None)
+        assert queue.counts().put == queue.counts().ready == 1 + len(bytes_through)
+    with crew.store() as there:
+        assert there.check(crew.queue) == []
+
+
 def test_job_whose_end_was_stored_and_not_answered_does_not_run_again(crew, proxy, url):
     crew.put([{"do": "nap", "with": 0.5}])
     worker = crew.worker(url=url)

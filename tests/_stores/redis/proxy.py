@@ -10,14 +10,16 @@ class Proxy:
     """Forward what comes; drop answers while told to.
 
     `drop_answers` counts answers still to be lost: the request reaches the server, the client sees its
-    connection break. `cut_after` bytes of the next answer come through and no more. While `flows` is
-    cleared nothing comes through, and nobody is told: what was sent arrives late.
+    connection break. `cut_after` bytes of the next answer come through and no more, `cut_request_after` of
+    the next request. While `flows` is cleared nothing comes through, and nobody is told: what was sent arrives
+    late.
     """
 
     def __init__(self, target: str):
         self.target = target
         self.drop_answers = 0
         self.cut_after: int | None = None
+        self.cut_request_after: int | None = None
         self.flows = threading.Event()
         self.flows.set()
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -59,6 +61,10 @@ class Proxy:
                 if answers and self.cut_after is not None:
                     sink.sendall(data[: self.cut_after])
                     self.cut_after = None
+                    break
+                if not answers and self.cut_request_after is not None:
+                    sink.sendall(data[: self.cut_request_after])
+                    self.cut_request_after = None
                     break
                 sink.sendall(data)
         except OSError:
