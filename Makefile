@@ -37,17 +37,19 @@ help: ## show this list
 demo: $(VENV)/.stamp-demo ## see qanat at work
 	@$(BIN)/qanat demo $(ARGS)
 
+# Those that start processes have a file of theirs to themselves; those of faults want the machine, too.
 test: $(VENV)/.stamp-test ## run the tests, with the coverage gate
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 -m "not real and not long" $(ARGS)
-	$(BIN)/coverage run -m pytest -m "real and not long" tests/_engine $(ARGS)
+	$(BIN)/coverage run -m pytest -n 2 -m "real and not long" tests/_engine $(ARGS)
 	$(BIN)/coverage combine --quiet
-	$(BIN)/python -m pytest -m "real and not long" --ignore=tests/_engine $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "real and not long" --ignore=tests/_engine --ignore=tests/crash $(ARGS)
+	$(BIN)/python -m pytest -m "real and not long" tests/crash $(ARGS)
 	$(BIN)/coverage report --include="$(GATED)" --fail-under=$(GATE_PERCENT)
 
-test-long: $(VENV)/.stamp-test ## run the tests with many more generated cases
+test-long: $(VENV)/.stamp-test ## run the tests with many more generated cases, but for those of test-crash
 	$(BIN)/python -m pytest -n 2 --hypothesis-profile=long -m "not real" $(ARGS)
-	$(BIN)/python -m pytest -m real $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m real --ignore=tests/crash $(ARGS)
 
 # They kill, stop and starve what they have started, and want the machine for themselves.
 test-crash: $(VENV)/.stamp-test ## run the tests of faults and kills, the long ones too
