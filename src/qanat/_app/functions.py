@@ -11,7 +11,7 @@ from qanat._app.handlers import check_handler, check_items, name_of, size_of
 from qanat._app.hosting import hosted, make_engine, make_intake
 from qanat._app.journaling import check_journal
 from qanat._app.outcomes import Outcomes, put_families_in_order, put_in_order
-from qanat._app.rules import AllCallArgs, CallArgs, Rules
+from qanat._app.rules import Rules
 from qanat._app.streaming import OutcomeStream
 from qanat._app.why import held_of
 from qanat._engine.callee import callee_of
@@ -20,6 +20,7 @@ from qanat._engine.intake import nothing_unread
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 
+    from qanat._app.rule_args import AllCallArgs, CallArgs
     from qanat._app.stopping import Stopping
     from qanat._core.batch import Batch
     from qanat._core.outcome import Outcome

@@ -24,7 +24,7 @@ from qanat._app.handlers import check_handler, name_of, retry_of_one
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._app.journaling import check_journal
 from qanat._app.reading import OutcomeReader, Readers
-from qanat._app.rules import AllArgs, RuleArgs, Rules
+from qanat._app.rules import Rules
 from qanat._app.scheduling import ScheduleHandle, Schedules
 from qanat._app.task_host import TaskHost
 from qanat._core.arguments import at_least, number, positive, whole
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable, Sequence
     from types import TracebackType
 
+    from qanat._app.rule_args import AllArgs, RuleArgs
     from qanat._core.batch import Batch
     from qanat._core.job import Task
     from qanat._core.outcome import Outcome

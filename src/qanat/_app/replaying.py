@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Unpack
 
 import msgspec
 
-from qanat._app.rules import RuleArgs, Rules
+from qanat._app.rules import Rules
 from qanat._core.dispatcher.replaying import OpaqueError, Replay
 from qanat._core.flight import Flight, FlightError
 from qanat.errors import InputError
 
 if TYPE_CHECKING:
+    from qanat._app.rule_args import RuleArgs
     from qanat._core.limit import Limit
 
 

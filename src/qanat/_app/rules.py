@@ -6,16 +6,18 @@ import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from qanat._app.consoles import is_console
+from qanat._app.rule_args import OrderName  # noqa: TC001
+from qanat._app.rules_in_words import in_words, named
 from qanat._core.arguments import number, one_of, positive, whole
 from qanat._core.batch import Batch
 from qanat._core.branch import Key  # noqa: TC001
 from qanat._core.dispatcher.turns import checked_weight
 from qanat._core.events import Observer  # noqa: TC001 - part of the types that users look up
 from qanat._core.limit import Limit, given_twice
-from qanat._core.limits import Adaptive, Balance, Budget, CircuitBreaker, Concurrency
+from qanat._core.limits import Adaptive, Balance, Concurrency
 from qanat._core.order import Order  # noqa: TC001
 from qanat._core.orders import ORDERS, Priority
 from qanat._core.rates import parse_rate
@@ -29,90 +31,8 @@ if TYPE_CHECKING:
     from qanat._app.durable.plain_queue import PlainQueue
     from qanat._app.durable.queue import Queue
 
-OrderName = Literal["fifo", "lifo", "priority", "deadline", "shuffle"]
 _COUNTING = (Concurrency, Adaptive)
 EXECUTORS: tuple[Executor, ...] = ("loop", "thread", "process")
-
-
-class Flow(TypedDict, total=False):
-    """When a job may start, and which is next."""
-
-    concurrency: int | Concurrency | Adaptive
-    rate: str | Limit | None
-    limits: Limit | Iterable[Limit]
-    lane: Callable[[Any], Hashable] | None
-    lane_limits: Callable[[Any], Limit | Iterable[Limit]] | None
-    weights: Callable[[Any], float] | Mapping[Any, float] | None
-    order: OrderName | Callable[[], Order]
-    priority: Callable[[Any], float] | None
-    deadline: Callable[[Any], float | None] | None
-    cost: Callable[[Any], float | Mapping[str, float]] | None
-
-
-class Attempt(TypedDict, total=False):
-    """How a job is run, and run again."""
-
-    retry: int | Retry
-    timeout: float | None
-    executor: Executor | None
-
-
-class Input(TypedDict, total=False):
-    """How items are read."""
-
-    buffer: int
-    id: Callable[[Any], int | str] | None
-    key: Callable[[Any], Key] | None
-    max_depth: int | None
-    max_jobs: int | None
-
-
-class Stop(TypedDict, total=False):
-    """What ends a run early."""
-
-    start_within: float | None
-    max_failures: float | None
-
-
-class Durable(TypedDict, total=False):
-    """What is kept for another run."""
-
-    journal: str | os.PathLike[str] | None
-    version: str | int | None
-    retry_failed: bool
-
-
-class Watch(TypedDict, total=False):
-    """Who looks on."""
-
-    state: Any
-    progress: bool | Console | None
-    observers: Observer | Iterable[Observer]
-    record: str | os.PathLike[str] | None
-
-
-class RuleArgs(Flow, Attempt, Input, Stop, Durable, Watch, total=False):
-    """Every rule as keyword arguments; but for `queue`, and for `batch`, which changes the handler's type."""
-
-
-class AllArgs(RuleArgs, total=False):
-    """Every rule."""
-
-    batch: Batch | None
-
-
-class Shared(TypedDict, total=False):
-    """Who else may do the items of a call."""
-
-    queue: Queue[Any] | PlainQueue[Any] | None
-
-
-class CallArgs(RuleArgs, Shared, total=False):
-    """What `map` and its kin take, but for `batch`."""
-
-
-class AllCallArgs(AllArgs, Shared, total=False):
-    """What `map` and its kin take."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -284,7 +204,7 @@ class Rules:
             value = getattr(self, name)
             if value is not None and looks_at != name:
                 raise ValueError(
-                    f"{name} must be None with order {_in_words(order)!r}, which does not look at it, "
+                    f"{name} must be None with order {named(order)!r}, which does not look at it, "
                     f'got {value!r}: set order="{name}"'
                 )
 
@@ -434,71 +354,7 @@ class Rules:
 
     def __str__(self) -> str:
         """Say the rules in words, those that were set."""
-        words = [f"{_in_words(self.concurrency)} at once"]
-        if self.rate is not None:
-            words.append(f"at most {self.rate}")
-        words += [_limit_in_words(limit) for limit in _limits(self.limits)]
-        if self.lane is not None:
-            words.append(f"lanes by {_in_words(self.lane)}")
-        words += self._choice_in_words()
-        retry = Retry.of(self.retry)
-        if retry.times:
-            words.append(str(retry))
-        if self.timeout is not None:
-            words.append(f"timeout {self.timeout:g} s")
-        if self.executor is not None:
-            words.append(f"in a {self.executor}" if self.executor != "loop" else "on the loop")
-        if self.batch is not None:
-            words.append(f"in {self.batch}")
-        if self.buffer != 1000:
-            words.append(f"buffer {self.buffer}")
-        words += self._trees_in_words()
-        if self.journal is not None:
-            words.append(
-                f"journal {os.fspath(self.journal)}" + (", only what failed" if self.retry_failed else "")
-            )
-        if self.queue is not None:
-            words.append(f"over the queue {self.queue.name}")
-        if self.start_within is not None:
-            words.append(f"a first job within {self.start_within:g} s")
-        if self.max_failures is not None:
-            share = isinstance(self.max_failures, float)
-            words.append(
-                f"at most {f'{100 * self.max_failures:g}%' if share else self.max_failures} failures"
-            )
-        return ", ".join(words)
-
-    def _trees_in_words(self) -> list[str]:
-        """Say what is known of jobs that spawn others."""
-        words: list[str] = []
-        if self.key is not None:
-            words.append(f"once by {_in_words(self.key)}")
-        if self.max_depth is not None:
-            words.append(f"at most {self.max_depth} deep")
-        if self.max_jobs is not None:
-            words.append(f"at most {self.max_jobs} jobs")
-        return words
-
-    def _choice_in_words(self) -> list[str]:
-        """Say what chooses among the jobs that wait."""
-        words: list[str] = []
-        if self.lane_limits is not None:
-            words.append(f"each with {_in_words(self.lane_limits)}")
-        weights: Any = self.weights
-        if isinstance(weights, Mapping):
-            by_lane = cast("Mapping[Any, float]", weights)
-            words.append(" ".join(["weights", *(f"{lane}={weight:g}" for lane, weight in by_lane.items())]))
-        elif weights is not None:
-            words.append(f"weights by {_in_words(weights)}")
-        if self.order != "fifo":
-            words.append(f"{_in_words(self.order)} order")
-        if self.priority is not None:
-            words.append(f"priority by {_in_words(self.priority)}")
-        if self.id is not None:
-            words.append(f"ids by {_in_words(self.id)}")
-        if self.deadline is not None:
-            words.append(f"deadlines by {_in_words(self.deadline)}")
-        return words
+        return ", ".join(in_words(self))
 
 
 _NOT_WITH_QUEUE = {
@@ -511,23 +367,6 @@ _NOT_WITH_QUEUE = {
 
 
 _NAMES = {field.name for field in fields(Rules)}
-
-
-_KINDS: dict[type[Limit], str] = {Balance: "balance", Budget: "budget", CircuitBreaker: "circuit breaker"}
-
-
-def _limit_in_words(limit: Limit) -> str:
-    """Say a limit, and what it is where its own words do not tell."""
-    kind = _KINDS.get(type(limit))
-    return str(limit) if kind is None else f"{kind} ({limit})"
-
-
-def _in_words(value: object) -> str:
-    if isinstance(value, Concurrency):
-        return str(value.at_once)
-    if isinstance(value, Adaptive):
-        return f"{value.lowest} to {value.highest}"
-    return getattr(value, "__name__", None) or str(value)
 
 
 def _slots(value: object) -> int:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 
     from qanat._app.outcomes import Outcomes
-    from qanat._app.rules import AllCallArgs, CallArgs, Rules
+    from qanat._app.rule_args import AllCallArgs, CallArgs
+    from qanat._app.rules import Rules
     from qanat._core.batch import Batch
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from qanat._app.handlers import check_items, size_of
 from qanat._app.hosting import make_intake
 from qanat._app.observing import observe_function
 from qanat._app.recording import recorded
-from qanat._app.rules import AllArgs, Rules
+from qanat._app.rules import Rules
 from qanat._app.simulation import Simulation, Trace
 from qanat._app.why import held_of
 from qanat._core.arguments import number, positive, whole
@@ -27,6 +27,7 @@ from qanat.errors import SimulatedError
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from qanat._app.rule_args import AllArgs
     from qanat._core.branch import AfterJob, Branch
     from qanat._core.job import Job
     from qanat._core.outcome import Outcome

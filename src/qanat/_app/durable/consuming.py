@@ -10,11 +10,12 @@ from qanat._app.durable.renewing import STALL_LIMIT
 from qanat._app.durable.rotation import Rotation
 from qanat._app.durable.working import Handler, Worker
 from qanat._app.handlers import check_handler, name_of
-from qanat._app.rules import AllArgs, Rules
+from qanat._app.rules import Rules
 from qanat._core.arguments import at_least, positive
 from qanat._engine.callee import callee_of
 
 if TYPE_CHECKING:
+    from qanat._app.rule_args import AllArgs
     from qanat._app.stopping import Stopping
 
 T = TypeVar("T")
