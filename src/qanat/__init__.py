@@ -21,12 +21,13 @@ from qanat._app.durable.turning import RotationCounts
 from qanat._app.functions import collect, map, stream
 from qanat._app.handle import Handle
 from qanat._app.outcomes import Outcomes, Summary
-from qanat._app.pool import Pool, Stats
+from qanat._app.pool import Pool
 from qanat._app.rules import Rules
 from qanat._app.run import run
 from qanat._app.scheduling import ScheduleHandle
 from qanat._app.simulating import simulate
 from qanat._app.simulation import Simulation
+from qanat._app.stats import Stats
 from qanat._app.streaming import OutcomeStream
 from qanat._app.throttle_from import throttle_from
 from qanat._core.backoff import constant, exponential, linear

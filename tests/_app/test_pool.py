@@ -485,18 +485,19 @@ async def test_giving_up_the_wait_in_the_moment_of_the_wake_leaves_the_room_to_o
                 scopes.append(scope)
                 await pool.put(2)
 
+        room = pool._open_room
         async with anyio.create_task_group() as group:
             group.start_soon(give_up)
             await anyio.wait_all_tasks_blocked()
             group.start_soon(pool.put, 3)
             await anyio.wait_all_tasks_blocked()
-            pool.let_put()
-            assert pool._reserved == 0
+            room.let_put()
+            assert room._reserved == 0
             # Room for one comes, and the first to be told of it is cancelled before it can use it.
-            pool._putters[0].wake()
+            room.putters[0].wake()
             scopes[0].cancel()
-        assert pool._reserved == 0
-        assert not pool._putters
+        assert room._reserved == 0
+        assert not room.putters
 
 
 @on_asyncio
@@ -515,7 +516,7 @@ async def test_room_is_passed_on_by_a_task_that_was_cancelled_as_it_was_told_of_
         assert virtual_time.now() == 2.0
         assert pool.stats().waiting == 1
         handle.cancel()
-        assert pool._reserved == 0
+        assert pool._open_room._reserved == 0
 
 
 async def test_room_that_a_cancelled_job_leaves_is_used(virtual_time: VirtualTime):

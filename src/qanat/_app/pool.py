@@ -8,37 +8,37 @@ either end.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
-from collections.abc import Mapping
+from collections import Counter
 from functools import partial
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, cast, overload
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack, overload
 
 from qanat._app import waiting
 from qanat._app.calls import Calls
 from qanat._app.failures import FailureLimit
+from qanat._app.given import Given, checked_metadata
 from qanat._app.handle import Handle, Unseen
 from qanat._app.handlers import check_handler, name_of, retry_of_one
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._app.journaling import check_journal
 from qanat._app.reading import OutcomeReader, Readers
+from qanat._app.room import Room
 from qanat._app.rules import Rules
 from qanat._app.scheduling import ScheduleHandle, Schedules
+from qanat._app.stats import Stats
 from qanat._app.task_host import TaskHost
-from qanat._core.arguments import at_least, number, positive, whole
+from qanat._core.arguments import at_least, positive, whole
 from qanat._core.branch import FamilyJob
-from qanat._core.costs import checked_cost
 from qanat._core.job import Job
 from qanat._core.limits import Adaptive, Concurrency
 from qanat._core.schedules.schedule import checked_schedule
 from qanat._engine.bell import Bell
 from qanat._engine.callee import callee_of
-from qanat._engine.intake import Callbacks, checked_id, checked_lane
+from qanat._engine.intake import Callbacks
 from qanat.errors import PoolClosedError, PoolFull, blamed_on_job
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Awaitable, Callable, Hashable, Sequence
     from types import TracebackType
 
@@ -50,37 +50,12 @@ if TYPE_CHECKING:
     from qanat._core.retry import Retry
     from qanat._core.schedules import At, Cron, Every
     from qanat._engine.engine import Engine
-    from qanat._engine.loop import Spot
 
 T = TypeVar("T")
 R = TypeVar("R")
 S = TypeVar("S")
 
 _log = logging.getLogger("qanat")
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """How a Pool is doing.
-
-    Attributes:
-        waiting: Jobs that wait for a slot, their turn or a limit.
-        running: Jobs that hold a slot.
-        scheduled: Jobs that wait for a time of their own: delayed, or before a retry.
-        done: Jobs that have a value.
-        failed: Jobs that failed for good.
-        cancelled: Jobs that were cancelled.
-        retried: Attempts that were followed by another.
-        waits: Seconds that ended jobs waited, by cause.
-    """
-
-    waiting: int
-    running: int
-    scheduled: int
-    done: int
-    failed: int
-    cancelled: int
-    retried: int
-    waits: Mapping[str, float]
 
 
 class Pool(Generic[T, R]):
@@ -166,8 +141,7 @@ class Pool(Generic[T, R]):
         self._count = 0
         self._closing = False
         self._host: TaskHost | None = None
-        self._putters: deque[Spot] = deque()
-        self._reserved = 0
+        self._room: Room | None = None
         self._drained: Bell
         self._unseen: Unseen = Counter()
 
@@ -200,8 +174,9 @@ class Pool(Generic[T, R]):
         self._drained = Bell(engine.loop)
         self._calls = Calls(engine, rules)
         self._task = None if self._handler is None else add_task(engine, self._handler, rules)
+        room = Room(engine, self._max_waiting)
         if rules.batch is not None and self._max_waiting is not None:
-            engine.is_full = self._is_full
+            engine.is_full = room.is_full
         self._thread = get_ident()
         self._closing = False
         self._readers.open()
@@ -213,7 +188,7 @@ class Pool(Generic[T, R]):
         except BaseException:
             self._host = None
             raise
-        self._engine = engine
+        self._engine, self._room = engine, room
 
     async def __aenter__(self) -> Self:
         """Open the Pool."""
@@ -273,6 +248,7 @@ class Pool(Generic[T, R]):
             if self._host is host:
                 self._engine = self._host = None
                 self._take_no_more()
+                self._room = None
                 self._schedules = None
                 self._readers.close()
                 self._drained.ring()
@@ -284,8 +260,8 @@ class Pool(Generic[T, R]):
         self._readers.lift()
         if self._schedules is not None:
             self._schedules.stop()
-        for putter in self._putters:
-            putter.wake()
+        if self._room is not None:
+            self._room.tell_closed()
 
     def cancel(self) -> None:
         """Cancel all jobs, those that wait and those that run, and take no more."""
@@ -297,6 +273,11 @@ class Pool(Generic[T, R]):
         if self._engine is None:
             raise PoolClosedError("the Pool is not open: use it inside `async with`, or call open()")
         return self._engine
+
+    @property
+    def _open_room(self) -> Room:
+        assert self._room is not None  # noqa: S101 - asked by those who have seen it open
+        return self._room
 
     def _taking_engine(self) -> Engine:
         engine = self._open_engine()
@@ -340,7 +321,7 @@ class Pool(Generic[T, R]):
 
     def _engine_with_room(self) -> Engine:
         engine = self._taking_engine()
-        if self._max_waiting is not None and not self._has_room():
+        if self._max_waiting is not None and self._open_room.is_full():
             raise PoolFull(
                 f"{self._max_waiting} jobs wait, as many as max_waiting allows: `await pool.put(item)` "
                 "waits for room"
@@ -355,9 +336,11 @@ class Pool(Generic[T, R]):
     ) -> Handle[T, R]:  # fmt: skip
         """Hand in an item, waiting for room if `max_waiting` jobs wait. The rest is as in `submit`."""
         engine = self._taking_engine()
-        if self._max_waiting is not None and (self._putters or not self._has_room()):
-            await self._wait_room(engine)
-            engine = self._taking_engine()
+        if self._max_waiting is not None:
+            room = self._open_room
+            if room.putters or room.is_full():
+                await room.wait()
+                engine = self._taking_engine()
         return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry, cost)
 
     def _submit(
@@ -376,11 +359,11 @@ class Pool(Generic[T, R]):
         if delay != 0.0:
             delay = at_least("delay", delay, 0.0)
         index = self._count
-        job = self._kind(index, item, index, task, metadata=_checked(metadata))
+        job = self._kind(index, item, index, task, metadata=checked_metadata(metadata))
         # Checked before the rules' functions are asked: a wrong call fails here, whatever they do.
         given = None
         if given_id is not None or priority is not None or lane is not None or cost is not None:
-            given = _Given(given_id, priority, lane, cost)
+            given = Given(given_id, priority, lane, cost)
         problem: BaseException | None = None
         now = engine.now()
         if self._has_callbacks:
@@ -441,7 +424,7 @@ class Pool(Generic[T, R]):
             TypeError: If it is not a function.
         """
         engine = self._taking_engine()
-        if self._max_waiting is not None and not self._has_room():
+        if self._max_waiting is not None and self._open_room.is_full():
             raise PoolFull(f"{self._max_waiting} jobs wait, as many as max_waiting allows")
         assert self._calls is not None  # noqa: S101 - open
         index = self._count
@@ -481,8 +464,8 @@ class Pool(Generic[T, R]):
         checked_schedule("schedule", schedule)
         if self._task is None:
             raise TypeError("the Pool has no handler to schedule: make it with one")
-        _Given(None, priority, lane, None)
-        metadata = _checked(metadata) or {}
+        Given(None, priority, lane, None)
+        metadata = checked_metadata(metadata) or {}
         timeout = None if timeout is None else positive("timeout", timeout)
         retry = None if retry is None else retry_of_one(retry)
         if self._schedules is None:
@@ -498,46 +481,6 @@ class Pool(Generic[T, R]):
 
     def _count_roots(self) -> int:
         return self._count
-
-    # --- room ------------------------------------------------------------------------------
-
-    def _has_room(self) -> bool:
-        engine = self._engine
-        assert engine is not None  # noqa: S101 - asked by those who have seen it open
-        dispatcher = engine.dispatcher
-        most = cast("int", self._max_waiting)
-        looked_up = 0 if engine.keeper is None else engine.keeper.waiting
-        return dispatcher.waiting + dispatcher.scheduled + self._reserved + looked_up < most
-
-    def _is_full(self) -> bool:
-        return not self._has_room()
-
-    async def _wait_room(self, engine: Engine) -> None:
-        spot = engine.loop.spot()
-        self._putters.append(spot)
-        engine.take_from(_Putters(self))
-        try:
-            await spot.wait()
-        except BaseException:
-            if spot in self._putters:
-                self._putters.remove(spot)
-            else:
-                self._reserved -= 1
-                self.let_put()
-            raise
-        if spot in self._putters:  # woken to be told that the Pool closes
-            self._putters.remove(spot)
-        else:
-            self._reserved -= 1
-
-    def let_put(self) -> None:
-        """Wake those who wait for room, as far as there is some."""
-        while self._putters and self._has_room():
-            self._reserved += 1
-            self._putters.popleft().wake()
-        engine = self._engine
-        if not self._putters and engine is not None:
-            engine.take_from(None)
 
     # --- results ---------------------------------------------------------------------------
 
@@ -566,8 +509,8 @@ class Pool(Generic[T, R]):
             self._calls.ended(job)
         if self._schedules is not None:
             self._schedules.ended(job)
-        if self._putters:
-            self.let_put()
+        if self._room is not None and self._room.putters:
+            self._room.let_put()
         self._look_drained()
 
     def _moved(self, engine: Engine) -> None:
@@ -662,60 +605,3 @@ class Pool(Generic[T, R]):
     def why(self) -> Reason | None:
         """Return why nothing more is started now; None if nothing waits."""
         return self._open_engine().dispatcher.why()
-
-
-class _Given:
-    """What a call says of its job, over what the rules' functions say."""
-
-    __slots__ = ("cost", "id", "lane", "priority")
-
-    def __init__(
-        self, given_id: int | str | None, priority: float | None, lane: Hashable,
-        cost: float | Mapping[str, float] | None,
-    ) -> None:  # fmt: skip
-        if lane is not None:
-            checked_lane(lane)
-        if given_id is not None:
-            checked_id(given_id)
-        self.id = given_id
-        self.priority = None if priority is None else number("priority", priority)
-        self.cost = None if cost is None else checked_cost(cost)
-        self.lane = lane
-
-    def fill(self, job: Job[Any]) -> None:
-        if self.lane is not None:
-            job.lane = self.lane
-        if self.priority is not None:
-            job.priority = self.priority
-        if self.cost is not None:
-            job.cost = self.cost
-        if self.id is not None:
-            job.id = self.id
-
-
-def _checked(metadata: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if metadata is not None and not isinstance(cast("object", metadata), Mapping):
-        raise TypeError(f"metadata must be a mapping, got {metadata!r}")
-    return metadata
-
-
-class _Putters:
-    """Those who wait for room, in the place of a source: asked whenever a job was started."""
-
-    is_async = False
-    needs_task = False
-    tops_up = True
-    is_empty = False
-
-    def __init__(self, pool: Pool[Any, Any]) -> None:
-        self._pool = pool
-
-    async def run(self) -> None:
-        return None
-
-    def pull(self) -> bool:
-        self._pool.let_put()
-        return False
-
-    def close(self) -> None:
-        return None
