@@ -38,8 +38,7 @@ from qanat._engine.intake import Callbacks
 from qanat.errors import PoolClosedError, PoolFull, blamed_on_job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from collections.abc import Awaitable, Callable, Hashable, Sequence
+    from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
     from types import TracebackType
 
     from qanat._app.rule_args import AllArgs, RuleArgs
