@@ -105,7 +105,7 @@ class Feed:
         self._came_back = False
         self.is_dry = False
         self._pace = 0.0
-        self._ended = 0
+        self._left = 0
         self._paced_at = engine.now()
         self._trip = 0.0
         self._rescued_at = engine.now()
@@ -132,10 +132,6 @@ class Feed:
         self.is_dry = False
         if self._spot is not None:
             self._spot.wake()
-
-    def ended(self) -> None:
-        """Hear that a job has ended, or left."""
-        self._ended += 1
 
     def settled(self, back: bool = False) -> None:
         """Hear that settles were answered, and whether jobs went to the queue with that."""
@@ -302,8 +298,9 @@ class Feed:
         self._trip += (now - sent - self._trip) / 4.0
         elapsed = now - self._paced_at
         if elapsed > 0.0:
-            self._pace += (self._ended / elapsed - self._pace) * min(1.0, elapsed / AHEAD)
-            self._ended = 0
+            left = self._holding.left
+            self._pace += ((left - self._left) / elapsed - self._pace) * min(1.0, elapsed / AHEAD)
+            self._left = left
             self._paced_at = now
         if self._was_full:
             self._window = min(self._window * 2.0, float(MOST))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from qanat._app.durable.lineage import scope_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qanat._app.durable.brood import Brood
     from qanat._app.durable.lineage import Scope
     from qanat._core.job import Job
@@ -14,8 +18,10 @@ if TYPE_CHECKING:
     from qanat._core.store.values import StoredJob
 
 
-class Held:
+class Held(Struct, eq=False):
     """One leased job.
+
+    A Struct, as there is one for each job: it is made in a third of the time of a class with slots.
 
     Attributes:
         stored: The job as the store gave it.
@@ -29,22 +35,16 @@ class Held:
         spawns: Whether its handler is being called, and may spawn.
     """
 
-    __slots__ = (
-        "_scope", "brood", "cancel", "job", "lost", "outcome", "safe_until", "spawns", "stored", "value",
-    )  # fmt: skip
-
-    def __init__(self, stored: StoredJob, job: Job[Any], safe_until: float) -> None:
-        """Begin a lease."""
-        self.stored = stored
-        self.job = job
-        self.safe_until = safe_until
-        self.value: bytes | None = None
-        self.outcome: Outcome[Any, Any] | None = None
-        self.lost = False
-        self.cancel = False
-        self._scope: Scope | None = None
-        self.brood: Brood | None = None
-        self.spawns = False
+    stored: StoredJob
+    job: Job[Any]
+    safe_until: float
+    value: bytes | None = None
+    outcome: Outcome[Any, Any] | None = None
+    lost: bool = False
+    cancel: bool = False
+    brood: Brood | None = None
+    spawns: bool = False
+    _scope: Scope | None = None
 
     @property
     def scope(self) -> Scope:
@@ -65,6 +65,8 @@ class Holding:
     Attributes:
         live: By id, what waits or runs here, and is renewed. Read by the thread of the pulse.
         suspects: How many suspects are held, those included whose settle is not answered.
+        left: How many jobs have ended here, or left, since the beginning.
+        of: Return what is held of a job; None if nothing is (any more).
     """
 
     def __init__(self) -> None:
@@ -72,6 +74,9 @@ class Holding:
         self.live: dict[str, Held] = {}
         self._by_job: dict[Job[Any], Held] = {}
         self.suspects = 0
+        self.left = 0
+        # The dict's own method: it is asked twice a job.
+        self.of: Callable[[Job[Any]], Held | None] = self._by_job.get
 
     def take(self, held: Held) -> None:
         """Hold one more."""
@@ -79,23 +84,22 @@ class Holding:
         self._by_job[held.job] = held
         self.suspects += held.is_suspect
 
-    def take_all(self, held: list[Held]) -> None:
-        """Hold some more."""
-        self.live.update([(each.stored.id, each) for each in held])
-        self._by_job.update([(each.job, each) for each in held])
-        self.suspects += sum([each.stored.crashes > 0 for each in held])
-
-    def of(self, job: Job[Any]) -> Held | None:
-        """Return what is held of a job; None if nothing is (any more)."""
-        return self._by_job.get(job)
+    def take_all(self, ids: list[str], jobs: list[Job[Any]], held: list[Held]) -> None:
+        """Hold some more, of which none is a suspect."""
+        self.live.update(zip(ids, held, strict=True))
+        self._by_job.update(zip(jobs, held, strict=True))
 
     def leave(self, job: Job[Any]) -> Held | None:
         """Renew a job no more, as it has ended here; None if it was not held."""
         held = self._by_job.pop(job, None)
-        if held is not None and self.live.get(held.stored.id) is held:
-            del self.live[held.stored.id]
+        if held is not None:
+            self.left += 1
+            id = held.stored.id
+            if self.live.get(id) is held:
+                del self.live[id]
         return held
 
     def settled(self, held: Held) -> None:
         """Let go of a job for good."""
-        self.suspects -= held.is_suspect
+        if held.stored.crashes:
+            self.suspects -= 1

@@ -13,7 +13,7 @@ from qanat._stores.codec import encode
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from qanat._app.durable.brood import Brood
     from qanat._app.durable.holding import Held, Holding
@@ -51,46 +51,53 @@ class Sealing(Callee):
 
     async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call the function and write what it returns."""
-        jobs = job.members or (job,)
+        if job.members:
+            return await self._call_batch(carrier, job)
+        # In one frame and with one look at what is held: this is done for each job.
+        held = self._holding.of(job)
         inner = self._inner
-        self._open(jobs)
+        if held is not None:
+            held.value = held.brood = None
+            held.spawns = True
         try:
             if inner.on_loop:
                 # As `call_anyhow` does, but for a frame that each step of the handler would pass through.
-                value, error = await inner.function(job.item), None
+                value = await inner.function(job.item)
             else:
                 value, error = await inner.call(carrier, job)
+                if error is not None:
+                    return value, error
         finally:
-            self._close(jobs)
-        if error is not None:
-            return value, error
-        if job.members:
-            value = self._sealed_all(job.members, value)
-        else:
-            try:
-                self._seal(job, value)
-            except (SerialisationError, TypeError) as problem:
-                return None, problem
-        for each in jobs:
-            held = self._holding.of(each)
-            if held is not None and held.brood is not None:
+            if held is not None:
+                held.spawns = False
+        try:
+            written = self._written(value)
+        except (SerialisationError, TypeError) as problem:
+            return None, problem
+        if held is not None:
+            held.value = written
+            if held.brood is not None:
                 await self._put_ahead(held, held.brood)
         return value, None
 
-    def _open(self, jobs: Iterable[Job[Any]]) -> None:
-        """Let an attempt begin: nothing of an earlier one is left."""
-        for each in jobs:
-            held = self._holding.of(each)
-            if held is not None:
-                held.value = held.brood = None
-                held.spawns = True
-
-    def _close(self, jobs: Iterable[Job[Any]]) -> None:
-        """Let nothing more be spawned."""
-        for each in jobs:
-            held = self._holding.of(each)
-            if held is not None:
+    async def _call_batch(self, carrier: Carrier, batch: Job[Any]) -> tuple[Any, BaseException | None]:
+        """Call the function with several jobs, and write what it returns for each."""
+        members = [held for job in batch.members if (held := self._holding.of(job)) is not None]
+        for held in members:
+            held.value = held.brood = None
+            held.spawns = True
+        try:
+            value, error = await self._inner.call_anyhow(carrier, batch)
+        finally:
+            for held in members:
                 held.spawns = False
+        if error is not None:
+            return value, error
+        value = self._sealed_all(batch.members, value)
+        for held in members:
+            if held.brood is not None:
+                await self._put_ahead(held, held.brood)
+        return value, None
 
     def _sealed_all(self, members: tuple[Job[Any], ...], values: object) -> object:
         """Return what a batch returned, with an error in the place of each result that cannot be kept."""

@@ -67,6 +67,7 @@ class Settling:
         self._under_way = 0
         self._oldest = 0.0
         self._backoff = 0.0
+        self._is_called = False
         self._alarm: Any = None
         self._answered = Bell(engine.loop)
         self.gave_up = False
@@ -84,27 +85,39 @@ class Settling:
         """Settle a lease, as of now."""
         if now is None:
             now = self._engine.now()
-        self._waiting.append((now, held, settle))
-        if not self._under_way and not self._backoff:
-            self._send()
-        oldest = self._oldest if self._under_way else self._waiting[0][0]
-        if len(self._waiting) + self._under_way >= MOST or now - oldest > self._patience:
+        waiting, under_way = self._waiting, self._under_way
+        waiting.append((now, held, settle))
+        if not under_way and not self._is_called and not self._backoff:
+            # What else ends in this turn of the loop goes with it: a batch of one costs as much as of fifty.
+            self._is_called = True
+            self._engine.loop.call_soon_threadsafe(self._called)
+        oldest = self._oldest if under_way else waiting[0][0]
+        if len(waiting) + under_way >= MOST or now - oldest > self._patience:
             self._engine.hold(True, by="queue")
+
+    def _called(self) -> None:
+        """Begin to send, at the end of a turn of the loop in which something ended."""
+        self._is_called = False
+        if not self._backoff:
+            self._send()
 
     def _send(self) -> None:
         """Send the next batch."""
-        if self._under_way or not self._waiting:
+        waiting = self._waiting
+        if self._under_way or not waiting:
             return
         batch: list[tuple[float, Held, Settle]] = []
-        size = 0
-        children = 0
-        while self._waiting and len(batch) < self._step and size < MOST_BYTES:
-            settle = self._waiting[0][2]
-            children += len(settle.children)
-            if batch and children > MOST:
-                break
-            batch.append(self._waiting.popleft())
-            size += len(settle.value or b"") + sum(len(new.body) for new in settle.children)
+        size = children = 0
+        while waiting and len(batch) < self._step and size < MOST_BYTES:
+            settle = waiting[0][2]
+            if settle.children:
+                children += len(settle.children)
+                if batch and children > MOST:
+                    break
+                size += sum(len(new.body) for new in settle.children)
+            if settle.value is not None:
+                size += len(settle.value)
+            batch.append(waiting.popleft())
         self._under_way = len(batch)
         self._oldest = batch[0][0]
         self._desk.send(self._deed, [settle for _, _, settle in batch], lambda call: self._heard(call, batch))
@@ -126,21 +139,20 @@ class Settling:
             if not self.gave_up:
                 self._engine.cancel(call.error)
         else:
+            tell = self._when_answered
             for (_, held, settle), answer in zip(batch, call.answers, strict=True):
-                # A job that ends may be what its parent waits for, to be called back.
-                back = back or settle.kind in {"retry", "release", "again"}
-                back = back or bool(settle.children or settle.after)
-                back = back or (held.stored.parent is not None and answer.state in ENDED)
-                if answer.state in ENDED or answer.state is None:
+                if tell is not None:
+                    tell(held, answer)
+                if (
+                    answer.state == "done"
+                    and settle.kind == "done"
+                    and held.stored.parent is None
+                    and not (settle.children or settle.after or answer.ended)
+                ):
+                    # Nearly all: it has ended, and nothing else comes of that.
                     ended.append(held.stored.id)
-                ended += [each.id for each in answer.ended]
-                if self._when_answered is not None:
-                    self._when_answered(held, answer)
-                if answer.status == "stale":
-                    _log.warning(
-                        "queue %s: the lease of job %s was lost, and its outcome is discarded",
-                        self._queue, held.stored.id,
-                    )  # fmt: skip
+                else:
+                    back = self._heard_of(held, settle, answer, ended) or back
         for _, held, _ in batch:
             self._holding.settled(held)
         if self._waiting:
@@ -149,6 +161,23 @@ class Settling:
             self._engine.hold(False, by="queue")
         self._when_settled(back, ended)
         self._answered.ring()
+
+    def _heard_of(self, held: Held, settle: Settle, answer: Settled, ended: list[str]) -> bool:
+        """Add to those that have ended; True if something goes to the queue with that."""
+        if answer.state in ENDED or answer.state is None:
+            ended.append(held.stored.id)
+        ended += [each.id for each in answer.ended]
+        if answer.status == "stale":
+            _log.warning(
+                "queue %s: the lease of job %s was lost, and its outcome is discarded",
+                self._queue, held.stored.id,
+            )  # fmt: skip
+        # A job that ends may be what its parent waits for, to be called back.
+        return (
+            settle.kind in {"retry", "release", "again"}
+            or bool(settle.children or settle.after)
+            or (held.stored.parent is not None and answer.state in ENDED)
+        )
 
     async def flush(self) -> None:
         """Wait until all are answered."""

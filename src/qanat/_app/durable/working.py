@@ -326,35 +326,43 @@ class Worker:
             for stored in jobs:
                 self._took(stored, sent)
             return
-        plain: list[Held] = []
         offered_at, options = self._engine.now(), self._queue._asking.options
         kind, safe_until, retries = options.type, sent + options.lease, self._retries
+        index = self._count
+        ids: list[str] = []
+        plain: list[Job[Any]] = []
+        held: list[Held] = []
         for stored in jobs:
             if stored.attempt == 1 and not (
-                stored.handler or stored.lane or stored.metadata or stored.priority or stored.parent
-                or stored.phase or stored.id in retries
+                stored.handler or stored.lane or stored.metadata or stored.priority or stored.crashes
+                or stored.parent or stored.phase or stored.id in retries
             ):  # fmt: skip
                 try:
                     item = decode(stored.body, kind)
                 except SerialisationError:
                     pass  # which ends that job below
                 else:
-                    index = self._count
-                    self._count = index + 1
-                    job: Job[Any] = Job(stored.id, item, index, task, offered_at, WAITING)
-                    plain.append(Held(stored, job, safe_until))
+                    id = stored.id
+                    job: Job[Any] = Job(id, item, index, task, offered_at, WAITING)
+                    index += 1
+                    ids.append(id)
+                    plain.append(job)
+                    held.append(Held(stored, job, safe_until))
                     continue
-            self._offer(plain, offered_at)
-            plain = []
+            self._count = index
+            self._offer(ids, plain, held, offered_at)
+            ids, plain, held = [], [], []
             self._took(stored, sent)
-        self._offer(plain, offered_at)
+            index = self._count
+        self._count = index
+        self._offer(ids, plain, held, offered_at)
 
-    def _offer(self, plain: list[Held], offered_at: float) -> None:
+    def _offer(self, ids: list[str], plain: list[Job[Any]], held: list[Held], offered_at: float) -> None:
         """Offer jobs that have nothing but an item."""
         if plain:
-            self._holding.take_all(plain)
-            self._renewing.watch(plain[0].safe_until)
-            self._engine.dispatcher.offer_all([held.job for held in plain], offered_at)
+            self._holding.take_all(ids, plain, held)
+            self._renewing.watch(held[0].safe_until)
+            self._engine.dispatcher.offer_all(plain, offered_at)
 
     def _took(self, stored: StoredJob, sent: float) -> None:
         """Take a job that was leased."""
@@ -434,7 +442,6 @@ class Worker:
         held = self._holding.leave(job)
         if held is None:
             return
-        self._feed.ended()
         if held.lost:
             self._holding.settled(held)
             self._feed.settled()
@@ -464,7 +471,6 @@ class Worker:
         held.outcome = outcome
         if outcome.state == "done" and held.brood is None and self._turning is None and not held.lost:
             self._holding.leave(job)
-            self._feed.ended()
             stored = held.stored
             settle = Settle(id=stored.id, token=stored.token, kind="done", value=held.value)
             self._settling.add(held, settle, outcome.ended_at)
@@ -515,8 +521,9 @@ class Worker:
 
     def _settled(self, back: bool, ended: list[str]) -> None:
         """Hear that a batch of settles was answered, and which jobs have ended with it."""
-        for id in ended:
-            self._retries.pop(id, None)
+        if self._retries:
+            for id in ended:
+                self._retries.pop(id, None)
         if back:
             self._queue._store.hints.ring(self._queue.name)
         for tell in self._queue._store.watchers.get(self._queue.name, ()):
