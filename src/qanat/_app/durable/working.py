@@ -185,7 +185,7 @@ class Worker:
         self._feed = Feed(
             store, name, engine, self._holding, self._settling, lease=lease, buffer=rules.buffer,
             gathers=0 if rules.batch is None else rules.batch.size, burst=self._burst,
-            knows_lanes=rules.lane is None, took=self._took_all, give_back=self._give_back,
+            knows_lanes=rules.lane is None, slots_only=self._has_slots_only(), took=self._took_all, give_back=self._give_back,
             has_retries=self._has_retries, release=self._release,
         )  # fmt: skip
         seal = None if listener is None else listener.seal
@@ -296,6 +296,11 @@ class Worker:
     def dispatcher(self) -> Dispatcher | None:
         """What decides which job is next; None before it works."""
         return self._engine.dispatcher if self._works else None
+
+    def _has_slots_only(self) -> bool:
+        """Whether nothing but a number of slots decides when jobs start."""
+        rules = self._rules
+        return rules.capacity < math.inf and not rules.all_limits and rules.lane_limits is None
 
     def _is_full(self) -> bool:
         """Whether a batch waits in vain for more."""
