@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from qanat._app.durable.lineage import scope_of
+from qanat._app.durable.brood import Brood
+from qanat._app.durable.lineage import Scope, scope_of
+from qanat._core.job import Job
+from qanat._core.outcome import Outcome
+from qanat._core.store.values import StoredJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from qanat._app.durable.brood import Brood
-    from qanat._app.durable.lineage import Scope
-    from qanat._core.job import Job
-    from qanat._core.outcome import Outcome
-    from qanat._core.store.values import StoredJob
 
 
 class Held(Struct, eq=False):

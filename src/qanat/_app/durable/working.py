@@ -185,8 +185,8 @@ class Worker:
         self._feed = Feed(
             store, name, engine, self._holding, self._settling, lease=lease, buffer=rules.buffer,
             gathers=0 if rules.batch is None else rules.batch.size, burst=self._burst,
-            knows_lanes=rules.lane is None, slots_only=self._has_slots_only(), took=self._took_all, give_back=self._give_back,
-            has_retries=self._has_retries, release=self._release,
+            knows_lanes=rules.lane is None, slots_only=self._has_slots_only(), took=self._took_all,
+            give_back=self._give_back, has_retries=self._has_retries, release=self._release,
         )  # fmt: skip
         seal = None if listener is None else listener.seal
         self._handling = Handling(engine, self._queue, self._table, rules, self._holding, seal)
