@@ -408,10 +408,19 @@ class Throttled(Signal):
 
 
 class Discard(Signal):
-    """End the job without another attempt; its outcome's error is a `JobDiscardedError`."""
+    """End the job without another attempt; its outcome's error is a `JobDiscardedError`.
+
+    Args:
+        reason: Why, in a line.
+
+    Raises:
+        TypeError: If it is not a text.
+    """
 
     def __init__(self, reason: str = "") -> None:
         """Keep the reason."""
+        if not isinstance(cast("object", reason), str):
+            raise TypeError(f"reason must be a text, got a {type(reason).__name__}: use str(...)")
         super().__init__(reason)
         self.reason = reason
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qanat.errors import RetryLater, Throttled
+from qanat.errors import Discard, RetryLater, Throttled
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,9 @@ def test_retry_later_takes_any_real_number():
 
 def test_retry_later_crosses_processes():
     assert pickle.loads(pickle.dumps(RetryLater(2.5))).delay == 2.5  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize("reason", [404, None, b"gone", ["gone"], OSError("gone")], ids=repr)
+def test_discard_refuses_a_reason_that_is_no_text(reason: Any):
+    with pytest.raises(TypeError, match=r"^reason must be a text, got a \w+: use str\(...\)$"):
+        Discard(reason)

@@ -14,7 +14,7 @@ import qanat
 from qanat import current_job
 from qanat._app.durable import settling as settling_module
 from qanat._core.store.values import NewJob
-from qanat.errors import StoreError, StoreFull, StoreVersionError
+from qanat.errors import JobDiscardedError, StoreError, StoreFull, StoreVersionError
 from tests._app.durable.faulty import put_in_place
 
 if TYPE_CHECKING:
@@ -113,6 +113,33 @@ async def test_a_job_that_fails_for_good_is_dead_with_its_reason(virtual_time: V
         dead = (await queue.find(state="dead")).jobs
         assert [(job.reason, job.attempt) for job in dead] == [("OSError: no a", 1), ("not wanted", 1)]
         assert dead[0].error.startswith("Traceback")
+
+
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [
+        pytest.param("half \ud800 of one", "half ? of one", id="half a character"),
+        pytest.param("no " * 400, ("no " * 400)[:500], id="long"),
+        pytest.param("\x1b[2J\0", "\x1b[2J\0", id="control characters"),
+        pytest.param(404, "JobDiscardedError: 404", id="no text"),
+    ],
+)
+async def test_whatever_reason_a_job_is_discarded_with_ends_that_job_alone(
+    reason: Any, kept: str, virtual_time: VirtualTime
+):
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", keep=60.0)
+        await queue.put_many(["a", "b"])
+
+        async def discard(item: str) -> str:
+            if item == "a":
+                raise JobDiscardedError(reason)
+            return item
+
+        await qanat.consume(queue, discard, burst=True)
+        (dead,) = (await queue.find(state="dead")).jobs
+        assert (dead.item, dead.reason, dead.attempt) == ("a", kept, 1)
+        assert [job.value for job in (await queue.find(state="done")).jobs] == ["b"]
 
 
 async def test_the_bounds_of_the_queue_hold_over_the_rules(virtual_time: VirtualTime):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qanat._core.store.values import Settle, Settled
     from qanat._engine.courier import Call, Desk
     from qanat._engine.engine import Engine
+    from qanat.errors import JobDiscardedError
 
 _log = logging.getLogger("qanat")
 
@@ -201,6 +202,14 @@ def reason_text(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - the user's error may do anything
         text = type(error).__name__
     return _kept(text)[:NOTE_CHARACTERS]
+
+
+def discarded_text(error: JobDiscardedError) -> str:
+    """Return in a line why a handler gave its job up."""
+    reason: object = error.reason  # whoever raises the error itself may have handed in anything
+    if not isinstance(reason, str):
+        return reason_text(error)
+    return _kept(reason)[:NOTE_CHARACTERS] or "discarded"
 
 
 def _kept(text: str) -> str:

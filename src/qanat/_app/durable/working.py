@@ -23,7 +23,7 @@ from qanat._app.durable.handling import Handling, name_wanted
 from qanat._app.durable.holding import Held, Holding
 from qanat._app.durable.lineage import read_metadata
 from qanat._app.durable.renewing import STALL_LIMIT, Renewing
-from qanat._app.durable.settling import Settling, error_text, reason_text
+from qanat._app.durable.settling import Settling, discarded_text, error_text, reason_text
 from qanat._app.failures import FailureLimit
 from qanat._app.hosting import hosted, make_engine
 from qanat._core.job import RUNNING, WAITING, History, Job
@@ -496,7 +496,7 @@ class Worker:
         else:
             reason = reason_text(error)
             if isinstance(error, JobDiscardedError):
-                reason = error.reason[:500] or "discarded"
+                reason = discarded_text(error)
             elif isinstance(error, SerialisationError):
                 stage = "undecodable" if outcome.started_at is None else "result"
                 reason = f"{stage}: {reason}"[:500]
