@@ -176,12 +176,19 @@ def test_a_full_server_can_be_drained(full):
     assert store.check(Q) == []
 
 
-def test_a_key_of_another_type_stops_a_deed_before_it_writes(server, store):
+@pytest.mark.parametrize("key", ["leased", "names", "ring", "lanes", "live", "list:"])
+def test_a_key_of_another_type_stops_a_deed_before_it_writes(server, store, key):
     store.put(Q, jobs("a", "b"))
-    server.command("SET", "qanat:{q}:leased", "something")
-    with pytest.raises(StoreError, match="WRONGTYPE"):
-        take(store)
-    server.command("DEL", "qanat:{q}:leased")
+    comes_later = key in {"leased", "live"}
+    if not comes_later:
+        server.command("RENAME", f"qanat:{{q}}:{key}", "aside")
+    server.command("SET", f"qanat:{{q}}:{key}", "something")
+    told = r"^something else has written a key of this store: use another database or \?prefix= \(WRONGTYPE .+\)$"
+    with pytest.raises(StoreError, match=told):
+        take(store, 2)
+    server.command("DEL", f"qanat:{{q}}:{key}")
+    if not comes_later:
+        server.command("RENAME", "aside", f"qanat:{{q}}:{key}")
     assert store.check(Q) == []
     assert store.count(Q).ready == 2
 

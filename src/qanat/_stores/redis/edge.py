@@ -78,6 +78,10 @@ def translated(error: Exception) -> StoreError:
         return StoreUnavailable(_UNDONE[code])
     if isinstance(error, driver.NoPermissionError) or code == "NOPERM":
         return StoreError(f"the server's access list forbids what a store needs: {error}")
+    if code == "WRONGTYPE":
+        return StoreError(
+            f"something else has written a key of this store: use another database or ?prefix= ({error})"
+        )
     if isinstance(error, driver.TimeoutError):
         return StoreUnavailable("the server did not answer in time: what was sent may have happened")
     if isinstance(
