@@ -229,6 +229,8 @@ def test_purge_asks_at_a_terminal(where: Path, answer: str, left: int, status: i
         (["cancel", "--all", "--state", "dead"], "have ended"),
         (["purge", "--state", "leased"], "cancel them first"),
         (["ls", "--store", "sqlite:///nowhere.db"], "there is no file nowhere.db"),
+        (["ls", "--store", "sqlite:///work.db/nowhere.db"], "there is no file work.db/nowhere.db"),
+        (["ls", "--store", f"sqlite:///{'long' * 100}"], "cannot be opened: File name too long"),
         (["ls", "--store", "memory://"], "memory:// ends with the command"),
         (["ls", "--bogus"], "Try: qanat ls --help"),
         (["doctor", "--repair"], "--check"),

@@ -7,7 +7,7 @@ import textwrap
 from qanat._app.durable.operating import Examination, examination
 from qanat._app.durable.store import open as open_store
 from qanat._app.text import safe_text
-from qanat._cli.operators import MOST, chosen, say, say_json, tell, width, wrapped
+from qanat._cli.operators import MOST, check_there, chosen, say, say_json, tell, width, wrapped
 from qanat._cli.usage import UsageError
 from qanat._core.store.finding import Finding, number_of
 from qanat._core.store.levels import level_in_words
@@ -32,7 +32,7 @@ def run_doctor(
     except (TypeError, ValueError) as error:
         raise UsageError(str(error).replace("check=True, got check=False", "--check")) from None
     if url.kind == "sqlite":
-        _check_there(url)
+        check_there(url)
     try:
         with opening as store:
             if queue_name is not None:
@@ -53,13 +53,6 @@ def _patient(text: str, url: StoreUrl) -> str:
     if url.kind in {"sqlite", "memory"} or "timeout" in url.options:
         return text
     return f"{text}{'&' if '?' in text else '?'}timeout={PATIENCE}"
-
-
-def _check_there(url: StoreUrl) -> None:
-    from pathlib import Path
-
-    if not Path(url.path).exists():
-        raise UsageError(f"there is no file {url.path}: name the one that the jobs are in")
 
 
 def _announce(name: str, counts: object) -> None:

@@ -27,7 +27,7 @@ from qanat._app.text import safe_text
 from qanat._cli.usage import UsageError
 from qanat._core.store.finding import span_in_words
 from qanat._core.store.states import State
-from qanat._stores.url import SCHEMES, parse_url
+from qanat._stores.url import SCHEMES, StoreUrl, parse_url
 from qanat.errors import StoreError
 
 STATES: Final[tuple[State, ...]] = ("leased", "waiting", "ready", "scheduled", "dead", "cancelled", "done")
@@ -56,8 +56,8 @@ def opened(url: str, *, make: bool = False) -> Generator[PlainStore]:
         raise UsageError(str(error)) from None
     if parsed.kind == "memory":
         raise UsageError("memory:// ends with the command that opens it: name a file or a server")
-    if parsed.kind == "sqlite" and not make and not Path(parsed.path).exists():
-        raise UsageError(f"there is no file {parsed.path}: name the one that the jobs are in")
+    if parsed.kind == "sqlite" and not make:
+        check_there(parsed)
     try:
         with opening as store:
             yield store
@@ -65,6 +65,20 @@ def opened(url: str, *, make: bool = False) -> Generator[PlainStore]:
         raise UsageError(f"{parsed}: {error}") from None
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
+
+
+def check_there(url: StoreUrl) -> None:
+    """Check that the file of a store is there, so that a slip does not make one.
+
+    Raises:
+        UsageError: If it surely is not; what else is wrong with it is told when it is opened.
+    """
+    try:
+        Path(url.path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"there is no file {url.path}: name the one that the jobs are in") from None
+    except OSError:
+        pass
 
 
 def chosen(store: PlainStore, name: str | None) -> PlainQueue[Any]:

@@ -150,6 +150,14 @@ def test_symbolic_link_beside_the_file_is_refused(path, tmp_path, side):
     assert victim.read_text() == "precious"
 
 
+@pytest.mark.parametrize("side", paths.SIDES)
+def test_name_of_what_lies_beside_a_database_is_refused(path, side):
+    beside = path.with_name(path.name + side)
+    with pytest.raises(JournalError, match=f"leave out '{side}'$"):
+        open_database(beside, KIND)
+    assert not beside.exists()
+
+
 def test_what_is_no_file_is_refused(path, tmp_path):
     os.mkfifo(path)
     with pytest.raises(JournalError, match="must be a file, and is no regular file"):

@@ -62,6 +62,12 @@ def checked_path(path: str | os.PathLike[str]) -> tuple[Path, bool]:
     given = Path(path)
     if given.name in {"", ".."}:
         raise UnsafePathError(f"{given} must be the path of a file, and names a directory")
+    side = next((side for side in SIDES if given.name.endswith(side)), None)
+    if side is not None:
+        # Beside that database it would be taken for what is to be done to it, and written over.
+        raise UnsafePathError(
+            f"{given} has the name of what SQLite keeps beside a database: leave out {side!r}"
+        )
     try:
         directory = given.parent.resolve(strict=True)
     except (FileNotFoundError, NotADirectoryError):
@@ -83,10 +89,10 @@ def checked_path(path: str | os.PathLike[str]) -> tuple[Path, bool]:
             f"{given} is no database, or is damaged: it was left as it is, use another file"
         )
     _check_directory(given, directory)
-    for side in SIDES:
-        beside = _status(place.with_name(place.name + side))
+    for each in SIDES:
+        beside = _status(place.with_name(place.name + each))
         if beside is not None:
-            _check_file(given.with_name(given.name + side), beside)
+            _check_file(given.with_name(given.name + each), beside)
     remote = file_system_of(directory)
     if remote is not None:
         raise UnsafePathError(
