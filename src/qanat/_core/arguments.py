@@ -15,6 +15,8 @@ from numbers import Real
 from operator import index
 from typing import TYPE_CHECKING, Final, SupportsIndex, TypeVar, cast
 
+from qanat._core.shown import shown
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -43,13 +45,13 @@ def number(name: str, value: object) -> float:
         ValueError: If it is NaN, infinite or too large for a float.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         result = float(value)
     except OverflowError:
         result = math.inf
     if not math.isfinite(result):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
+        raise ValueError(f"{name} must be a finite number, got {shown(value)}")
     return result
 
 
@@ -62,7 +64,7 @@ def positive(name: str, value: object) -> float:
     """
     result = number(name, value)
     if result <= 0.0:
-        raise ValueError(f"{name} must be greater than 0, got {value!r}")
+        raise ValueError(f"{name} must be greater than 0, got {shown(value)}")
     return result
 
 
@@ -75,7 +77,7 @@ def at_least(name: str, value: object, least: float) -> float:
     """
     result = number(name, value)
     if result < least:
-        raise ValueError(f"{name} must be at least {least:g}, got {value!r}")
+        raise ValueError(f"{name} must be at least {least:g}, got {shown(value)}")
     return result
 
 
@@ -91,11 +93,11 @@ def whole(name: str, value: object, least: int) -> int:
         result = value
     elif isinstance(value, (bool, type)) or not isinstance(value, SupportsIndex):
         # A class has the method, too, but for its instances.
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
     else:
         result = index(value)
     if result < least:
-        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+        raise ValueError(f"{name} must be at least {least}, got {shown(value)}")
     return result
 
 
@@ -111,7 +113,7 @@ def one_of(name: str, value: Text, choices: Collection[Text]) -> Text:
         return value
     expected = " or ".join(f'"{choice}"' for choice in choices)
     problem = ValueError if isinstance(given, str) else TypeError
-    raise problem(f"{name} must be {expected}, got {value!r}")
+    raise problem(f"{name} must be {expected}, got {shown(value)}")
 
 
 def matched(name: str, value: object, pattern: re.Pattern[str], expected: str) -> re.Match[str]:
@@ -122,10 +124,10 @@ def matched(name: str, value: object, pattern: re.Pattern[str], expected: str) -
         ValueError: If it does not match.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
+        raise TypeError(f"{name} must be {expected}, got {shown(value)}")
     found = pattern.fullmatch(value.strip())
     if found is None:
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
+        raise ValueError(f"{name} must be {expected}, got {shown(value)}")
     return found
 
 
@@ -167,7 +169,7 @@ def positive_seconds(name: str, given: str, exact: Fraction) -> float:
     except OverflowError:
         result = math.inf
     if not 0.0 < result < math.inf:
-        raise ValueError(f"{name} must be greater than 0 and finite, got {given!r}")
+        raise ValueError(f"{name} must be greater than 0 and finite, got {shown(given)}")
     return result
 
 

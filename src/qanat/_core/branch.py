@@ -13,6 +13,7 @@ import msgspec
 from qanat._core.arguments import number
 from qanat._core.job import ENDED, Job
 from qanat._core.outcome import Outcome
+from qanat._core.shown import shown
 from qanat.errors import ChildrenFailedError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Quorum:
         """Check the share."""
         share = number("share", self.share)
         if not 0.0 < share <= 1.0:
-            raise ValueError(f"share must be greater than 0 and at most 1, got {self.share!r}")
+            raise ValueError(f"share must be greater than 0 and at most 1, got {shown(self.share)}")
         object.__setattr__(self, "share", share)
 
     def __str__(self) -> str:
@@ -74,9 +75,9 @@ def checked_failure(failure: object) -> Failure:
     if isinstance(failure, Quorum):
         return failure
     if not isinstance(failure, str):
-        raise TypeError(f'failure must be "continue", "fail" or a Quorum, got {failure!r}')
+        raise TypeError(f'failure must be "continue", "fail" or a Quorum, got {shown(failure)}')
     if failure not in _FAILURES:
-        raise ValueError(f'failure must be "continue", "fail" or a Quorum, got {failure!r}')
+        raise ValueError(f'failure must be "continue", "fail" or a Quorum, got {shown(failure)}')
     return _FAILURES[failure]
 
 
@@ -91,7 +92,7 @@ def checked_key(key: object) -> Key:
         return cast("Key", key)
     if not _is_key(key):
         raise TypeError(
-            f"key must be a str, bytes, an int or a tuple of these, got {key!r}: make one of it, "
+            f"key must be a str, bytes, an int or a tuple of these, got {shown(key)}: make one of it, "
             "such as str(...) or tuple(...)"
         )
     return cast("Key", key)

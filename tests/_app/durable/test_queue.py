@@ -532,3 +532,29 @@ async def test_what_was_on_its_way_when_an_item_failed_is_told_as_stored(monkeyp
             await queue.put_many(items())
         assert len(stored_of(caught.value)) == 1000
         assert (await queue.counts()).ready == 1000
+
+
+@pytest.mark.parametrize("value", [[], {"a": 1}, bytearray(b"x")], ids=repr)
+def test_an_option_without_a_hash_is_refused_as_any_other(value: Any):
+    with (
+        qanat.open("memory://") as store,
+        pytest.raises(ValueError, match=r"^unique must be None, 'pending'"),
+    ):
+        store.queue("q", unique=value)
+
+
+@pytest.mark.parametrize("option", ["id", "lane", "priority", "delay", "metadata", "key", "handler"])
+@pytest.mark.parametrize(
+    "value", [pytest.param(10**5000, id="number"), pytest.param(["x" * 10**6], id="list")]
+)
+def test_a_refusal_of_something_huge_is_short(option: str, value: Any):
+    with qanat.open("memory://") as store:
+        queue = store.queue("q", unique="active")
+        options: dict[str, Any] = {option: value}
+        if option == "key" and isinstance(value, int):
+            assert queue.put("x", **options).is_new
+            return
+        with pytest.raises((TypeError, ValueError), match=f"^{option} ") as caught:
+            queue.put("x", **options)
+        assert len(str(caught.value)) < 600
+        assert queue.counts().ready == 0

@@ -17,6 +17,7 @@ from qanat._app.durable.queue_job import Page, QueueJob, of_placed, of_stored
 from qanat._core.arguments import at_least, number, whole
 from qanat._core.branch import checked_key
 from qanat._core.content_key import given_key
+from qanat._core.shown import shown
 from qanat._core.store import bounds
 from qanat._core.store.rules import REMEMBERED_FOR
 from qanat._core.store.values import Lease, NewJob, Settle
@@ -125,7 +126,7 @@ class Asking:
             # Only the item is left to be wrong.
             return NewJob(id=self._ids.make(), body=encode(item))
         if metadata is not None and not isinstance(cast("object", metadata), Mapping):
-            raise TypeError(f"metadata must be a mapping, got {metadata!r}")
+            raise TypeError(f"metadata must be a mapping, got {shown(metadata)}")
         if metadata and TREE in metadata:
             raise ValueError(f"metadata must not have the name {TREE!r}, which is kept for trees")
         new = NewJob(
@@ -156,7 +157,7 @@ class Asking:
             for each in new:
                 if each.key is not None:
                     raise ValueError(
-                        f"key must be None, as queue {self.name!r} has unique=None, got {each.key!r}: "
+                        f"key must be None, as queue {self.name!r} has unique=None, got {shown(each.key)}: "
                         'open it with unique="active" or another mode at its first use'
                     )
         kind = self.options.type
@@ -263,7 +264,7 @@ class Asking:
         if lane is not None:
             bounds.check_text("lane", lane, empty=True)
         if after is not None and not isinstance(cast("object", after), str):
-            raise TypeError(f"after must be the next of a page before, got {after!r}")
+            raise TypeError(f"after must be the next of a page before, got {shown(after)}")
         kind = self.options.type
 
         def understand(answers: list[Any]) -> Page[Any]:
@@ -312,7 +313,7 @@ def leases_of(jobs: Sequence[QueueJob[Any]]) -> list[tuple[str, int]]:
     """Return the ids of leased jobs with their tokens."""
     for job in jobs:
         if not isinstance(cast("object", job), QueueJob):
-            raise TypeError(f"jobs must be those that lease() gave, got {job!r}")
+            raise TypeError(f"jobs must be those that lease() gave, got {shown(job)}")
         if not job.token:
             raise ValueError(f"jobs must be leased, and job {job.id!r} is not: hand in what lease() gave")
     return [(job.id, job.token) for job in jobs]

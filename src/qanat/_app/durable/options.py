@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from qanat._core.arguments import positive, whole
+from qanat._core.shown import shown
 from qanat._core.store import bounds, rules
 from qanat._core.store.values import Conf
 
@@ -80,7 +81,7 @@ def checked_options(options: Mapping[str, Any]) -> Options:
     replicas = whole("replicas", options.get("replicas", 0), 0)
     durable = options.get("durable", False)
     if not isinstance(durable, bool):
-        raise TypeError(f"durable must be True or False, got {durable!r}")
+        raise TypeError(f"durable must be True or False, got {shown(durable)}")
     kind = options.get("type")
     return Options(
         conf=conf, given=tuple(fixed), lease=lease, type=Any if kind is None else kind, replicas=replicas,

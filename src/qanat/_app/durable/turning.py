@@ -24,6 +24,7 @@ from qanat._app.durable.chunks import Chunk
 from qanat._core.arguments import at_least, number
 from qanat._core.content_key import content_key
 from qanat._core.intervals import Between
+from qanat._core.shown import shown
 from qanat._core.store import bounds
 from qanat._core.store.states import LIVE, State
 from qanat._core.store.values import Settle
@@ -67,7 +68,7 @@ class Turning:
         self.every: Interval = every if isinstance(every, Between) else _seconds("every", every)
         self.jitter: float = at_least("jitter", jitter, 0.0)
         if self.jitter > 1.0:
-            raise ValueError(f"jitter must be at most 1, got {jitter!r}: it is a share of every")
+            raise ValueError(f"jitter must be at most 1, got {shown(jitter)}: it is a share of every")
         self._clock = clock
         self._rng = random.Random(clock.seed)
         self._rescued_at = float("-inf")
@@ -93,7 +94,9 @@ class Turning:
         seconds = _seconds(name, every)
         common = self.every
         if isinstance(common, Between) and not common.lowest <= seconds <= common.highest:
-            raise ValueError(f"{name} must be within {common.lowest!r} and {common.highest!r}, got {every!r}")
+            raise ValueError(
+                f"{name} must be within {common.lowest!r} and {common.highest!r}, got {shown(every)}"
+            )
         return seconds
 
     def remove(self, items: Sequence[object]) -> Ask[int]:
@@ -141,12 +144,12 @@ class Turning:
     def ack(self, jobs: Sequence[QueueJob[Any]], changed: object, every: object) -> Ask[None]:
         """Ask to let items come again."""
         if changed is not None and every is not None:
-            raise ValueError(f"every must be None where changed is given, got {every!r}")
+            raise ValueError(f"every must be None where changed is given, got {shown(every)}")
         if changed is not None and not isinstance(changed, bool):
-            raise TypeError(f"changed must be True, False or None, got {changed!r}")
+            raise TypeError(f"changed must be True, False or None, got {shown(changed)}")
         if changed is not None and not isinstance(self.every, Between):
             raise ValueError(
-                f"changed must be None, as every is the same each time, got {changed!r}: give the rotation "
+                f"changed must be None, as every is the same each time, got {changed}: give the rotation "
                 "every=Between(lowest, highest)"
             )
         own = None if every is None else self._checked("every", every)
@@ -232,7 +235,7 @@ def _positive(value: object) -> float | None:
 
 def _seconds(name: str, value: object) -> float:
     if isinstance(value, (bool, str)):
-        raise TypeError(f"{name} must be seconds, or Between(lowest, highest), got {value!r}")
+        raise TypeError(f"{name} must be seconds, or Between(lowest, highest), got {shown(value)}")
     seconds = number(name, value)
     bounds.check_seconds(name, seconds, above=True)
     return seconds

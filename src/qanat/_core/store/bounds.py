@@ -9,6 +9,7 @@ from math import isfinite
 from re import compile as pattern
 from typing import TYPE_CHECKING, Final
 
+from qanat._core.shown import shown
 from qanat._core.store.states import STATES
 
 if TYPE_CHECKING:
@@ -45,10 +46,10 @@ def checked_name(name: str, text: object) -> str:
         ValueError: If it is too long, or holds anything but letters, digits, dot, dash, underscore.
     """
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a text, got {text!r}")
+        raise TypeError(f"{name} must be a text, got {shown(text)}")
     if _QUEUE_NAME.fullmatch(text) is None:
         raise ValueError(
-            f"{name} must be 1 to 128 of the letters A-Z and a-z, digits, '.', '-' and '_', got {text!r}"
+            f"{name} must be 1 to 128 of the letters A-Z and a-z, digits, '.', '-' and '_', got {shown(text)}"
         )
     return text
 
@@ -61,7 +62,7 @@ def only_names(texts: Iterable[str]) -> list[str]:
 def check_text(name: str, text: object, *, empty: bool = False) -> None:
     """Check an id, key, lane or name."""
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a text, got {text!r}")
+        raise TypeError(f"{name} must be a text, got {shown(text)}")
     # Most are short ASCII, where characters are bytes.
     if text.isascii():
         size = len(text)
@@ -69,29 +70,29 @@ def check_text(name: str, text: object, *, empty: bool = False) -> None:
         try:
             size = len(text.encode())
         except UnicodeEncodeError:
-            raise ValueError(f"{name} must be text that UTF-8 can hold, got {text!r}") from None
+            raise ValueError(f"{name} must be text that UTF-8 can hold, got {shown(text)}") from None
     if size > NAME_BYTES or not (size or empty):
-        shown = text if size <= NAME_BYTES else f"{text[:40]}..."
-        raise ValueError(f"{name} must have {0 if empty else 1} to {NAME_BYTES} bytes, got {size}: {shown!r}")
+        begin = text if size <= NAME_BYTES else f"{text[:40]}..."
+        raise ValueError(f"{name} must have {0 if empty else 1} to {NAME_BYTES} bytes, got {size}: {begin!r}")
     if "\0" in text:
-        raise ValueError(f"{name} must not hold a NUL, got {text!r}")
+        raise ValueError(f"{name} must not hold a NUL, got {shown(text)}")
 
 
 def check_seconds(name: str, value: object, *, above: bool = False) -> None:
     """Check a length of time."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be seconds, got {value!r}")
+        raise TypeError(f"{name} must be seconds, got {shown(value)}")
     if not 0 <= value <= LONGEST or (above and value == 0):
         least = "more than 0" if above else "at least 0"
-        raise ValueError(f"{name} must be {least} and at most {LONGEST:g} s, got {value!r}")
+        raise ValueError(f"{name} must be {least} and at most {LONGEST:g} s, got {shown(value)}")
 
 
 def check_whole(name: str, value: object, least: int, most: int) -> None:
     """Check a whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
+        raise TypeError(f"{name} must be a whole number, got {shown(value)}")
     if not least <= value <= most:
-        raise ValueError(f"{name} must be {least} to {most}, got {value!r}")
+        raise ValueError(f"{name} must be {least} to {most}, got {shown(value)}")
 
 
 def check_many(name: str, batch: Collection[object]) -> None:
@@ -167,15 +168,15 @@ def check_job(job: NewJob) -> None:
     if job.dedupe_for:
         check_seconds("dedupe_for", job.dedupe_for)
     if job.failure not in {"ignore", "fail"}:
-        raise ValueError(f"failure must be 'ignore' or 'fail', got {job.failure!r}")
+        raise ValueError(f"failure must be 'ignore' or 'fail', got {shown(job.failure)}")
     _check_priority(job.priority)
 
 
 def _check_priority(value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"priority must be a number, got {value!r}")
+        raise TypeError(f"priority must be a number, got {shown(value)}")
     if not isfinite(value):
-        raise ValueError(f"priority must be finite, got {value!r}")
+        raise ValueError(f"priority must be finite, got {shown(value)}")
 
 
 def check_claim(queue: str, n: int, worker: str, lease: float, skip: Collection[str]) -> None:
@@ -222,7 +223,7 @@ def _check_one(settle: Settle) -> None:
     kind = settle.kind
     check_text("id", settle.id)
     if kind not in _CARRIES:
-        raise ValueError(f"kind must be one of {', '.join(_CARRIES)}, got {kind!r}")
+        raise ValueError(f"kind must be one of {', '.join(_CARRIES)}, got {shown(kind)}")
     for name in _OPTIONAL:
         if name not in _CARRIES[kind] and getattr(settle, name) not in _NOTHING:
             raise ValueError(
@@ -239,11 +240,11 @@ def _check_one(settle: Settle) -> None:
     for job in settle.children:
         check_job(job)
         if job.parent is not None:
-            raise ValueError(f"parent must be None for a child of a settle, got {job.parent!r}")
+            raise ValueError(f"parent must be None for a child of a settle, got {shown(job.parent)}")
     for job in settle.also:
         check_job(job)
         if job.parent is not None:
-            raise ValueError(f"parent must be None for a job put with a settle, got {job.parent!r}")
+            raise ValueError(f"parent must be None for a job put with a settle, got {shown(job.parent)}")
 
 
 _CARRIES: Final[dict[str, frozenset[str]]] = {
@@ -279,7 +280,7 @@ def check_find(queue: str, state: object, parent: str | None, limit: int) -> Non
     if state is None and parent is None:
         raise ValueError("state must be given, unless parent is, got None")
     if state is not None and state not in STATES:
-        raise ValueError(f"state must be one of {', '.join(STATES)}, got {state!r}")
+        raise ValueError(f"state must be one of {', '.join(STATES)}, got {shown(state)}")
     check_whole("limit", limit, 1, MOST)
 
 
@@ -288,16 +289,17 @@ def check_purge(queue: str, state: object, n: int) -> None:
     checked_name("queue", queue)
     if state == "leased" or state not in STATES:
         names = ", ".join(each for each in STATES if each != "leased")
-        raise ValueError(f"state must be one of {names}, got {state!r}: cancel leased jobs first")
+        raise ValueError(f"state must be one of {names}, got {shown(state)}: cancel leased jobs first")
     check_whole("n", n, 1, MOST)
 
 
 def check_conf(conf: Conf) -> None:
     """Check the settings of a queue."""
-    if conf.unique not in {None, "pending", "active", "forever"}:
-        raise ValueError(f"unique must be None, 'pending', 'active' or 'forever', got {conf.unique!r}")
+    # A tuple, as what is given may have no hash.
+    if conf.unique not in (None, "pending", "active", "forever"):
+        raise ValueError(f"unique must be None, 'pending', 'active' or 'forever', got {shown(conf.unique)}")
     if conf.order not in {"fifo", "lifo", "due"}:
-        raise ValueError(f"order must be 'fifo', 'lifo' or 'due', got {conf.order!r}")
+        raise ValueError(f"order must be 'fifo', 'lifo' or 'due', got {shown(conf.order)}")
     check_many("weights", conf.weights)
     for lane, weight in conf.weights.items():
         check_text("weights", lane, empty=True)
@@ -315,18 +317,18 @@ def check_conf(conf: Conf) -> None:
 
 def _check_size(name: str, data: object, most: int) -> None:
     if not isinstance(data, bytes):
-        raise TypeError(f"{name} must be bytes, got {data!r}")
+        raise TypeError(f"{name} must be bytes, got {shown(data)}")
     if len(data) > most:
         raise ValueError(f"{name} must be at most {most} bytes, got {len(data)}")
 
 
 def _check_length(name: str, text: object, most: int) -> None:
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a text, got {text!r}")
+        raise TypeError(f"{name} must be a text, got {shown(text)}")
     if len(text) > most:
         raise ValueError(f"{name} must be at most {most} characters, got {len(text)}")
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"{name} must be text that UTF-8 can hold, got {text!r}") from None
+            raise ValueError(f"{name} must be text that UTF-8 can hold, got {shown(text)}") from None

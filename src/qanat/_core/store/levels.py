@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from qanat._core.shown import shown
+
 LEVELS: Final = ("none", "process", "~1s", "fsync")
 """The levels without a number; "replicas(n)" is above them."""
 
@@ -26,12 +28,12 @@ def rank(name: str, level: object) -> tuple[int, int]:
         ValueError: If there is no such level; `name` is what the message calls it.
     """
     if not isinstance(level, str):
-        raise TypeError(f"{name} must be a text, got {level!r}")
+        raise TypeError(f"{name} must be a text, got {shown(level)}")
     if level in LEVELS:
         return LEVELS.index(level), 0
     found = _REPLICAS.fullmatch(level)
     if found is None:
-        raise ValueError(f"{name} must be one of {', '.join(LEVELS)} and replicas(n), got {level!r}")
+        raise ValueError(f"{name} must be one of {', '.join(LEVELS)} and replicas(n), got {shown(level)}")
     return len(LEVELS), int(found.group(1))
 
 
