@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 import msgspec
 
+from qanat._core.shown import shown
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ def decode(data: bytes, type: Any = Any) -> Any:
         raise SerialisationError(f"data must be a {getattr(type, '__name__', type)}: {error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SerialisationError(f"data must be JSON: {error}") from error
+    except Exception as error:
+        # The type is the user's: what msgspec does not take for a wrong value is raised as it is.
+        name = getattr(type, "__name__", type)
+        raise SerialisationError(f"data cannot be made a {name}: {shown(error)}") from error
 
 
 class _Walk:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -140,6 +141,35 @@ async def test_whatever_reason_a_job_is_discarded_with_ends_that_job_alone(
         (dead,) = (await queue.find(state="dead")).jobs
         assert (dead.item, dead.reason, dead.attempt) == ("a", kept, 1)
         assert [job.value for job in (await queue.find(state="done")).jobs] == ["b"]
+
+
+@dataclass
+class Page:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number == 3:
+            raise LookupError("there is no page 3")
+
+
+async def test_an_item_that_its_type_refuses_in_its_own_way_is_dead_and_the_others_are_done(
+    virtual_time: VirtualTime,
+):
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", type=Page, keep=60.0)
+        await store.queue("q", keep=60.0).put_many([{"number": number} for number in range(6)])
+
+        async def number(page: Page) -> int:
+            return page.number
+
+        await qanat.consume(queue, number, burst=True)
+        (dead,) = (await queue.find(state="dead")).jobs
+        assert dead.reason == (
+            "undecodable: SerialisationError: data cannot be made a Page: LookupError('there is no page 3')"
+        )
+        assert (dead.body, dead.attempt) == (b'{"number":3}', 1)
+        done = (await queue.find(state="done")).jobs
+        assert sorted(job.value for job in done) == [0, 1, 2, 4, 5]
 
 
 async def test_the_bounds_of_the_queue_hold_over_the_rules(virtual_time: VirtualTime):
