@@ -46,13 +46,14 @@ class SlidingWindow(Limit):
         300/15m
     """
 
-    __slots__ = ("_before", "_free_at", "_is_resized", "_log", "_n", "_oldest", "_per")
+    __slots__ = ("_before", "_free_at", "_is_resized", "_log", "_n", "_oldest", "_per", "_room")
 
     def __init__(self, n: int, per: float | str) -> None:
         self._n = whole("n", n, 1)
         self._per = seconds("per", per)
-        # A ring once it has n entries: the oldest is overwritten.
+        # A ring once it has n entries: the oldest is overwritten. Until then there is room for so many.
         self._log = array("d")
+        self._room = self._n
         self._oldest = 0
         self._free_at = -inf
         # Starts that only a larger window would ask for, from before it was made smaller.
@@ -77,7 +78,8 @@ class SlidingWindow(Limit):
         known = self._before + self._log[self._oldest :] + self._log[: self._oldest]
         cut = max(0, len(known) - self._n)
         self._before, self._log, self._oldest = known[:cut], known[cut:], 0
-        self._free_at = border(self._log[0], self._per) if len(self._log) == self._n else -inf
+        self._room = self._n - len(self._log)
+        self._free_at = -inf if self._room else border(self._log[0], self._per)
         self._is_resized = True
         self.changed()
 
@@ -92,16 +94,20 @@ class SlidingWindow(Limit):
 
     def take(self, job: Job[Any], now: float) -> None:
         """Remember the start, and when the next one is free."""
-        log, n = self._log, self._n
-        if len(log) < n:
+        room = self._room
+        if room > 1:
+            self._room = room - 1
+            self._log.append(now + self._precision)
+            return
+        log = self._log
+        if room:
+            self._room = 0
             log.append(now + self._precision)
-            if len(log) < n:
-                return
             first = log[0]
         else:
             oldest = self._oldest
             log[oldest] = now + self._precision
-            oldest = self._oldest = (oldest + 1) % n
+            oldest = self._oldest = (oldest + 1) % self._n
             first = log[oldest]
         # `border`, without the call: once a window is full it is asked at every start.
         end = first + self._per
