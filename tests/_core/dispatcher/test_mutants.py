@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qanat._core.dispatcher import ending, ledger, lone_lane, parking, starting, straight
-from qanat._core.dispatcher.dispatcher import Dispatcher
 from qanat._core.dispatcher.gate import Gates
+from qanat._core.dispatcher.node import Node
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
 from tests._core.dispatcher.plans import check, fixed_plans
@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 
 # For each mutant: the function, what is in its source just once, and what stands there instead.
 MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
-    "one slot too many": (Dispatcher.next, "self.running >= self.capacity", "self.running > self.capacity"),
+    "one slot too many": (
+        straight.next_job, "self.running >= self.capacity or", "self.running > self.capacity or",
+    ),
     "one slot too many in turns": (
         parking.park_if_full, "running < dispatcher.capacity", "running <= dispatcher.capacity",
     ),
     "one slot too few": (
-        Dispatcher.next, "self.running >= self.capacity", "self.running + 1 >= self.capacity",
+        straight.next_job, "self.running >= self.capacity or", "self.running + 1 >= self.capacity or",
     ),
-    "> for >= at a due time": (Dispatcher.next, "now >= self.timeline.at", "now > self.timeline.at"),
+    "> for >= at a due time": (straight.next_job, "now >= self.timeline.at", "now > self.timeline.at"),
     "< for <= on the timeline": (Timeline.pop, "heap[0][0] <= now", "heap[0][0] < now"),
     "given back twice": (ending.give_back, "for limit in took:", "for limit in took + took:"),
     "never given back": (ending._free, "if took and outcome", "if not took and outcome"),
@@ -42,15 +44,25 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "lost time counts twice": (ledger.settle, "node.since = now", "pass"),
     "the lone lane forgets its marks": (lone_lane._leave, "dispatcher._unmarked.leave(lane, now)", "pass"),
     "the lone lane leaves a job behind": (lone_lane._leave, "lane.activate()", "pass"),
-    "straight without taking": (straight.next_straight, "job._took = lane.held", "pass"),
-    "straight with a slot too many": (straight.next_straight, "dispatcher.running += 1", "pass"),
-    "straight with waits forgotten": (straight.next_straight, "note_waits(dispatcher, job, lane, now)", "pass"),
-    "straight out of an empty lane": (
-        straight.next_straight, "after_leaving(dispatcher, lane, task, now)", "pass",
+    "straight without taking": (straight.next_job, "job._took = straight.held", "pass"),
+    "straight with a slot too many": (
+        straight.next_job, "self.running += 1\n    try:", "pass\n    try:",
     ),
-    "straight to a slot that is kept": (straight.finish_straight, "dispatcher.running -= 1", "pass"),
-    "straight and nothing given back": (straight.finish_straight, "limit.give_back(job, outcome, now)", "pass"),
-    "straight and nobody let in": (straight.finish_straight, "unpark_if_not_full(dispatcher, now)", "pass"),
+    "straight with waits forgotten": (
+        straight.next_job, "note_waits(self, job, straight.lane, now)", "pass",
+    ),
+    "straight out of an empty lane": (
+        straight.next_job, "after_leaving(self, straight.lane, straight.task, now)", "pass",
+    ),
+    "straight to a slot that is kept": (
+        straight.finish_job, "self.running -= 1\n    if not straight", "if not straight",
+    ),
+    "straight and nothing given back": (straight.finish_job, "limit.give_back(job, outcome, now)", "pass"),
+    "straight and nobody let in": (straight.finish_job, "unpark_if_not_full(self, now)", "pass"),
+    "straight and not heard of a park": (
+        Node.note_change, "self.straight.is_clear = False", "pass",
+    ),
+    "straight and who runs not counted": (lone_lane.set_lone, "count_running(dispatcher, straight.lane)", "pass"),
     "a cancelled job still counts as waiting": (ending.withdraw, "dispatcher.waiting -= 1", "pass"),
 }  # fmt: skip
 

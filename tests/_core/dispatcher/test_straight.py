@@ -29,6 +29,7 @@ LIMITS: list[Callable[[], list[Limit]]] = [
     lambda: [Spacing(1.5), Concurrency(3)],
     lambda: [Spacing(0.5, after="finish")],
     lambda: [Budget("api", requests="3/4s", concurrency=2), SlidingWindow(4, 7)],
+    lambda: [Concurrency(3), SlidingWindow(4, 7), TokenBucket(0.5, burst=2), FixedWindow(5, 9), Spacing(0.5)],
 ]
 
 PLANS = st.lists(
@@ -138,6 +139,50 @@ def test_a_limit_that_fails_on_the_way_ends_its_job():
     assert first.running == 0
 
 
+@pytest.mark.parametrize("place", range(5))
+def test_what_was_taken_before_a_limit_failed_is_given_back(place: int):
+    class Broken(Noting):
+        def take(self, job: Any, now: float) -> None:
+            raise LookupError("take")
+
+    limits = [Noting() for _ in range(5)]
+    limits[place] = Broken()
+    dispatcher, task = ways(limits=limits)
+    dispatcher.offer(job(task, 0), 0.0)
+    assert dispatcher.next(0.0) is None
+    assert [len(limit.given) for limit in limits] == [1] * place + [0] * (5 - place)
+    assert (dispatcher.running, dispatcher.failed) == (0, 1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_limit_that_ends_the_straight_way_as_it_is_taken_is_counted_right(fails: bool):
+    class Offering(Noting):
+        def take(self, job_: Any, now: float) -> None:
+            super().take(job_, now)
+            if job_.id == 0:
+                dispatcher.offer(job(task, 1, lane="a"), now)
+                if fails:
+                    raise LookupError("take")
+
+    dispatcher, task = ways(limits=[Offering()])
+    dispatcher.offer(job(task, 0), 0.0)
+    assert begin(dispatcher, 0.0) == ([1] if fails else [0, 1])
+    assert dispatcher._straight is None
+    lanes = task.node.lanes
+    assert (task.node.running, lanes[None].running, lanes["a"].running) == ((1, 0, 1) if fails else (2, 1, 1))
+
+
+def test_how_many_run_is_known_once_the_straight_way_is_left():
+    dispatcher, task = ways(limits=[Noting()])
+    for number in range(3):
+        dispatcher.offer(job(task, number), 0.0)
+    started = [dispatcher.next(0.0), dispatcher.next(0.0), dispatcher.next(0.0)]
+    assert started[0] is not None
+    dispatcher.finish(started[0], None, None, 1.0)
+    other = add(dispatcher, "other")
+    assert (task.node.running, task.node.lanes[None].running, other.node.running) == (2, 2, 0)
+
+
 def test_what_a_limit_raises_at_the_end_is_reported():
     class Broken(Noting):
         def give_back(self, job: Any, outcome: Any, now: float) -> None:
@@ -201,7 +246,8 @@ def test_the_time_that_is_kept_says_what_the_limit_answers(limit: Limit, steps: 
     dispatcher, task = ways(limits=[limit := copy.deepcopy(limit)])
     straight = dispatcher._straight
     assert straight is not None
-    assert (straight.stored, straight.asks) == ((limit,), ())
+    assert straight.stored[:1] == (limit,)
+    assert not straight.asks
     each, now, running = job(task, 0), 0.0, 0
     for step in steps:
         if step == "take" and limit.ready_at(each, now) <= now:
@@ -225,4 +271,4 @@ def test_who_answers_otherwise_is_asked():
     dispatcher.offer(job(task, 0), 0.0)
     assert dispatcher.next(0.0) is None
     assert dispatcher._straight is not None
-    assert not dispatcher._straight.stored
+    assert dispatcher._straight.asks

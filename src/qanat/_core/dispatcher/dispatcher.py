@@ -32,18 +32,15 @@ from qanat._core.dispatcher.gate import Gate, Gates
 from qanat._core.dispatcher.gathering import Batches, Gathering
 from qanat._core.dispatcher.guarding import guarded
 from qanat._core.dispatcher.kinds import Kinds, task_added, task_leaves
-from qanat._core.dispatcher.kinship import Kinship, finish_other
+from qanat._core.dispatcher.kinship import Kinship
 from qanat._core.dispatcher.lone_lane import Unmarked, set_lone
 from qanat._core.dispatcher.parking import change_priority, head_changed, offer_rest, park_if_full
-from qanat._core.dispatcher.starting import next_by_turns, start_noted
-from qanat._core.dispatcher.straight import finish_straight, next_straight
+from qanat._core.dispatcher.straight import finish_job, next_job
 from qanat._core.dispatcher.throttling import Throttling
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
-from qanat._core.job import CHILDREN, NEW, RUNNING, SCHEDULED, WAITING, History, Job, Task
+from qanat._core.job import CHILDREN, NEW, SCHEDULED, WAITING, History, Job, Task
 from qanat._core.orders.fifo import Fifo
-from qanat._core.outcome import Outcome
-from qanat._core.verdict import judge
 from qanat.errors import JobCancelledError, blamed_on_job
 
 if TYPE_CHECKING:
@@ -58,6 +55,7 @@ if TYPE_CHECKING:
     from qanat._core.family import Family
     from qanat._core.limit import Limit, Signal
     from qanat._core.order import Order
+    from qanat._core.outcome import Outcome
     from qanat._core.ports import Random
     from qanat._core.reason import Cause, Reason
     from qanat._core.retry import Retry
@@ -105,10 +103,10 @@ class Dispatcher:
 
     __slots__ = (
         "_charge", "_describe", "_elsewhere", "_lone", "_lone_since", "_lone_waited", "_lost", "_observe",
-        "_on_broken", "_on_fault", "_rng", "_straight", "_take_lone", "_throttling", "_unmarked", "batches",
-        "cancelled", "capacity", "closed", "done", "ended", "failed", "family", "gates", "is_paused",
-        "is_plain", "kinds", "lane_waits", "now", "retried", "returns", "running", "scheduled", "timeline",
-        "tree", "waiting",
+        "_on_broken", "_on_fault", "_rng", "_straight", "_take_lone", "_throttling", "_turn_waited",
+        "_unmarked", "batches", "cancelled", "capacity", "closed", "done", "ended", "failed", "family",
+        "gates", "is_paused", "is_plain", "kinds", "lane_waits", "now", "retried", "returns", "running",
+        "scheduled", "timeline", "tree", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -173,7 +171,7 @@ class Dispatcher:
         self._observe = observe
         self._lost: dict[str, float] = {}
         self.lane_waits: dict[Hashable, dict[str, float]] = {}
-        self._lone_waited = 0.0
+        self._lone_waited = self._turn_waited = 0.0
         self._lone: Node | None = None
         self._straight: Straight | None = None
         self._take_lone: Callable[[], Job[Any]] = _no_lone_lane
@@ -333,32 +331,7 @@ class Dispatcher:
 
     # --- starting --------------------------------------------------------------------------
 
-    def next(self, now: float) -> Job[Any] | None:
-        """Return a job to start now, with everything that it needs taken; None if none can."""
-        if now < self.now:
-            now = self.now
-        else:
-            self.now = now
-        if now >= self.timeline.at:
-            self._reach(now)
-        lone = self._lone
-        if lone is None:
-            straight = self._straight
-            if straight is not None:
-                job = next_straight(self, straight, now)
-            else:
-                job = None if self.family is None else self.family.next(now)
-            return job or next_by_turns(self, now)
-        if self.running >= self.capacity or not self.waiting:
-            return None
-        job = self._take_lone()
-        self.waiting -= 1
-        if job._history is not None or job._mark is not None:
-            return start_noted(self, job, lone, now)
-        self.running += 1
-        job._status = RUNNING
-        job.started_at = now
-        return job
+    next = next_job
 
     @property
     def may_start_more(self) -> bool:
@@ -416,79 +389,7 @@ class Dispatcher:
 
     # --- ending ----------------------------------------------------------------------------
 
-    def finish(
-        self,
-        job: Job[Any],
-        value: Any,
-        error: BaseException | None,
-        now: float,
-        wall: float = 0.0,
-        cancelled: bool = False,
-        holding: bool = False,
-    ) -> Outcome[Any, Any] | None:
-        """Hear how an attempt ended; give back what it held.
-
-        Args:
-            job: A job that `next` returned.
-            value: What the handler returned, if `error` is None.
-            error: What it raised.
-            now: The time.
-            wall: UTC seconds, for dates in a `Retry-After`; needed with an error only.
-            cancelled: True if the job was cancelled: it is not tried again.
-            holding: True if the handler still runs in a thread that cannot be stopped: what it
-                took stays taken until `release` is called with what `hold` returned.
-
-        Returns:
-            The outcome; None if the job will run again. For a batch always None: its members that
-            have ended are in `ended`, with the outcome of each.
-        """
-        if now < self.now:
-            now = self.now
-        else:
-            self.now = now
-        if error is None and job._took is None and self._lone is not None:
-            # The status stays RUNNING: whoever asks knows the job by its outcome.
-            self.running -= 1
-            self.done += 1
-            if job._history is not None:
-                return ending.end_alone(self, job, value, now)
-            started = job.started_at
-            offered = job.offered_at
-            if started != offered:
-                self._lone_waited += started - offered
-            return Outcome(
-                job.id, job.index, job.item, value, None, "done", job.attempt, None, job.metadata,
-                job.parent, offered, started, now, now - started, "concurrency",
-            )  # fmt: skip
-        if self.timeline.at < now:
-            # What falls due at this very moment comes after what ends.
-            self._reach(math.nextafter(now, -math.inf))
-        straight = self._straight
-        if (
-            straight is not None
-            and error is None
-            and job._task.node is straight.task
-            and not (cancelled or holding)
-        ):
-            return finish_straight(self, job, straight, value, now)
-        if type(job) is not Job:
-            seen_to, told = finish_other(
-                self, job, value, error, now, wall, cancelled=cancelled, holding=holding
-            )
-            if seen_to:
-                return told
-        if error is not None and not cancelled:
-            task = job._task
-            verdict = judge(
-                job, error, retry=task.retry, budget=task.node.budget, now=now, wall=wall, rng=self._rng
-            )
-            if verdict.kind == "throttled":
-                verdict = self._throttling.checked(verdict, job)
-            if verdict.kind != "dead":
-                ending.come_again(self, job, verdict, now, holding)
-                return None
-            error = verdict.error
-        return ending.end(self, job, value, error, now, cancelled=cancelled, holding=holding)
+    finish = finish_job
 
     def hold(self, job: Job[Any], error: BaseException | None = None) -> Job[Any]:
         """Return a stand-in that goes on holding what a job took, for `release`.
@@ -525,8 +426,9 @@ class Dispatcher:
     def waits(self) -> dict[str, float]:
         """Seconds that ended jobs waited, by cause, all added up."""
         lost = dict(self._lost)
-        if self._lone_waited > 0.0:
-            lost["concurrency"] = lost.get("concurrency", 0.0) + self._lone_waited
+        for cause, waited in (("concurrency", self._lone_waited), ("turn", self._turn_waited)):
+            if waited > 0.0:
+                lost[cause] = lost.get(cause, 0.0) + waited
         return lost
 
     # --- ending without running ------------------------------------------------------------

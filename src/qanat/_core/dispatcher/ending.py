@@ -119,6 +119,8 @@ def _close(dispatcher: Dispatcher, job: Job[Any], verdict: Verdict, now: float) 
     """Close what a throttled job means; the slot that it holds still counts there."""
     if dispatcher._lone is not None:
         count_running(dispatcher, dispatcher._lone)
+    elif dispatcher._straight is not None:
+        count_running(dispatcher, dispatcher._straight.lane)
     dispatcher._throttling.close(job, verdict, dispatcher.running, now)
     set_lone(dispatcher)
 
@@ -204,6 +206,8 @@ def _free(
     if lone is None:
         task.running -= 1
         task.lanes[job.lane].running -= 1
+        if dispatcher._straight is not None and task is not dispatcher._straight.task:
+            dispatcher._elsewhere -= 1
         unpark_if_not_full(dispatcher, now)
     elif task is not lone.parent:
         dispatcher._elsewhere -= 1

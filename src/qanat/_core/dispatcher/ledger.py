@@ -77,7 +77,7 @@ def park(node: Node, cause: Cause, now: float) -> None:
     node.cause = node.parked_for = cause
     node.since = now
     node.above_since = _lost_above(node, now)
-    node.changes += 1
+    node.note_change()
 
 
 def settle(node: Node, now: float) -> None:
@@ -97,7 +97,7 @@ def lose(node: Node, cause: Cause, seconds: float) -> None:
     if 0.0 < seconds < math.inf:
         node.lost[cause] = node.lost.get(cause, 0.0) + seconds
         node.lost_total += seconds
-        node.changes += 1
+        node.note_change()
 
 
 def unpark(node: Node, now: float) -> None:
@@ -105,7 +105,7 @@ def unpark(node: Node, now: float) -> None:
     settle(node, now)
     node.since = now
     node.cause = None
-    node.changes += 1
+    node.note_change()
 
 
 def _lost_above(node: Node, now: float) -> float:

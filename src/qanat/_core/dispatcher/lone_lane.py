@@ -69,7 +69,10 @@ class Unmarked:
 
 def set_lone(dispatcher: Dispatcher) -> None:
     """Find out whether there is a lone lane, and move to or from that way of running."""
-    before = dispatcher._lone
+    before, straight = dispatcher._lone, dispatcher._straight
+    if straight is not None:
+        count_running(dispatcher, straight.lane)
+        straight.leave()
     lone = dispatcher._lone = _find(dispatcher)
     has_family = dispatcher.family is not None
     dispatcher.is_plain = lone is not None and not has_family
@@ -78,6 +81,8 @@ def set_lone(dispatcher: Dispatcher) -> None:
         _enter(dispatcher, lone)
     elif lone is None and before is not None:
         _leave(dispatcher, before)
+    if (found := dispatcher._straight) is not None:
+        dispatcher._elsewhere = dispatcher.running - found.task.running
 
 
 def _find(dispatcher: Dispatcher) -> Node | None:
@@ -141,8 +146,8 @@ def _leave(dispatcher: Dispatcher, lane: Node) -> None:
     park_if_full(dispatcher, now)
 
 
-def count_running(dispatcher: Dispatcher, lone: Node) -> None:
-    """Note how many jobs run under the lone lane's nodes, which do not count."""
-    task = lone.parent
+def count_running(dispatcher: Dispatcher, lane: Node) -> None:
+    """Note how many jobs run under the nodes of the one lane, which do not count."""
+    task = lane.parent
     assert task is not None  # noqa: S101 - a lane has a task
-    lone.running = task.running = dispatcher.running - dispatcher._elsewhere
+    lane.running = task.running = dispatcher.running - dispatcher._elsewhere

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable
 
     from qanat._core.dispatcher.gate import Gate
+    from qanat._core.dispatcher.path import Straight
     from qanat._core.dispatcher.valve import Valve
     from qanat._core.limit import Limit
     from qanat._core.order import Order
@@ -55,6 +56,7 @@ class Node:
         "place",
         "running",
         "since",
+        "straight",
         "stride",
         "turns",
         "uses_lanes",
@@ -106,14 +108,21 @@ class Node:
         self.above_since = 0.0
         self.lost: dict[Cause, float] = {}
         self.lost_total = 0.0
-        # Counts whatever makes a mark below here another one.
+        # Counts whatever makes a mark below here another one; and who hears of it, if this is the one path.
         self.changes = 0
+        self.straight: Straight | None = None
         # Caches: all limits from here to the root, and those that hear of the end; the mark of a lane's path.
         self.path: tuple[Limit, ...] = ()
         self.held: tuple[Limit, ...] = ()
         self.path_version = -1
         self.mark: Mark = NOTHING_LOST
         self.marked_at = 0
+
+    def note_change(self) -> None:
+        """Count that it parked or woke, or what it lost."""
+        self.changes += 1
+        if self.straight is not None:
+            self.straight.is_clear = False
 
     @property
     def has_jobs(self) -> bool:
