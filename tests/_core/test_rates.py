@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from qanat._core.limits import SlidingWindow
 from qanat._core.rates import parse_rate
+from qanat._core.shown import shown
 
 RATES = {
     "100/s": "SlidingWindow(100, 1.0)",
@@ -55,7 +56,7 @@ def test_other_texts_are_no_rates(text: str):
     with pytest.raises(ValueError, match="must be a text such as") as caught:
         parse_rate(text)
     assert str(caught.value) == (
-        f'rate must be a text such as "100/s", "300/15m", "0.05/s" or "100/s evenly", got {text!r}'
+        f'rate must be a text such as "100/s", "300/15m", "0.05/s" or "100/s evenly", got {shown(text)}'
     )
 
 
