@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qanat._engine import courier as courier_module
+from qanat._engine import line as line_module
 from qanat._engine.courier import Call, Courier
 from qanat.errors import StoreForked
 from qanat.testing import virtual_time
@@ -300,12 +301,16 @@ def test_interrupted_thread_takes_its_call_back(monkeypatch):
     assert store.entered.wait(20)
 
     class Interrupted:
-        def set(self) -> None: ...
+        acquired = 0
 
-        def wait(self) -> None:
-            raise KeyboardInterrupt
+        def release(self) -> None: ...
 
-    monkeypatch.setattr(courier_module, "Event", Interrupted)
+        def acquire(self) -> None:
+            self.acquired += 1
+            if self.acquired == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(courier_module, "Lock", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         courier.ask("echo", [1])
     store.let_go.set()
@@ -479,13 +484,13 @@ def test_pulse_beats_while_a_deed_is_under_way():
             raise OSError("not now")
         return 0.001
 
-    again = courier_module.AGAIN
-    courier_module.AGAIN = 0.001  # type: ignore[misc]
+    again = line_module.AGAIN
+    line_module.AGAIN = 0.001  # type: ignore[misc]
     try:
         courier.begin_pulse(beat)
         until(lambda: len(beats) > 4)
     finally:
-        courier_module.AGAIN = again  # type: ignore[misc]
+        line_module.AGAIN = again  # type: ignore[misc]
     assert len(store.trips) == 1
     store.let_go.set()
     courier.close()
@@ -505,7 +510,7 @@ def test_pulse_carries_calls_past_the_deeds():
 
 
 def test_pulse_that_cannot_connect_is_tried_again(monkeypatch, caplog):
-    monkeypatch.setattr(courier_module, "AGAIN", 0.001)
+    monkeypatch.setattr(line_module, "AGAIN", 0.001)
     store = Store()
     store.refuses_to_connect = 2
     beaten = threading.Event()

@@ -55,7 +55,7 @@ class Random(Protocol):
 
 
 class Connection(Protocol):
-    """A connection to a store, made and used by one thread; its courier asks it for deeds."""
+    """A connection to a store, used by one thread at a time; its courier asks it for deeds."""
 
     def do(self, deed: str, asked: list[Any]) -> list[Any]:
         """Carry out one deed for a batch.
@@ -76,4 +76,40 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Let go of the store; the connection is not used any more."""
+        ...
+
+
+class Begun(Protocol):
+    """A deed that is under way while nobody waits for it."""
+
+    def fileno(self) -> int:
+        """Return the number of the socket that becomes readable when there is news."""
+        ...
+
+    def is_over(self) -> bool:
+        """Take in what is there, without waiting; say whether there is nothing more to come."""
+        ...
+
+    def answers(self) -> list[Any] | None:
+        """Return the answers, once it is over; None if `finish` has to find out what became of it."""
+        ...
+
+    def finish(self) -> list[Any]:
+        """Wait for the answers; all is as with `Connection.do`."""
+        ...
+
+
+class BeginningConnection(Connection, Protocol):
+    """A connection over which a small deed may be sent without waiting for its answer."""
+
+    @property
+    def begins(self) -> bool:
+        """Whether `begin` is of use."""
+        ...
+
+    def begin(self, deed: str, asked: list[Any]) -> Begun | None:
+        """Send a deed; None if that would take waiting, and nothing was sent.
+
+        Until the answers were there, or `finish` has returned, nothing else is asked of the connection.
+        """
         ...

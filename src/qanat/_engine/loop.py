@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +35,14 @@ class Spot(Protocol):
         ...
 
 
+class Watch(Protocol):
+    """A socket that is watched; made by `Loop.watch`."""
+
+    def stop(self) -> None:
+        """Watch no more; in the loop's thread, or once the loop has ended. May be called twice."""
+        ...
+
+
 class Loop(Protocol):
     """An event loop, as the engine sees it."""
 
@@ -52,6 +61,22 @@ class Loop(Protocol):
 
         Raises:
             RuntimeError: If the loop has ended.
+        """
+        ...
+
+    def watch(
+        self, number: int, ready: Callable[[], object], tick: Callable[[], object], seconds: float
+    ) -> Watch:
+        """Watch a socket, in the loop's thread, until told to stop.
+
+        Args:
+            number: The number of the socket; it may be closed meanwhile.
+            ready: Called whenever there is something to read, again until it was read.
+            tick: Called now and then while nothing comes.
+            seconds: How often.
+
+        Raises:
+            NotImplementedError: If this loop cannot.
         """
         ...
 
@@ -120,6 +145,41 @@ class _AsyncioSpot:
             self._future.set_result(None)
 
 
+class _AsyncioWatch:
+    """Of a number of its own: the loop would be confused by one that was closed and given anew."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        number: int,
+        ready: Callable[[], object],
+        tick: Callable[[], object],
+        seconds: float,
+    ) -> None:
+        self._loop = loop
+        self._tick = tick
+        self._seconds = seconds
+        self._number = os.dup(number)
+        try:
+            loop.add_reader(self._number, ready)
+        except BaseException:
+            os.close(self._number)
+            raise
+        self._timer = loop.call_later(seconds, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = self._loop.call_later(self._seconds, self._on_time)
+        self._tick()
+
+    def stop(self) -> None:
+        if self._number >= 0:
+            self._timer.cancel()
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._number)
+            os.close(self._number)
+            self._number = -1
+
+
 class AsyncioLoop:
     """asyncio, and uvloop with it."""
 
@@ -140,6 +200,12 @@ class AsyncioLoop:
     def call_soon_threadsafe(self, function: Callable[[], object]) -> None:
         """Call a function in the loop's thread, from any thread or signal handler."""
         self._loop.call_soon_threadsafe(function)
+
+    def watch(
+        self, number: int, ready: Callable[[], object], tick: Callable[[], object], seconds: float
+    ) -> Watch:
+        """Watch a socket by the loop's selector."""
+        return _AsyncioWatch(self._loop, number, ready, tick, seconds)
 
     def current_task(self) -> Any:
         """Return the running asyncio task."""
@@ -239,6 +305,42 @@ class _NoMark:
         return 1  # the scopes have to be asked
 
 
+class _TrioWatch:
+    """A system task, which waits for the socket again and again."""
+
+    def __init__(
+        self,
+        module: Any,
+        number: int,
+        ready: Callable[[], object],
+        tick: Callable[[], object],
+        seconds: float,
+    ) -> None:
+        self._trio = module
+        self._ready = ready
+        self._tick = tick
+        self._seconds = seconds
+        self._number = os.dup(number)
+        self._scope: Any = module.CancelScope()
+        module.lowlevel.spawn_system_task(self._run, name="qanat watch", context=copy_context())
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                while True:
+                    with self._trio.move_on_after(self._seconds) as waiting:
+                        await self._trio.lowlevel.wait_readable(self._number)
+                    if waiting.cancelled_caught:
+                        self._tick()
+                    else:
+                        self._ready()
+        finally:
+            os.close(self._number)
+
+    def stop(self) -> None:
+        self._scope.cancel()
+
+
 class TrioLoop:
     """trio, imported only where it already runs."""
 
@@ -264,6 +366,12 @@ class TrioLoop:
             self._token.run_sync_soon(function)
         except self._trio.RunFinishedError:
             raise RuntimeError("the event loop has ended") from None
+
+    def watch(
+        self, number: int, ready: Callable[[], object], tick: Callable[[], object], seconds: float
+    ) -> Watch:
+        """Watch a socket by a system task."""
+        return _TrioWatch(self._trio, number, ready, tick, seconds)
 
     def current_task(self) -> Any:
         """Return the running trio task."""

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from qanat._core.store.values import Claim, Conf, Lease, NewJob, Placed, Settle
 
 
+FEW: Final = 64
+"""Jobs that are claimed at most where an event loop itself takes in the answer."""
+_PLAINLY: Final = "0 -"
+"""What follows the queue in a put for which nobody else is waited for."""
+
+
 class Wish(Struct, frozen=True, kw_only=True):
     """What one claim asks for; the attributes are those of the port."""
 
@@ -59,6 +65,39 @@ class Renewed(Struct, frozen=True, gc=False):
     cancel: bool = False
 
 
+class Begun:
+    """A deed that is under way while nobody waits for it; made by `Deeds.begin`."""
+
+    __slots__ = ("_asked", "_began", "_deed", "_deeds", "_number")
+
+    def __init__(self, deeds: Deeds, deed: str, asked: list[Any], began: Any, number: int) -> None:
+        """Keep what is needed to finish it."""
+        self._deeds = deeds
+        self._deed = deed
+        self._asked = asked
+        self._began = began
+        self._number = number
+
+    def fileno(self) -> int:
+        """Return the number of the socket that becomes readable when there is news."""
+        number: int = self._began.fileno()
+        return number
+
+    def is_over(self) -> bool:
+        """Take in what is there, without waiting; say whether there is nothing more to come."""
+        over: bool = self._began.is_over()
+        return over
+
+    def answers(self) -> list[Any] | None:
+        """Return the answers, once it is over; None if `finish` has to find out what became of it."""
+        answer = self._began.answer()
+        return [answer] if answer is not None and self._deed.startswith("claim ") else answer
+
+    def finish(self) -> list[Any]:
+        """Wait for the answers, with all that `Deeds.do` does when things go wrong."""
+        return self._deeds.resumed(self._began, self._number, self._deed, self._asked)
+
+
 class Deeds:
     """One connection to a store, for one thread of a courier."""
 
@@ -68,6 +107,11 @@ class Deeds:
         # Random, and a new one for each connection: numbers begin anew with it.
         self._client = os.urandom(12).hex()
         self._number = 0
+        self._begins: Final[dict[str, Callable[..., Any]]] = {
+            name: begin
+            for name in ("put", "claim", "settle")
+            if (begin := getattr(store, f"begin_{name}", None)) is not None
+        }
         self._deeds: Final[dict[str, Callable[..., list[Any]]]] = {
             "put": self._put, "claim": self._claim, "settle": self._settle, "extend": self._extend,
             "rescue": self._rescue, "cancel": self._cancel, "get": self._get, "find": self._find,
@@ -75,6 +119,11 @@ class Deeds:
             "requeue": self._requeue, "delete": self._delete, "purge": self._purge,
             "guarantees": self._guarantees, "call": self._call,
         }  # fmt: skip
+
+    @property
+    def begins(self) -> bool:
+        """Whether `begin` is of use: whether its store does not make its thread wait."""
+        return bool(self._begins)
 
     def do(self, deed: str, asked: list[Any]) -> list[Any]:
         """Carry out one deed for a batch; its name is followed by what it takes, after spaces."""
@@ -84,6 +133,40 @@ class Deeds:
     def close(self) -> None:
         """Let go of the store."""
         self.store.close()
+
+    def begin(self, deed: str, asked: list[Any]) -> Begun | None:
+        """Send a small deed without waiting for its answer; None if that is not possible.
+
+        Until it is finished, or its answer is there, nothing else is asked of this connection.
+        """
+        name, _, rest = deed.partition(" ")
+        queue, _, how = rest.partition(" ")
+        number = self._number
+        begun: Any = None
+        if name == "put":
+            if how == _PLAINLY:
+                begun = self._begins["put"](queue, asked, self._stamp())
+        elif name == "settle":
+            begun = self._begins["settle"](queue, asked, self._stamp())
+        elif name == "claim" and len(asked) == 1 and asked[0].n <= FEW:
+            (wish,) = asked
+            begun = self._begins["claim"](
+                queue, wish.n, worker=wish.worker, lease=wish.lease, skip=wish.skip, suspect=wish.suspect
+            )
+        return None if begun is None else Begun(self, deed, asked, begun, number)
+
+    def resumed(self, begun: Any, number: int, deed: str, asked: list[Any]) -> list[Any]:
+        """Carry out a deed that was begun, under the stamp that it has."""
+        self._number = number
+        begun.resume()
+        try:
+            return self.do(deed, asked)
+        finally:
+            begun.leave()
+
+    def _stamp(self) -> Stamp:
+        self._number += 1
+        return Stamp(self._client, self._number)
 
     # The life of jobs.
 
@@ -116,8 +199,7 @@ class Deeds:
 
     def _stamped(self, deed: Callable[..., list[Any]]) -> list[Any]:
         """Do what acts once however often it is sent, and send it again if the answer was lost."""
-        self._number += 1
-        stamp = Stamp(self._client, self._number)
+        stamp = self._stamp()
         try:
             return deed(stamp=stamp)
         except StoreUnavailable:

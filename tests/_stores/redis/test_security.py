@@ -30,7 +30,8 @@ def calls(module, *names):
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_commands_and_scripts_are_named_by_constants(module):
-    for call in calls(module, "execute_command", "command", "told", "eval", "evalsha", "register_script"):
+    senders = ("execute_command", "_send_script", "command", "told", "eval", "evalsha", "register_script")
+    for call in calls(module, *senders):
         first = call.args[0]
         if isinstance(first, ast.Starred):
             # Only these hand on what they were given: `command` and `told`, whose callers are looked at, too.
@@ -43,10 +44,10 @@ def test_the_text_of_a_script_is_sent_by_one_function():
     found = [
         (module.name, ast.unparse(call.args[1]))
         for module in MODULES
-        for call in calls(module, "execute_command")
+        for call in calls(module, "execute_command", "_send_script", "_straight")
         if isinstance(call.args[0], ast.Constant) and call.args[0].value in {"EVAL", "EVALSHA"}
     ]
-    assert found == [("calling.py", "sha"), ("calling.py", "text")]
+    assert found == [("calling.py", "sha"), ("calling.py", "text"), ("calling.py", "sha")]
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)

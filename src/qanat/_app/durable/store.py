@@ -412,7 +412,7 @@ class PlainStore(_Face):
 
     def carry(self, ask: Ask[A], queue: str) -> A:
         """Carry out an ask, together with those of other threads that gather meanwhile."""
-        return self.heard(ask, queue, self.begin(ask).wait())
+        return self.heard(ask, queue, self.courier.ask(ask.deed, ask.asked))
 
     def begin(self, ask: Ask[Any]) -> PlainBegun:
         """Let an ask go; `heard` makes of its answers what the caller gets."""

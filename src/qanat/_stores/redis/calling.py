@@ -8,17 +8,26 @@ A claim is not among them: its leases would be lost until they expire.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from redis.exceptions import NoScriptError
 
 from qanat._stores import failpoints
+from qanat._stores.redis.direct import Direct
 from qanat._stores.redis.edge import ERRORS, code_of, is_lost, is_undone, translated
 from qanat._stores.redis.scripts import script
 from qanat.errors import StoreError, StoreForked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from redis import Redis
+
+    from qanat._stores.redis.direct import Sent
+
+
+SMALL: Final = 16_384
+"""Bytes that a socket which has nothing to send takes without waiting."""
 
 
 class Client(Protocol):
@@ -44,6 +53,9 @@ class Calls:
     def __init__(self, client: Client, clock: Callable[[], int] | None = None) -> None:
         self.client = client
         self._clock = clock
+        self._direct = Direct(cast("Redis", client)) if Direct.can_be(client) else None
+        self.sent: Sent | None = None
+        """What the next `run` does not send, as it is on its way."""
         self._pid = os.getpid()
         self._closed = False
 
@@ -61,10 +73,13 @@ class Calls:
             arguments = (*arguments, self._clock())
 
         def call() -> Any:
+            sent, self.sent = self.sent, None
             try:
-                return self.client.execute_command("EVALSHA", sha, len(keys), *keys, *arguments)
+                if sent is not None:
+                    return sent.wait()
+                return self._send_script("EVALSHA", sha, len(keys), *keys, *arguments)
             except NoScriptError:
-                return self.client.execute_command("EVAL", text, len(keys), *keys, *arguments)
+                return self._send_script("EVAL", text, len(keys), *keys, *arguments)
 
         reach = failpoints.reach
         if reach is None:
@@ -74,20 +89,60 @@ class Calls:
         reach(f"{name}.committed")
         return answer
 
+    def begin(self, name: str, keys: Sequence[str], *arguments: Any) -> Sent | None:
+        """Send a script and go on, if nothing of that can take long; None if nothing was sent.
+
+        Who has the answer by `Sent.is_over` is done if it is one. Otherwise `sent` is set to what this
+        returned, and the same script is run: then the first try is the one that is on its way.
+        """
+        direct = self._direct
+        if (
+            direct is None
+            or self._closed
+            or self._clock is not None
+            or failpoints.reach is not None
+            or self._pid != os.getpid()
+            or not direct.is_ready()
+        ):
+            return None
+        sha = script(name).sha
+        return self._straight("EVALSHA", sha, len(keys), *keys, *arguments)
+
     def command(self, *arguments: Any, **options: Any) -> Any:
         """Send a plain command, which may be repeated."""
-        return self._try(lambda: self.client.execute_command(*arguments, **options), twice=True)
+
+        def call() -> Any:
+            # Over the same connection: some commands are about what it wrote.
+            self._give_back()
+            return self.client.execute_command(*arguments, **options)
+
+        return self._try(call, twice=True)
 
     def close(self) -> None:
         """Close the connection; may be called twice."""
         # A connection that came through a fork belongs to the parent.
         if not self._closed and self._pid == os.getpid():
+            self._give_back()
             self.client.close()
             # The sentinels were asked by connections of their own.
             pool = getattr(self.client, "connection_pool", None)
             for sentinel in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ()):
                 sentinel.close()
         self._closed = True
+
+    def _straight(self, *command: Any) -> Sent | None:
+        return cast("Direct", self._direct).send(command, SMALL)
+
+    def _send_script(self, *command: Any) -> Any:
+        direct = self._direct
+        if direct is None:
+            return self.client.execute_command(*command)
+        direct.prepare()
+        return cast("Sent", direct.send(command)).wait()
+
+    def _give_back(self) -> None:
+        if self._direct is not None:
+            self._direct.give_back()
 
     def _try(self, call: Callable[[], Any], *, twice: bool) -> Any:
         if self._closed:
@@ -110,6 +165,7 @@ class Calls:
             raise translated(error) from error
 
     def _disconnect(self) -> None:
+        self._give_back()
         pool = getattr(self.client, "connection_pool", None)
         if pool is not None:
             pool.disconnect()

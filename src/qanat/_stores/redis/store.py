@@ -9,6 +9,7 @@ from qanat._core.store.redis_health import redis_findings
 from qanat._core.store.states import STATES
 from qanat._core.store.values import Conf, Counts, Extended
 from qanat._stores.redis import wire
+from qanat._stores.redis.began import Began
 from qanat._stores.redis.calling import Calls
 from qanat._stores.redis.connecting import WAIT, connect, is_exposed
 from qanat._stores.redis.durability import Durability
@@ -95,8 +96,7 @@ class RedisStore:
         bounds.check_put(queue, jobs, stamp)
         self._durability.check(self._keys.meta(queue), replicas, durable=durable)
         self._list(queue)
-        arguments = (*_stamped(stamp), len(jobs), *wire.put_arguments(jobs))
-        answer = self._run("put", queue, *arguments, twice=stamp is not None)
+        answer = self._run("put", queue, *_put_arguments(jobs, stamp), twice=stamp is not None)
         if answer[0] == b"made":
             # Whoever emptied the server took the set of queues too.
             self._list(queue, anew=True)
@@ -117,16 +117,13 @@ class RedisStore:
     ) -> Claim:
         """Lease up to `n` jobs."""
         bounds.check_claim(queue, n, worker, lease, skip)
-        arguments = (
-            n, worker, wire.milliseconds(lease), "1" if suspect else "", self._ear, len(skip), *skip,
-        )  # fmt: skip
+        arguments = _claim_arguments(n, worker, lease, skip, self._ear, suspect=suspect)
         return wire.claim_of(self._run("claim", queue, *arguments), worker, lease)
 
     def settle(self, queue: str, settles: Sequence[Settle], *, stamp: Stamp | None = None) -> list[Settled]:
         """End leases."""
         bounds.check_settle(queue, settles, stamp)
-        arguments = (*_stamped(stamp), len(settles), *wire.settle_arguments(settles))
-        answer = self._run("settle", queue, *arguments, twice=stamp is not None)
+        answer = self._run("settle", queue, *_settle_arguments(settles, stamp), twice=stamp is not None)
         return wire.settled_of(settles, _answer(answer, stamp, "settle"))
 
     def extend(self, queue: str, leases: Sequence[Lease], lease: float) -> Extended:
@@ -241,6 +238,42 @@ class RedisStore:
         """Return what contradicts itself; with `repair` the indexes are made anew."""
         return [told.decode() for told in self._run("check", queue, "1" if repair else "")]
 
+    # Without waiting for the answer.
+
+    def begin_put(self, queue: str, jobs: Sequence[NewJob], stamp: Stamp) -> Began | None:
+        """Send a put and go on; None if that is not possible, and nothing was sent."""
+        if queue not in self._listed:
+            return None
+        bounds.check_put(queue, jobs, stamp)
+
+        def understand(answer: Any) -> list[Placed] | None:
+            return wire.placed_of(jobs, answer[1]) if answer[0] == b"ok" else None
+
+        return self._begin("put", queue, _put_arguments(jobs, stamp), understand)
+
+    def begin_settle(self, queue: str, settles: Sequence[Settle], stamp: Stamp) -> Began | None:
+        """Send a settle and go on, as `begin_put`."""
+        bounds.check_settle(queue, settles, stamp)
+
+        def understand(answer: Any) -> list[Settled] | None:
+            return wire.settled_of(settles, answer[1]) if answer[0] == b"ok" else None
+
+        return self._begin("settle", queue, _settle_arguments(settles, stamp), understand)
+
+    def begin_claim(
+        self, queue: str, n: int, *, worker: str, lease: float, skip: Collection[str] = (), suspect: bool
+    ) -> Began | None:
+        """Send a claim and go on, as `begin_put`."""
+        bounds.check_claim(queue, n, worker, lease, skip)
+        arguments = _claim_arguments(n, worker, lease, skip, self._ear, suspect=suspect)
+        return self._begin("claim", queue, arguments, lambda answer: wire.claim_of(answer, worker, lease))
+
+    def _begin(
+        self, name: str, queue: str, arguments: list[Any], understand: Callable[[Any], Any]
+    ) -> Began | None:
+        sent = self._calls.begin(name, self._keys.of(queue), *arguments)
+        return None if sent is None else Began(self._calls, sent, understand)
+
     # The store itself.
 
     def now(self) -> float:
@@ -274,6 +307,20 @@ class RedisStore:
             key = self._keys.meta(queue) and self._keys.queues
             self._calls.command("SADD", key, queue)
             self._listed.add(queue)
+
+
+def _put_arguments(jobs: Sequence[NewJob], stamp: Stamp | None) -> list[Any]:
+    return [*_stamped(stamp), len(jobs), *wire.put_arguments(jobs)]
+
+
+def _settle_arguments(settles: Sequence[Settle], stamp: Stamp | None) -> list[Any]:
+    return [*_stamped(stamp), len(settles), *wire.settle_arguments(settles)]
+
+
+def _claim_arguments(
+    n: int, worker: str, lease: float, skip: Collection[str], ear: str, *, suspect: bool
+) -> list[Any]:
+    return [n, worker, wire.milliseconds(lease), "1" if suspect else "", ear, len(skip), *skip]
 
 
 def _stamped(stamp: Stamp | None) -> tuple[str, int]:
