@@ -22,6 +22,7 @@ class Kept(NamedTuple):
         ran: Seconds in the handler.
         value: What the handler returned, as its codec wrote it; of a failed job its error as JSON.
         spawned: What its last attempt spawned, as JSON; None if nothing.
+        row: Where that is kept, for whoever replaces it.
     """
 
     state: int
@@ -29,6 +30,7 @@ class Kept(NamedTuple):
     ran: float
     value: bytes
     spawned: bytes | None = None
+    row: int | None = None
 
 
 class Codec(Protocol):

@@ -91,11 +91,13 @@ class Entry:
         opens: Whether what its job spawns may run though only what failed before is to.
         content: The value as it is written, once the job is done.
         spawned: What it spawned, as it is written.
+        row: Where the journal has what is to be replaced.
         stops: Why the run is to end, if the value cannot be kept.
     """
 
     __slots__ = (
-        "content", "delay", "followers", "job", "key", "offered_at", "opens", "spawned", "stops", "where",
+        "content", "delay", "followers", "job", "key", "offered_at", "opens", "row", "spawned", "stops",
+        "where",
     )  # fmt: skip
 
     def __init__(self, key: Key, job: Job[Any], delay: float, now: float) -> None:
@@ -108,6 +110,7 @@ class Entry:
         self.opens = False
         self.content: bytes | None = None
         self.spawned: bytes | None = None
+        self.row: int | None = None
         self.stops: SerialisationError | None = None
 
 
@@ -276,6 +279,8 @@ class Keeper:
 
     def _go_on(self, entry: Entry, kept: Kept | None, now: float) -> None:
         """Let a job run that was looked up, or end."""
+        if kept is not None:
+            entry.row = kept.row
         if kept is not None and kept.state == DONE:
             spawned: Any = None
             if kept.spawned is not None:
@@ -366,8 +371,7 @@ class Keeper:
         entry.job = job
         self._unkept += 1
         self._unkept_bytes += len(content)
-        wall = self._engine.clock.wall()
-        row = (entry.key, state, outcome.attempts, outcome.ran, wall, spawned, content)
+        row = (entry.key, state, outcome.attempts, outcome.ran, spawned, content, entry.row)
         self._to_keep.append((entry, outcome, row))
         if self.broken is not None:
             self._hand_over([self._to_keep.pop()])
@@ -392,7 +396,7 @@ class Keeper:
         size = 0
         while self._to_keep and len(batch) < AT_ONCE and size < MOST_BYTES:
             batch.append(self._to_keep.popleft())
-            size += len(batch[-1][2][-1])
+            size += len(batch[-1][2][5])
         self._keeping = True
         self._desk.send("keep", [row for _, _, row in batch], lambda call: self._kept(call, batch))
 
@@ -412,7 +416,7 @@ class Keeper:
         engine = self._engine
         for entry, outcome, row in batch:
             self._unkept -= 1
-            self._unkept_bytes -= len(row[-1])
+            self._unkept_bytes -= len(row[5])
             self._leave(entry, outcome)
         if self._unkept <= MOST_UNKEPT // 2 and self._unkept_bytes <= MOST_BYTES // 2:
             engine.hold(False, by="journal")

@@ -5,7 +5,6 @@ is done stays as it is; one that failed is replaced by what came of it later. Va
 
 This is what a courier asks for deeds; the engine's keeper knows them by these names:
 
-    count   (done, failed) of this handler
     look    for each key: None, or what is kept of it
     keep    commits what ended; answers None to each
     forget  drops what is kept of this handler, or of the one that is named; answers how many
@@ -13,68 +12,129 @@ This is what a courier asks for deeds; the engine's keeper knows them by these n
 A key is of this handler, or comes in a pair behind the name of another one of the same version, as a run
 may spawn jobs of several. What a job spawned lies beside its value, in the same row: so both are there or
 neither. A row of such a job is replaced when its handler was called again all the same.
+
+What must stay true:
+
+- **What was committed before a look is found by it**, whoever committed it: in `known`, or among the rows
+  behind `filed` (see `journal_file`), of which a connection has the keys in memory. A look first asks for
+  the last row there is, and gets to know those that others have added.
+- **What is in memory stays small.** Once there are enough rows behind `filed`, they are filed.
+- **A batch is one step of SQLite, or a few.** SQLite is stepped without Python's lock, which each step may
+  wait 5 ms for when the loop is busy. So what goes in is one parameter for all rows, taken apart by
+  SQLite, and what is found comes out as one row.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from itertools import accumulate
+from operator import add
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
 
 from qanat._core.kept import FAILED, Kept
-from qanat._stores.sqlite.opener import Kind, open_database
-from qanat.errors import JournalError
+from qanat._stores.journal_file import KIND, as_doubles, file_rows, from_doubles
+from qanat._stores.sqlite.opener import open_database
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
-
-T = TypeVar("T")
+    from collections.abc import Callable, Sequence
+    from sqlite3 import Connection
 
 Key: TypeAlias = "bytes | tuple[str, bytes]"
+
+Row: TypeAlias = "tuple[Key, int, int, float, bytes | None, bytes, int | None]"
+"""Key, state, attempts, seconds in the handler, what it spawned, value, and the row that it replaces."""
 
 PATIENCE: Final = 30.0
 """Seconds to wait for another run that writes to the same journal."""
 
-_HANDLERS: Final = (
-    "CREATE TABLE handlers(id INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, "
-    "UNIQUE(name, version))"
-)
-# Rows lie in the order in which they came, so that only the small index is written all over.
-_JOBS: Final = (
-    "CREATE TABLE jobs(id INTEGER PRIMARY KEY, handler INTEGER NOT NULL, key BLOB NOT NULL, "
-    "state INTEGER NOT NULL, attempts INTEGER NOT NULL, ran REAL NOT NULL, ended_at REAL NOT NULL, "
-    "spawned BLOB, value BLOB NOT NULL)"
-)
+FEW: Final = 8_192
+"""Rows that are not filed before that is worth it, however short the file is."""
+MANY: Final = 65_536
+"""Rows that are not filed at most, however long it is: some 10 MB of keys in memory."""
 
-KIND: Final = Kind(
-    "journal",
-    application_id=0x71616E6A,  # "qanj"
-    version=1,
-    schema=(_HANDLERS, _JOBS, "CREATE UNIQUE INDEX jobs_by_key ON jobs(handler, key)"),
-    refused=JournalError,
-)
+LARGE: Final = 16 * 2**10
+"""Bytes of a value beyond which it is fetched by itself: a batch is in memory as a whole."""
 
-# SQLite is stepped without Python's lock, which each step may wait 5 ms for when the loop is busy. So a
-# batch is one step, or a few: rows go in together, and what is found comes out as one row.
-_SIZES: Final = (512, 64, 8, 1)
-"""How many keys or rows go into one statement, the largest first; each has a statement of its own."""
+_KEY: Final = 16
+_SIZE_BITS: Final = 27
+_SIZES: Final = 2**_SIZE_BITS
+"""Bytes of the values of a batch, all together, that fit with the rest into a number of 63 bits."""
+_MOST_ATTEMPTS: Final = 127
 
-_LOOK: Final = (
-    "SELECT json_group_array(json_array(hex(key), state, attempts, ran, hex(spawned), hex(value))) FROM jobs "
-    "WHERE handler=? AND key IN (?{})"
-)
+_COLUMNS: Final = "jobs(handler, key, state, attempts, ran, spawned, value)"
+# A row is one number: where its value begins, how long it is, its attempts and its state.
+_PLACE: Final = f"1+(value>>{9 + _SIZE_BITS})"
+_SIZE: Final = f"value>>9&{_SIZES - 1}"
 _KEEP: Final = (
-    "INSERT INTO jobs(handler, key, state, attempts, ran, ended_at, spawned, value) VALUES{} "
-    "ON CONFLICT(handler, key) DO UPDATE SET state=excluded.state, attempts=excluded.attempts, "
-    f"ran=excluded.ran, ended_at=excluded.ended_at, spawned=excluded.spawned, "
-    f"value=excluded.value WHERE jobs.state={FAILED:d} "
-    f"OR (jobs.spawned IS NOT NULL AND excluded.state<>{FAILED:d})"
+    f"INSERT INTO {_COLUMNS} SELECT ?1, "  # noqa: S608 - constants alone, here and below
+    f"substr(?2, 1+{_KEY}*key, {_KEY}), value&3, value>>2&{_MOST_ATTEMPTS}, "
+    "substr(?3, 1+8*key, 8), {}, substr(?4, {}, {}) FROM json_each(?5)"
 )
-_LOOKS: Final = {size: _LOOK.replace("{}", ",?" * (size - 1)) for size in _SIZES}
-_KEEPS: Final = {size: _KEEP.replace("{}", ",".join(["(?,?,?,?,?,?,?,?)"] * size)) for size in _SIZES}
+_KEEP_PLAIN: Final = _KEEP.format("NULL", _PLACE, _SIZE)
+# What a job spawned lies in front of its value; how long it is, is said in ten digits.
+_FRONT: Final = "CAST(CAST(substr(?6, 1+10*key, 10) AS TEXT) AS INTEGER)"
+_KEEP_TREES: Final = _KEEP.format(
+    f"CASE WHEN {_FRONT} THEN substr(?4, {_PLACE}, {_FRONT}) END",
+    f"{_PLACE}+{_FRONT}",
+    f"({_SIZE})-{_FRONT}",
+)
+_KEEP_ONE: Final = f"INSERT INTO {_COLUMNS} VALUES(?, ?, ?, ?, ?, ?, ?)"
+_REPLACE: Final = (
+    "DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(?1)) "  # noqa: S608
+    f"AND (state={FAILED:d} OR id IN (SELECT value FROM json_each(?2)))"
+)
 
-_decode = msgspec.json.Decoder(list[tuple[str, int, int, float, str, str]]).decode
+_FORGET: Final = (
+    "DELETE FROM jobs WHERE id IN (SELECT job FROM known WHERE handler=?) "
+    "OR (id>coalesce((SELECT max(upto) FROM filed), 0) AND handler=?)"
+)
+
+_END: Final = "SELECT coalesce((SELECT max(id) FROM jobs), 0), coalesce((SELECT max(upto) FROM filed), 0)"
+_BEHIND: Final = (
+    "SELECT json_group_array(id<<2|state), CAST(coalesce(group_concat(key, ''), '') AS BLOB) "
+    "FROM (SELECT id, state, key FROM jobs WHERE id>? AND handler=? ORDER BY id)"
+)
+_FOUND: Final = (
+    "SELECT "  # noqa: S608
+    "json_group_array(json_array(each.key, jobs.id, state, attempts, length(jobs.value), hex(spawned))), "
+    "CAST(coalesce(group_concat(ran, ''), '') AS BLOB), CAST(coalesce(group_concat("
+    f"CASE WHEN length(jobs.value)>{LARGE} THEN x'' ELSE jobs.value END, ''), '') AS BLOB) FROM "
+)
+_FIND_ROWS: Final = _FOUND + "json_each(?) AS each CROSS JOIN jobs ON jobs.id=each.value"
+_FIND_KEYS: Final = _FOUND + (
+    "json_each(?2) AS each CROSS JOIN known ON known.handler=?1 AND known.key=substr(?3, 1+16*each.key, 16) "
+    "CROSS JOIN jobs ON jobs.id=known.job"
+)
+
+_encode = msgspec.json.Encoder().encode
+_decode_numbers = msgspec.json.Decoder(list[int]).decode
+_decode_found = msgspec.json.Decoder(list[tuple[int, int, int, int, int, str]]).decode
+
+
+class _Behind:
+    """The rows of one handler that are not filed, by their keys.
+
+    Attributes:
+        handler: Its number.
+        seen: The last row that there was when this one was looked for last.
+        rows: For each key the number of its row, and how that job ended.
+    """
+
+    __slots__ = ("handler", "rows", "seen")
+
+    def __init__(self, handler: int, seen: int) -> None:
+        self.handler = handler
+        self.seen = seen
+        self.rows: dict[bytes, int] = {}
+
+    def add(self, keys: Sequence[bytes], numbers: Sequence[int]) -> None:
+        """Take rows in; of several of one key the last that is done counts, or else the last."""
+        rows = self.rows
+        for key, number in zip(keys, numbers, strict=True):
+            if number & 3 != FAILED or rows.get(key, FAILED) & 3 == FAILED:
+                rows[key] = number
 
 
 class JournalConnection:
@@ -97,12 +157,13 @@ class JournalConnection:
         """
         self._database = open_database(path, KIND, patience=patience)
         self._deeds: dict[str, Callable[[list[Any]], list[Any]]] = {
-            "count": self._count, "look": self._look, "keep": self._keep, "forget": self._forget,
+            "look": self._look, "keep": self._keep, "forget": self._forget,
         }  # fmt: skip
         self._version = version
-        self._others: dict[str, int] = {}
+        self._filed = 0
+        self._behind: dict[str | None, _Behind] = {}
         try:
-            self._handler = self._id_of(handler)
+            self._behind[None] = _Behind(self._id_of(handler), 0)
         except BaseException:
             self._database.close()
             raise
@@ -117,11 +178,13 @@ class JournalConnection:
             ).fetchone()[0]
         return number
 
-    def _other(self, handler: str) -> int:
-        number = self._others.get(handler)
-        if number is None:
-            number = self._others[handler] = self._id_of(handler)
-        return number
+    def _of(self, name: str | None) -> _Behind:
+        """Return the rows of a handler of this version that are not filed; None is the run's own."""
+        behind = self._behind.get(name)
+        if behind is None:
+            assert name is not None  # noqa: S101 - that one is there from the beginning
+            behind = self._behind[name] = _Behind(self._id_of(name), 0)
+        return behind
 
     def do(self, deed: str, asked: list[Any]) -> list[Any]:
         """Carry out one deed for a batch."""
@@ -131,68 +194,176 @@ class JournalConnection:
         """Let the file go."""
         self._database.close()
 
-    def _count(self, asked: list[None]) -> list[tuple[int, int]]:
-        counts: dict[int, int] = dict(
-            self._database.execute(
-                "SELECT state, count(*) FROM jobs WHERE handler=? GROUP BY state", (self._handler,)
-            ).fetchall()
-        )
-        failed = counts.pop(FAILED, 0)
-        return [(sum(counts.values()), failed)] * len(asked)
+    # --- looking ---------------------------------------------------------------------------
 
     def _look(self, asked: list[Key]) -> list[Kept | None]:
-        others = {key[0] for key in asked if type(key) is tuple}
-        if not others:
-            found = self._found(self._handler, cast("list[bytes]", asked))
-            return [found.get(cast("bytes", key)) for key in asked]
-        of_all: dict[str | None, dict[bytes, Kept]] = {
-            name: self._found(
-                self._other(name), [key[1] for key in asked if type(key) is tuple and key[0] == name]
-            )
-            for name in others
-        }
-        of_all[None] = self._found(self._handler, [key for key in asked if type(key) is bytes])
-        parts = [key if type(key) is tuple else (None, key) for key in asked]
-        return [of_all[name].get(cast("bytes", key)) for name, key in parts]
-
-    def _found(self, handler: int, asked: list[bytes]) -> dict[bytes, Kept]:
-        found: dict[bytes, Kept] = {}
-        for keys in _in_parts(asked):
-            (rows,) = self._database.execute(_LOOKS[len(keys)], (handler, *keys)).fetchone()
-            for key, state, attempts, ran, spawned, value in _decode(rows):
-                found[bytes.fromhex(key)] = Kept(
-                    state, attempts, ran, bytes.fromhex(value), bytes.fromhex(spawned) if spawned else None
-                )
-        return found
-
-    def _keep(self, asked: list[tuple[Key, int, int, float, float, bytes | None, bytes]]) -> list[None]:
         if not asked:
             return []
-        values = [self._values(row) for row in asked]
+        others = {key[0] for key in asked if type(key) is tuple}
+        if not others:
+            return self._found(self._of(None), cast("list[bytes]", asked))
+        found: list[Kept | None] = [None] * len(asked)
+        for name in (None, *others):
+            places = [
+                place for place, key in enumerate(asked) if (key[0] if type(key) is tuple else None) == name
+            ]
+            keys = [cast("bytes", asked[place] if name is None else asked[place][1]) for place in places]
+            for place, kept in zip(places, self._found(self._of(name), keys), strict=True):
+                found[place] = kept
+        return found
+
+    def _found(self, behind: _Behind, keys: list[bytes]) -> list[Kept | None]:
+        """Return what is kept of jobs of one handler."""
+        self._catch_up(behind)
+        found: list[Kept | None] = [None] * len(keys)
+        rows = behind.rows
+        if not rows and not self._filed:
+            return found
+        numbers = [rows.get(key) for key in keys]
+        here = [place for place, number in enumerate(numbers) if number is not None]
+        if here:
+            ids = [cast("int", numbers[place]) >> 2 for place in here]
+            self._fetch(found, here, _FIND_ROWS, (_encode(ids).decode(),))
+        if self._filed:
+            # One that failed at last may have been done before, by another run.
+            there = [place for place, kept in enumerate(found) if kept is None or kept.state == FAILED]
+            wanted = b"".join([keys[place] for place in there])
+            zeros = _encode([0] * len(there)).decode()
+            self._fetch(found, there, _FIND_KEYS, (behind.handler, zeros, wanted))
+        return found
+
+    def _fetch(
+        self, found: list[Kept | None], places: list[int], statement: str, parameters: tuple[Any, ...]
+    ) -> None:
+        """Read rows, and put what each says to its place, unless a later one is there that is as good."""
+        facts, all_ran, values = self._database.execute(statement, parameters).fetchone()
+        begin = 0
+        for (each, number, state, attempts, size, spawned), ran in zip(
+            _decode_found(facts), from_doubles(all_ran), strict=True
+        ):
+            if size > LARGE:
+                (value,) = self._database.execute("SELECT value FROM jobs WHERE id=?", (number,)).fetchone()
+            else:
+                value = values[begin : begin + size]
+                begin += size
+            if state != FAILED or found[places[each]] is None:
+                children = bytes.fromhex(spawned) if spawned else None
+                found[places[each]] = Kept(state, attempts, ran, value, children, number)
+
+    def _catch_up(self, behind: _Behind) -> None:
+        """Get to know the rows that others have added, and those that were there before."""
+        last, filed = self._database.execute(_END).fetchone()
+        if filed != self._filed:
+            self._forget_filed(filed)
+        if last <= behind.seen:
+            return
+        if self._is_much(last):
+            self._file()
+            return
+        begin = max(behind.seen, filed)
+        numbers, keys = self._database.execute(_BEHIND, (begin, behind.handler)).fetchone()
+        behind.add([keys[at : at + _KEY] for at in range(0, len(keys), _KEY)], _decode_numbers(numbers))
+        behind.seen = last
+
+    def _is_much(self, last: int) -> bool:
+        """Whether it is time to file the rows up to the last one."""
+        return last - self._filed >= min(max(FEW, self._filed // 4), MANY)
+
+    def _file(self) -> None:
+        """File all rows, so that none has to be kept in mind."""
         with self._database.transaction() as connection:
-            for rows in _in_parts(values):
-                connection.execute(_KEEPS[len(rows)], [value for row in rows for value in row])
+            filed = file_rows(connection)
+        self._forget_filed(filed)
+
+    def _forget_filed(self, filed: int) -> None:
+        """Keep no rows in mind that are filed."""
+        self._filed = filed
+        for behind in self._behind.values():
+            behind.rows = {key: number for key, number in behind.rows.items() if number >> 2 > filed}
+            behind.seen = max(behind.seen, filed)
+
+    # --- keeping ---------------------------------------------------------------------------
+
+    def _keep(self, asked: list[Row]) -> list[None]:
+        if not asked:
+            return []
+        own = [row for row in asked if type(row[0]) is bytes]
+        replaced = [row for row in asked if row[6] is not None]
+        if len(own) == len(asked) and not replaced and (parameters := self._packed(self._of(None), own)):
+            last = self._database.change(*parameters)
+            self._kept(self._of(None), own, last)
+        else:
+            last = self._keep_mixed(asked, own, replaced)
+        if self._is_much(last):
+            self._file()
         return [None] * len(asked)
 
-    def _values(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
-        key = row[0]
-        if type(key) is bytes:
-            return (self._handler, *row)
-        return (self._other(key[0]), key[1], *row[1:])
+    def _keep_mixed(self, asked: list[Row], own: list[Row], replaced: list[Row]) -> int:
+        """Record what is of several handlers, or replaces rows; return the number of the last row."""
+        parts = [(self._of(None), own)] if own else []
+        for name in {row[0][0] for row in asked if type(row[0]) is tuple}:
+            theirs = [(row[0][1], *row[1:]) for row in asked if type(row[0]) is tuple and row[0][0] == name]
+            parts.append((self._of(name), cast("list[Row]", theirs)))
+        ends: list[int] = []
+        with self._database.transaction() as connection:
+            if replaced:
+                by_done = [row[6] for row in replaced if row[1] != FAILED]
+                both = [row[6] for row in replaced]
+                connection.execute(_REPLACE, (_encode(both).decode(), _encode(by_done).decode()))
+            for behind, rows in parts:
+                ends.append(self._insert(connection, behind, rows))
+        for (behind, rows), end in zip(parts, ends, strict=True):
+            self._kept(behind, rows, end)
+        return ends[-1]
+
+    def _insert(self, connection: Connection, behind: _Behind, rows: list[Row]) -> int:
+        """Add rows of one handler; return the number of the last one."""
+        statement = self._packed(behind, rows)
+        if statement is not None:
+            return connection.execute(*statement).lastrowid or 0
+        last = 0
+        for key, state, attempts, ran, spawned, value, _ in rows:
+            row = (behind.handler, key, state, attempts, as_doubles([ran]), spawned, value)
+            last = connection.execute(_KEEP_ONE, row).lastrowid or 0
+        return last
+
+    def _kept(self, behind: _Behind, rows: list[Row], last: int) -> None:
+        """Keep in mind what was added, if nobody has added anything in between: else a look finds it."""
+        first = last - len(rows) + 1
+        if behind.seen == first - 1:
+            numbers = [number << 2 | row[1] for number, row in enumerate(rows, first)]
+            behind.add([cast("bytes", row[0]) for row in rows], numbers)
+            behind.seen = last
+
+    def _packed(self, behind: _Behind, rows: list[Row]) -> tuple[str, tuple[Any, ...]] | None:
+        """Return the statement that adds rows, and its parameters; None if they do not go in together."""
+        keys, states, attempts, ran, spawned, values, _ = zip(*rows, strict=True)
+        trees = any(each is not None for each in spawned)
+        fronts = [each or b"" for each in spawned] if trees else []
+        if trees:
+            values = tuple(map(add, fronts, values))
+        sizes = list(map(len, values))
+        ends = list(accumulate(sizes))
+        if ends[-1] >= _SIZES or max(attempts) > _MOST_ATTEMPTS:
+            return None
+        numbers = [
+            (end - size) << 9 + _SIZE_BITS | size << 9 | tries << 2 | state
+            for end, size, tries, state in zip(ends, sizes, attempts, states, strict=True)
+        ]
+        parameters = (
+            behind.handler, b"".join(keys), as_doubles(ran), b"".join(values), _encode(numbers).decode(),
+        )  # fmt: skip
+        if not trees:
+            return _KEEP_PLAIN, parameters
+        return _KEEP_TREES, (*parameters, b"".join([b"%010d" % len(each) for each in fronts]))
 
     def _forget(self, asked: list[str | None]) -> list[int]:
         gone: list[int] = []
         for name in asked:
-            handler = self._handler if name is None else self._other(name)
+            behind = self._of(name)
             with self._database.transaction() as connection:
-                gone.append(connection.execute("DELETE FROM jobs WHERE handler=?", (handler,)).rowcount)
+                both = (behind.handler, behind.handler)
+                gone.append(connection.execute(_FORGET, both).rowcount)
+                connection.execute("DELETE FROM known WHERE handler=?", (behind.handler,))
+            behind.rows = {}
         return gone
-
-
-def _in_parts(asked: list[T]) -> Iterator[list[T]]:
-    """Cut a batch into parts, each as long as there is a statement for."""
-    begin = 0
-    for size in _SIZES:
-        while len(asked) - begin >= size:
-            yield asked[begin : begin + size]
-            begin += size

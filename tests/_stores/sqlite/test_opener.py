@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from qanat._stores.sqlite import opener, paths
-from qanat._stores.sqlite.opener import Kind, open_database
+from qanat._stores.sqlite.opener import Kind, Older, open_database
 from qanat.errors import JournalError, StoreError, StoreForked, StoreFull, StoreUnavailable, StoreVersionError
 
 KIND = Kind(
@@ -358,6 +358,70 @@ def test_full_file_is_told_and_can_still_be_used(path):
     put(database, "b", value=b"x" * 40_000)
     database.close()
     assert is_whole(path)
+
+
+def test_single_change_is_a_step_of_its_own(path):
+    database = open_database(path, KIND, patience=0.1)
+    assert database.change("INSERT INTO things SELECT 'a' || key, value FROM json_each('[1, 2]')") == 2
+    with pytest.raises(JournalError, match="UNIQUE"):
+        database.change("INSERT INTO things SELECT 'a' || (2 - key), value FROM json_each('[1, 2, 3]')")
+    other = open_database(path, KIND, patience=0.1)
+    assert names(other) == ["a0", "a1"]
+    with other.transaction(), pytest.raises(StoreUnavailable):
+        database.change("INSERT INTO things VALUES('b', 1)")
+    pages = database.execute("PRAGMA page_count").fetchone()[0]
+    database.execute(f"PRAGMA max_page_count={pages + 2}")
+    with pytest.raises(StoreFull):
+        database.change("INSERT INTO things SELECT 'c' || key, zeroblob(5000) FROM json_each('[1, 2, 3]')")
+    assert database.change("INSERT INTO things VALUES('b', 1)") == 3
+    assert names(other) == ["a0", "a1", "b"]
+    database.close()
+    other.close()
+    assert is_whole(path)
+
+
+def newer_kind() -> Kind:
+    def renew(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE more(name TEXT)")
+        connection.execute("INSERT INTO more SELECT name FROM things")
+
+    schema = (*KIND.schema, "CREATE TABLE more(name TEXT)")
+    return Kind("journal", KIND.application_id, 2, schema, JournalError, {1: Older(KIND.schema, renew)})
+
+
+def test_older_version_is_brought_over_by_whoever_opens_it_first(path):
+    database = open_database(path, KIND)
+    put(database, "a", "b")
+    database.close()
+    opened: list[list[tuple[str]]] = []
+
+    def use() -> None:
+        found = open_database(path, newer_kind())
+        opened.append(found.execute("SELECT name FROM more").fetchall())
+        found.close()
+
+    threads = [threading.Thread(target=use) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == [[("a",), ("b",)]] * 4
+    with pytest.raises(StoreVersionError, match="newer qanat"):
+        open_database(path, KIND)
+
+
+def test_older_version_that_cannot_be_brought_over_stays_as_it_is(path):
+    open_database(path, KIND).close()
+    full = Kind(
+        "journal", KIND.application_id, 2, newer_kind().schema, JournalError,
+        {1: Older(KIND.schema, lambda connection: connection.execute("INSERT INTO absent VALUES(1)"))},
+    )  # fmt: skip
+    with pytest.raises(JournalError, match="no such table"):
+        open_database(path, full)
+    database = open_database(path, KIND)
+    put(database, "a")
+    assert names(database) == ["a"]
+    database.close()
 
 
 def test_closed_database_says_so(path):

@@ -30,7 +30,7 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import quote
 
@@ -39,7 +39,7 @@ from qanat._stores.sqlite.trouble import translated
 from qanat.errors import QanatError, StoreError, StoreForked, StoreUnavailable, StoreVersionError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from pathlib import Path
 
 _log = logging.getLogger("qanat")
@@ -84,6 +84,19 @@ if hasattr(os, "register_at_fork"):
 
 
 @dataclass(frozen=True, slots=True)
+class Older:
+    """A version that files may still have.
+
+    Attributes:
+        schema: Its statements, as those of a `Kind`.
+        renew: Brings a file of it over; called in a transaction, which also writes the new version.
+    """
+
+    schema: tuple[str, ...]
+    renew: Callable[[sqlite3.Connection], object]
+
+
+@dataclass(frozen=True, slots=True)
 class Kind:
     """What a file has to be.
 
@@ -94,6 +107,7 @@ class Kind:
         schema: The statements that make its tables and indexes, each as SQLite keeps it: beginning
             with `CREATE TABLE name` or `CREATE INDEX name`, without `IF NOT EXISTS`.
         refused: The error for a file that is something else, or lies where it must not.
+        older: The versions before this one that are brought over when a file is opened.
     """
 
     name: str
@@ -101,6 +115,7 @@ class Kind:
     version: int
     schema: tuple[str, ...]
     refused: type[QanatError] = StoreError
+    older: Mapping[int, Older] = field(default_factory=dict[int, Older])
 
 
 class Database:
@@ -139,6 +154,25 @@ class Database:
             return connection.execute(statement, tuple(parameters))
         except sqlite3.Error as error:
             raise self._translated(error) from error
+
+    def change(self, statement: str, parameters: Iterable[Any] = ()) -> int:
+        """Carry out a single statement that inserts, as a step of its own; return the last row's id.
+
+        Like a transaction of it alone, and without Python's lock from its beginning until it is on the disk.
+
+        Raises:
+            StoreUnavailable: If somebody else writes for longer than this waits.
+            StoreFull: If there is no room; nothing has changed then.
+            StoreForked: If the process was forked since.
+        """
+        connection = self._usable()
+        try:
+            # By itself it asks for the lock of writers before it reads, as BEGIN IMMEDIATE does.
+            last = connection.execute(statement, tuple(parameters)).lastrowid
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        self._tend_log(connection)
+        return last or 0
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
@@ -335,7 +369,7 @@ def _look(place: Path, kind: Kind) -> None:
 def _is_empty(connection: sqlite3.Connection, place: Path, kind: Kind) -> bool:
     """Whether a database has nothing in it; what is not ours is refused."""
     (found,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = _version_of(connection)
     rows: list[tuple[str, str, str | None]] = connection.execute(
         "SELECT type, name, sql FROM sqlite_schema"
     ).fetchall()
@@ -351,11 +385,13 @@ def _is_empty(connection: sqlite3.Connection, place: Path, kind: Kind) -> bool:
             f"{place} was made by a newer qanat, as a {kind.name} of version {version} where this one knows "
             f"up to {kind.version}: it was left as it is, use the newer qanat or another file"
         )
-    if version != kind.version:
+    older = kind.older.get(version)
+    if version != kind.version and older is None:
         raise kind.refused(f"{place} says that it is of version {version}, which no {kind.name} ever had")
+    schema = kind.schema if older is None else older.schema
     statements = {sql for _, _, sql in rows if sql is not None}
     odd = next((name for type_, name, _ in rows if type_ in {"trigger", "view"}), None)
-    if odd is not None or not statements.issuperset(kind.schema):
+    if odd is not None or not statements.issuperset(schema):
         what = "other tables" if odd is None else f"{odd!r} in its schema"
         raise kind.refused(
             f"{place} is no {kind.name} as qanat makes it, as it has {what}: name another file"
@@ -371,6 +407,7 @@ def _set_up(
     connection.execute("PRAGMA synchronous=EXTRA")
     if _is_empty(connection, place, kind):
         _fill(connection, place, kind)
+    _renew(connection, place, kind)
     _go_over_to_wal(connection, place, patience)
     for name, value in (
         ("synchronous", synchronous),
@@ -395,6 +432,29 @@ def _fill(connection: sqlite3.Connection, place: Path, kind: Kind) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _renew(connection: sqlite3.Connection, place: Path, kind: Kind) -> None:
+    """Bring a file of an older version over, unless somebody else does it at the same time."""
+    if not kind.older or _version_of(connection) == kind.version:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        _is_empty(connection, place, kind)
+        older = kind.older.get(_version_of(connection))
+        if older is not None:
+            older.renew(connection)
+            connection.execute(f"PRAGMA user_version={kind.version:d}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _go_over_to_wal(connection: sqlite3.Connection, place: Path, patience: float) -> None:
