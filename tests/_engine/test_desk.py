@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from qanat._engine import desk as desk_module
 from qanat._engine.courier import Courier
@@ -59,6 +60,7 @@ class Server:
     """A store at the other end of a socket, which answers at once unless it is mute."""
 
     begins = True
+    roams = True
 
     def __init__(self) -> None:
         self.mute = False
@@ -178,7 +180,7 @@ def test_an_answer_that_comes_in_parts_is_waited_for(server: Server, backend: st
         begun = desk.begin("put", [1, 2])
         server.answer()
         for _ in range(5):
-            await anyio.sleep(0)
+            await checkpoint()
         server.answer()
         assert await begun.wait() == [1, 2]
 
@@ -399,7 +401,7 @@ def test_a_watch_may_be_stopped_twice_and_late(server: Server, backend: str):
         watches[0].stop()
         watches.append(loop.watch(server.near.fileno(), partial(server.near.recv, 1), int, 10.0))
         if not isinstance(loop, AsyncioLoop):
-            await anyio.sleep(0)
+            await checkpoint()
 
     anyio.run(main, backend=backend)
     for watch in watches:

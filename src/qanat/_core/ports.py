@@ -104,7 +104,12 @@ class BeginningConnection(Connection, Protocol):
 
     @property
     def begins(self) -> bool:
-        """Whether `begin` is of use."""
+        """Whether `begin` is of use; no connection that lacks the attribute begins."""
+        ...
+
+    @property
+    def roams(self) -> bool:
+        """Whether any thread may use it, one at a time; after an interruption it is closed."""
         ...
 
     def begin(self, deed: str, asked: list[Any]) -> Begun | None:

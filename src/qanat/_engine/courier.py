@@ -161,7 +161,7 @@ class PlainBegun:
         self._line = line
         self._call = Call(deed, asked, Home(), lambda _: self._ended.release())
         try:
-            calls = line.put(self._call, begins=waits)
+            calls = line.put(self._call, waits=waits)
         except BaseException:
             if line.is_held_for(self._call):
                 line.give_up([])

@@ -3,6 +3,7 @@
 Where the connection can be begun with (`BeginningConnection`), an event loop that finds it free sends a
 small deed by itself and takes in the answer when it comes: no thread is woken, twice, for what takes a
 fraction of that time. Whatever is not small, or does not go as usual, the thread carries out or finishes.
+Where the connection may be used by any thread, one that waits for its call anyway carries it out itself.
 
 What must stay true:
 
@@ -77,20 +78,23 @@ class Line:
         self._gone: list[Callable[[], object]] = []
         self._connection: Connection | None = None
         self._begins = False
+        self._roams = False
         self._held = False
         self._holder: Call | None = None
         self._flying: Flight | None = None
         self._left: Flight | None = None
 
-    def put(self, call: Call, *, begins: bool = False) -> list[Call]:
+    def put(self, call: Call, *, begins: bool = False, waits: bool = False) -> list[Call]:
         """Let a call wait for the next round trip.
 
         Args:
             call: The call.
             begins: Whether the caller would begin it by itself.
+            waits: Whether it would carry it out by itself, and wait.
 
         Returns:
-            What the caller is to begin, together with the connection; nothing if others see to it.
+            What the caller is to begin or carry out, together with the connection; nothing if others see
+            to it.
         """
         if os.getpid() != self._pid:
             raise StoreForked(
@@ -101,7 +105,7 @@ class Line:
                 raise RuntimeError("the store is closed")
             self._waiting.setdefault(call.deed, {})[call] = None
             if not self._held:
-                if begins and self._begins:
+                if (begins and self._begins) or (waits and self._roams):
                     self._holder, self._held = call, True
                     return self._take()
                 self._wake()
@@ -163,7 +167,8 @@ class Line:
         Nobody knows what comes next over it, so it is closed, and the thread makes a new one.
         """
         self._holder = None
-        connection, self._connection, self._begins = self._connection, None, False
+        connection, self._connection = self._connection, None
+        self._begins = self._roams = False
         if connection is not None:
             _close(connection)
         for call in calls:
@@ -319,6 +324,7 @@ class Line:
         if self._connection is None:
             self._connection = self._connect()
             self._begins = bool(getattr(self._connection, "begins", False))
+            self._roams = bool(getattr(self._connection, "roams", False))
         return self._connection
 
     def _pulsate(self, beat: Callable[[Connection], float]) -> None:

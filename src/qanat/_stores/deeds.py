@@ -125,6 +125,11 @@ class Deeds:
         """Whether `begin` is of use: whether its store does not make its thread wait."""
         return bool(self._begins)
 
+    @property
+    def roams(self) -> bool:
+        """Whether its store may be used by any thread, one at a time."""
+        return bool(getattr(self.store, "roams", False))
+
     def do(self, deed: str, asked: list[Any]) -> list[Any]:
         """Carry out one deed for a batch; its name is followed by what it takes, after spaces."""
         name, *rest = deed.split(" ")

@@ -15,16 +15,12 @@ from __future__ import annotations
 import select
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import hiredis
 from redis import Redis
 from redis.exceptions import ConnectionError as Unconnected
 from redis.exceptions import TimeoutError as Unanswered
-
-try:
-    import hiredis
-except ModuleNotFoundError:  # pragma: no cover - the extra `redis` asks for it
-    hiredis = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +118,7 @@ class Direct:
     @staticmethod
     def can_be(client: Client) -> bool:
         """Say whether it is a client of one server or of sentinels, without TLS, on a system that polls."""
-        if hiredis is None or not hasattr(select, "poll") or not isinstance(client, Redis):
+        if not hasattr(select, "poll") or not isinstance(client, Redis):
             return False
         pool: Any = client.connection_pool
         return type(pool).__name__ in {"ConnectionPool", "SentinelConnectionPool"} and "SSL" not in (
@@ -195,7 +191,7 @@ class Direct:
         Raises:
             RedisError: If the connection breaks; nobody knows what the server got.
         """
-        packed = hiredis.pack_command(tuple(command))
+        packed: bytes = cast("Any", hiredis).pack_command(tuple(command))
         if most is not None and len(packed) > most:
             return None
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from qanat._core.store import bounds, rules
 from qanat._core.store.redis_health import redis_findings
@@ -51,7 +51,12 @@ class RedisStore:
         clock: Returns milliseconds; None: the server's own time. Only tests hand one in.
         ear: The name of the ear that is told when claims of this connection that got less than they
             asked for may get more; "" is told nothing.
+
+    Attributes:
+        roams: Any thread may use it.
     """
+
+    roams: Final = True
 
     def __init__(
         self,

@@ -119,7 +119,7 @@ class Kind:
 
 
 class Database:
-    """An open file; it belongs to the thread that opened it.
+    """An open file, used by one thread at a time.
 
     Attributes:
         path: Where it lies.
@@ -346,7 +346,11 @@ def _check_library() -> None:
 
 def _connected(place: Path, mode: Literal["ro", "rw"], patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(
-        f"file:{quote(str(place))}?mode={mode}", uri=True, timeout=patience, isolation_level=None
+        f"file:{quote(str(place))}?mode={mode}",
+        uri=True,
+        timeout=patience,
+        isolation_level=None,
+        check_same_thread=False,  # the courier sees to it that one thread at a time uses it
     )
     connection.execute("PRAGMA trusted_schema=OFF")
     return connection

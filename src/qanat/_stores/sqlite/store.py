@@ -13,7 +13,7 @@ import os
 import sqlite3
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from msgspec import json
 
@@ -65,7 +65,7 @@ _IN_USE = (
 class SqliteStore:
     """Jobs in a file, behind the ports of a store.
 
-    It belongs to the thread that opened it; `connect` opens the same file for another one.
+    One thread at a time uses it; `connect` opens the same file for another one.
 
     Args:
         path: Where the file lies; it is made if there is none, for its owner alone.
@@ -79,7 +79,12 @@ class SqliteStore:
         StoreVersionError: If a newer version made it.
         StoreUnavailable: If it cannot be read and written, or stays locked.
         StoreFull: If there is no room for it.
+
+    Attributes:
+        roams: Any thread may use it.
     """
+
+    roams: Final = True
 
     def __init__(
         self,
