@@ -319,7 +319,7 @@ def _put_arguments(jobs: Sequence[NewJob], stamp: Stamp | None) -> list[Any]:
 
 
 def _settle_arguments(settles: Sequence[Settle], stamp: Stamp | None) -> list[Any]:
-    return [*_stamped(stamp), len(settles), *wire.settle_arguments(settles)]
+    return [*_stamped(stamp), *wire.settle_arguments(settles)]
 
 
 def _claim_arguments(

@@ -12,7 +12,7 @@ let_in_when_full()
 local LOOKS, SUSPECTS = 1000, 100
 -- Bytes of bodies in one answer: what is over comes with the next claim.
 local BYTES = 67108864
-local given_count, jobs, given_ids, ended, looks, bytes, full, again = 0, {}, {}, {}, 0, 0, false, false
+local given_count, jobs, ended, looks, bytes, full, again = 0, {}, {}, 0, 0, false, false
 local until_at, notes = now + lease, call('EXISTS', key('note')) == 1
 
 -- Scheduled jobs whose time has come, in one step of its own: the lanes below are read after it. Only the
@@ -50,7 +50,6 @@ local function give(id, blob, text, links)
   given_count = given_count + 1
   local at = 4 * given_count
   jobs[at - 3], jobs[at - 2], jobs[at - 1], jobs[at] = id, blob, text, links or ''
-  given_ids[given_count] = id
 end
 
 -- Lease a record; false if it is dead instead.
@@ -164,10 +163,13 @@ local function next_entry(lane, want)
 end
 
 local new_live, new_leases, tails, firsts = {}, {}, {}, 0
+-- A score as a text is copied; a number would be written out for each job.
+local due_text = string.format('%.0f', until_at)
 local FIRST, NOW = pack('>BI4I4', LEASED, 1, 0), pack('>I6', now)
 
 -- The first lease of a job that lay as it was put: without a table, and CORE joined from parts that are
--- texts already, a third of the cost of packing it from numbers. The client knows all but the token.
+-- texts already, a third of the cost of packing it from numbers. The client knows all but the token, which
+-- it gets as a number.
 local function lease_pristine(id, blob, lane, links)
   local tail = tails[lane]
   if not tail then
@@ -179,10 +181,9 @@ local function lease_pristine(id, blob, lane, links)
   local token, at = pack('>I7', M.tokens), 2 * firsts
   new_live[at - 1] = id
   new_live[at] = FIRST .. token .. token .. NOW .. sub(blob, 8, 13) .. sub(blob, 1, 7) .. tail
-  new_leases[at - 1], new_leases[at] = until_at, token .. id
+  new_leases[at - 1], new_leases[at] = due_text, token .. id
   at = 4 * given_count
-  jobs[at - 3], jobs[at - 2], jobs[at - 1], jobs[at] = id, blob, token, links or ''
-  given_ids[given_count] = id
+  jobs[at - 3], jobs[at - 2], jobs[at - 1], jobs[at] = id, blob, M.tokens, links or ''
 end
 
 -- Take one job of a lane. 'none': it holds nothing; 'over': enough bytes; else whether a turn was used.
@@ -244,12 +245,16 @@ local function taken_weight(lane) return (call('HGET', key('weights'), lane) or 
 local function take_plain(lane)
   local name, at, taken = key('list:' .. lane), 0, 0
   local room = math.min(n - given_count, ready_in(lane))
+  -- What has a record beside its body is leased, if these are as many: then it lies in no list, and nobody
+  -- has to look for records of the others.
+  local all_pristine = call('HLEN', key('live')) == M.leased
   while taken < room and looks < LOOKS and bytes <= BYTES do
     local entries, ids = call('LRANGE', name, at, at + math.min(room - taken, 100) - 1), {}
     local found = #entries
     if found == 0 then break end
     for i = 1, found do ids[i] = sub(entries[i], 8) end
-    local part, live_part = call('HMGET', key('jobs'), unpack(ids)), call('HMGET', key('live'), unpack(ids))
+    local part = call('HMGET', key('jobs'), unpack(ids))
+    local live_part = all_pristine and {} or call('HMGET', key('live'), unpack(ids))
     for i = 1, found do
       local blob = part[i]
       if blob and not live_part[i] and sub(blob, 1, 7) == sub(entries[i], 1, 7) then
@@ -363,6 +368,12 @@ for _, name in ipairs({'scheduled', 'leased'}) do
   end
 end
 if looks >= LOOKS or full then next_due = 0 end
-local values = call('EXISTS', key('value')) == 1 and fields_of('HMGET', key('value'), given_ids) or {}
-local errors = call('EXISTS', key('error')) == 1 and fields_of('HMGET', key('error'), given_ids) or {}
+-- What is kept of earlier attempts, of all jobs that are given; nothing if nothing is kept of any.
+local function kept(name)
+  if call('EXISTS', key(name)) == 0 then return {} end
+  local ids = {}
+  for i = 1, given_count do ids[i] = jobs[4 * i - 3] end
+  return fields_of('HMGET', key(name), ids)
+end
+local values, errors = kept('value'), kept('error')
 return {0, next_due, now, jobs, ended, values, errors}

@@ -1,7 +1,9 @@
--- ARGV: client, number, count, then of each settle id, token and spec: 'D' for a plain done, else
--- {kind, delay, has value, reason, error, after, children, also}, and behind it the value, and id, rest
--- and links of each child and each other.
-local client, number, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- ARGV: client, number, count, 'D' or '', and then of each settle
+--   'D', a plain done each: its member of `leased`, which is token (7) and id. A third of the arguments, and
+--   nothing is made of a number that is only compared
+--   '': id, token and spec: 'D' for a plain done, else {kind, delay, has value, reason, error, after,
+--   children, also}, and behind it the value, and id, rest and links of each child and each other.
+local client, number, count, all_done = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'D'
 local answer = answered(client, number, 2)
 if answer then return answer end
 see_type('answers', 'hash')
@@ -96,19 +98,27 @@ local function settle_one(id, token, spec, place_at)
 end
 
 -- All that will be looked at, in few calls.
-local ids, names, parents, others, quick_at = {}, {}, {}, {}, {}
-local at, specs = 4, {}
-for i = 1, count do
-  ids[i] = ARGV[at]
-  local text = ARGV[at + 2]
-  at = at + 3
-  if text ~= 'D' then
-    local spec = cmsgpack.unpack(text)
-    specs[i] = spec
-    if spec[3] then at = at + 1 end
-    for _ = 1, spec[7] + spec[8] do
-      others[#others + 1] = ARGV[at]
-      at = at + 3
+local ids, leases, names, parents, others, quick_at = {}, {}, {}, {}, {}, {}
+local at, specs = 5, {}
+if all_done then
+  for i = 1, count do
+    local member = ARGV[i + 4]
+    ids[i], leases[i] = sub(member, 8), sub(member, 1, 7)
+  end
+else
+  for i = 1, count do
+    ids[i] = ARGV[at]
+    leases[i] = pack('>I7', tonumber(ARGV[at + 1]))
+    local text = ARGV[at + 2]
+    at = at + 3
+    if text ~= 'D' then
+      local spec = cmsgpack.unpack(text)
+      specs[i] = spec
+      if spec[3] then at = at + 1 end
+      for _ = 1, spec[7] + spec[8] do
+        others[#others + 1] = ARGV[at]
+        at = at + 3
+      end
     end
   end
 end
@@ -125,9 +135,8 @@ for i = 1, count do
     slow[#slow + 1], quick_at[i] = ids[i], false
   end
 end
-ids = slow
-fetch(ids)
-for _, id in ipairs(ids) do
+fetch(slow)
+for _, id in ipairs(slow) do
   local l = R[id] and R[id].links
   if l and l.parent then parents[#parents + 1] = l.parent end
   if l and l.key and M.unique ~= '' then names[#names + 1] = l.key end
@@ -136,27 +145,30 @@ fetch(parents)
 look_up(others)
 look_at_holders(names)
 
-local results, PLAIN = {}, {'done', 0, false, '', '', '', 0, 0}
+local results, PLAIN, NONE = {}, {'done', 0, false, '', '', '', 0, 0}, string.rep('\0', 7)
 local GONE = {gone = true}
 local done = 0
-at = 4
+at = 5
 for i = 1, count do
-  local id, token, spec = ARGV[at], tonumber(ARGV[at + 1]), specs[i] or PLAIN
-  at = at + 3
+  local id, lease = ids[i], leases[i]
   if quick_at[i] == nil and R[id] == nil then
-    local text, lease = texts[i], pack('>I7', token)
-    if byte(text) == LEASED and sub(text, 10, 16) == lease then
+    at = at + 3
+    local text = texts[i]
+    local is_held = sub(text, 10, 16) == lease
+    if byte(text) == LEASED and is_held then
       done = done + 1
-      departed[done], leases_over[done] = id, lease .. id
+      departed[done], leases_over[done] = id, all_done and ARGV[i + 4] or lease .. id
       R[id] = GONE
       results[i] = DONE
-    elseif byte(text) == LEASED or token == 0 or sub(text, 10, 16) ~= lease then
+    elseif byte(text) == LEASED or lease == NONE or not is_held then
       results[i] = 0
     else
       results[i] = {1, byte(text)}
     end
+  elseif all_done then
+    at, results[i] = settle_one(id, (parse('>I7', lease)), PLAIN, at)
   else
-    at, results[i] = settle_one(id, token, spec, at)
+    at, results[i] = settle_one(id, tonumber(ARGV[at + 1]), specs[i] or PLAIN, at + 3)
   end
 end
 M.leased, M.done = M.leased - done, M.done + done
