@@ -127,10 +127,10 @@ class Feed:
         return False
 
     def _has_room(self) -> bool:
-        """Whether there is room, looked at once an eighth of what waits has started: this is asked often."""
+        """Whether it is worth to claim, looked at once enough of what waits has started: asked often."""
         if self._engine.dispatcher.waiting > self._look_below:
             return False
-        return self._room() > 0
+        return self._missing() <= 0
 
     def wake(self) -> None:
         """Let the task look again."""
@@ -165,7 +165,7 @@ class Feed:
         while not self._closed:
             if self._room() <= 0:
                 self._make_room()
-            if self._room() <= 0:
+            if self._missing() > 0:
                 began = self._engine.now()
                 await self._wait(math.inf, for_room=True)
                 self._size(self._engine.now() - began)
@@ -242,7 +242,7 @@ class Feed:
     async def _wait(self, seconds: float, spot: Spot | None = None, *, for_room: bool = False) -> None:
         self._wants_room = for_room
         waiting = self._engine.dispatcher.waiting
-        self._look_below = waiting - waiting // 8
+        self._look_below = waiting - max(waiting // 8, self._missing())
         spot = self._spot = spot or self._engine.loop.spot()
         try:
             with anyio.move_on_after(seconds):
@@ -281,19 +281,41 @@ class Feed:
 
     # --- how much ----------------------------------------------------------------------------
 
+    def _missing(self) -> int:
+        """Return how much room is missing for a claim that is worth its price; 0 or less if none is.
+
+        While jobs wait here nobody is idle, and a claim waits until it may be for half of what is held
+        ahead: asked for as soon as there was some room, large and small ones took turns, and a small one
+        costs a round trip, or a write to the disk, as well.
+        """
+        room, active = self._room(), self._active()
+        if room <= 0 or self._gathers or active <= 0:
+            return 1 - room
+        dispatcher = self._engine.dispatcher
+        parked = dispatcher.waiting + dispatcher.scheduled - active
+        half = int(min(self._ahead(), self._buffer - parked)) // 2
+        return max(1, min(half, self._store.step)) - room
+
+    def _ahead(self) -> float:
+        """Return how many jobs may wait here beyond those for which slots are free."""
+        return min(self._pace * max(AHEAD, 2.0 * self._trip), self._buffer)
+
+    def _active(self) -> int:
+        """Return how many jobs wait here, but for those whose lane waits: they are in nobody's way."""
+        dispatcher = self._engine.dispatcher
+        parked = sum(len(lane.order) for lane in self._parked_lanes())
+        return dispatcher.waiting + dispatcher.scheduled - parked
+
     def _room(self) -> int:
         """Return how many jobs may be claimed now."""
         dispatcher = self._engine.dispatcher
-        # Those who wait for a lane of their own are in nobody's way.
-        parked = sum(len(lane.order) for lane in self._parked_lanes())
         waiting = dispatcher.waiting + dispatcher.scheduled
-        active = waiting - parked
+        active = self._active()
         slots = dispatcher.capacity - dispatcher.running
         free = 0.0 if active > 0 else slots
         if self._gathers:
             free = slots * self._gathers - active
-        ahead = min(self._pace * max(AHEAD, 2.0 * self._trip), self._buffer)
-        room = min(min(free, self._window) + int(ahead) - (0 if self._gathers else active),
+        room = min(min(free, self._window) + int(self._ahead()) - (0 if self._gathers else active),
                    self._buffer - waiting, MOST)  # fmt: skip
         return max(0, math.floor(room)) if room < math.inf else MOST
 
