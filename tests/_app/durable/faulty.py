@@ -18,6 +18,7 @@ class Faults:
 
     Attributes:
         deeds: The names of the deeds that were carried out, and how much each was asked for.
+        wished: How many jobs each claim asked for.
         refuse: Deeds that are refused so many times more, with nothing done.
         open: Cleared, it makes every deed wait until it is set.
         lose: Deeds that are done, and whose answer is lost, so many times more.
@@ -25,6 +26,7 @@ class Faults:
 
     def __init__(self) -> None:
         self.deeds: list[tuple[str, int]] = []
+        self.wished: list[int] = []
         self.refuse: dict[str, int] = {}
         self.lose: dict[str, int] = {}
         self.open = Event()
@@ -53,6 +55,8 @@ class FaultyStore(MemoryStore):
         def deed(*args: Any, **options: Any) -> Any:
             assert faults.open.wait(20)
             faults.deeds.append((name, len(args[1]) if len(args) > 1 and isinstance(args[1], list) else 0))
+            if name == "claim":
+                faults.wished.append(args[1])
             if faults.refuse.get(name):
                 faults.refuse[name] -= 1
                 raise faults.error

@@ -254,6 +254,76 @@ async def test_no_more_is_leased_than_can_soon_start(virtual_time: VirtualTime):
         assert max(leased[40:100]) <= 3
 
 
+async def test_the_first_claim_fills_all_slots_where_nothing_else_decides(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    faults = put_in_place(monkeypatch)
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q")
+        await queue.put_many(range(500))
+        seen = Seen(1.0)
+        await qanat.consume(queue, seen, burst=True, concurrency=200)
+        assert faults.wished[0] == 200
+        assert seen.most == 200
+
+
+async def test_a_claim_begins_small_where_a_rate_may_hold_jobs_up(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    faults = put_in_place(monkeypatch)
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q")
+        await queue.put_many(range(20))
+        await qanat.consume(queue, Seen(1.0), burst=True, concurrency=200, rate="10/s")
+        assert faults.wished[0] == 8
+
+
+async def test_what_ends_in_one_turn_is_settled_together(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    faults = put_in_place(monkeypatch)
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q")
+        await queue.put_many(range(100))
+        await qanat.consume(queue, Seen(1.0), burst=True, concurrency=100)
+        assert faults.sizes("settle") == [100]
+
+
+async def test_claims_are_for_half_of_what_is_held_ahead_while_jobs_wait(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    """Asked for as soon as there is some room, they would be for a few jobs each, as slots get free here."""
+    faults = put_in_place(monkeypatch)
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q")
+        await queue.put_many(n / 1000.0 for n in range(1000))
+
+        async def nap(seconds: float) -> None:
+            await anyio.sleep(0.05 + seconds % 0.05)
+
+        await qanat.consume(queue, nap, burst=True, concurrency=10)
+        later = faults.wished[len(faults.wished) // 4 : -12]
+        assert min(later) >= 12  # of some 130 jobs a second a quarter is held ahead
+        assert len(faults.wished) < 80
+
+
+async def test_claims_go_on_while_settles_are_under_way(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(settling_module, "FIRST_BACKOFF", 5.0)
+    faults = put_in_place(monkeypatch)
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q")
+        await queue.put_many(range(1500))
+        faults.refuse["settle"] = 1
+        seen = Seen(1.0)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: qanat.consume(queue, seen, burst=True, concurrency=900))
+            await virtual_time.advance(1.5)
+            # 900 are done and not settled, and the slots are full again.
+            assert seen.running == 600
+
+
 async def test_long_jobs_keep_their_leases(virtual_time: VirtualTime):
     async with qanat.open("memory://") as store:
         queue = store.queue("q", lease=10.0)
