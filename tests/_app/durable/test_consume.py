@@ -302,9 +302,9 @@ async def test_claims_are_for_half_of_what_is_held_ahead_while_jobs_wait(
             await anyio.sleep(0.05 + seconds % 0.05)
 
         await qanat.consume(queue, nap, burst=True, concurrency=10)
-        later = faults.wished[len(faults.wished) // 4 : -12]
+        later = faults.wished[len(faults.wished) // 2 : -12]
         assert min(later) >= 12  # of some 130 jobs a second a quarter is held ahead
-        assert len(faults.wished) < 80
+        assert len(faults.wished) < 120
 
 
 async def test_claims_go_on_while_settles_are_under_way(
