@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qanat._core.dispatcher import ending, ledger, lone_lane, parking, starting, straight
+from qanat._core.dispatcher import ending, ledger, lone_lane, parking, path, starting, straight
 from qanat._core.dispatcher.gate import Gates
-from qanat._core.dispatcher.node import Node
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
 from tests._core.dispatcher.plans import check, fixed_plans
@@ -48,8 +47,13 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "straight with a slot too many": (
         straight.next_job, "self.running += 1\n    try:", "pass\n    try:",
     ),
-    "straight with waits forgotten": (
+    "straight with waits forgotten": (straight.next_job, "straight.waited(mark, job.offered_at)", "{}"),
+    "straight with waits of the lone lane forgotten": (
         straight.next_job, "note_waits(self, job, straight.lane, now)", "pass",
+    ),
+    "straight with waits of others": (path.Straight.waited, "or since != self._since", ""),
+    "straight with waits of before": (
+        path.Straight.clears, "self.mark = self._then = self", "self.mark = self",
     ),
     "straight out of an empty lane": (
         straight.next_job, "after_leaving(self, straight.lane, straight.task, now)", "pass",
@@ -60,7 +64,7 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "straight and nothing given back": (straight.finish_job, "limit.give_back(job, outcome, now)", "pass"),
     "straight and nobody let in": (straight.finish_job, "unpark_if_not_full(self, now)", "pass"),
     "straight and not heard of a park": (
-        Node.note_change, "self.straight.is_clear = False", "pass",
+        ledger._change, "node.straight.is_clear = False", "pass",
     ),
     "straight and who runs not counted": (lone_lane.set_lone, "count_running(dispatcher, straight.lane)", "pass"),
     "a cancelled job still counts as waiting": (ending.withdraw, "dispatcher.waiting -= 1", "pass"),

@@ -76,8 +76,8 @@ def park(node: Node, cause: Cause, now: float) -> None:
         node.parked_at = now
     node.cause = node.parked_for = cause
     node.since = now
-    node.above_since = _lost_above(node, now)
-    node.note_change()
+    node.above_since = 0.0 if node.parent is None else _lost_above(node, now)
+    _change(node)
 
 
 def settle(node: Node, now: float) -> None:
@@ -85,7 +85,7 @@ def settle(node: Node, now: float) -> None:
     cause = node.cause
     if cause is None or node.since >= now:
         return
-    above = _lost_above(node, now)
+    above = 0.0 if node.parent is None else _lost_above(node, now)
     lost = (now - node.since) - (above - node.above_since)
     node.since = now
     node.above_since = above
@@ -97,7 +97,7 @@ def lose(node: Node, cause: Cause, seconds: float) -> None:
     if 0.0 < seconds < math.inf:
         node.lost[cause] = node.lost.get(cause, 0.0) + seconds
         node.lost_total += seconds
-        node.note_change()
+        node.changes += 1
 
 
 def unpark(node: Node, now: float) -> None:
@@ -105,7 +105,14 @@ def unpark(node: Node, now: float) -> None:
     settle(node, now)
     node.since = now
     node.cause = None
-    node.note_change()
+    _change(node)
+
+
+def _change(node: Node) -> None:
+    """Let marks below a node be other ones, and say so if it is on the one path there is."""
+    node.changes += 1
+    if node.straight is not None:
+        node.straight.is_clear = False
 
 
 def _lost_above(node: Node, now: float) -> float:
@@ -170,6 +177,27 @@ def waited_between(then: Mark, since: float, here: Mark, now: float) -> dict[str
         seconds = lost[1] - seconds
         return {cause: seconds} if seconds > LEAST else {}
     return _more(here.lost_until(now), then.lost_until(since))
+
+
+def waited_since(then: Mark, since: float, path: tuple[Node, Node]) -> dict[str, float]:
+    """Return the seconds by cause that a path of which no node is parked has lost since a time with its mark.
+
+    As `waited_between` with the mark that the path has now, which need not be made for this.
+    """
+    root, task = path
+    lost = root.lost.copy()
+    for cause, seconds in task.lost.items():
+        lost[cause] = lost.get(cause, 0.0) + seconds
+    waited: dict[str, float] = {}
+    before = dict(zip(then.lost[::2], then.lost[1::2], strict=True))
+    parked_for = then.cause
+    for cause, seconds in lost.items():
+        earlier = before.get(cause, 0.0)
+        if cause == parked_for:
+            earlier += since - then.since
+        if seconds - earlier > LEAST:
+            waited[cause] = seconds - earlier
+    return waited
 
 
 def own_between(then: Mark, since: float, here: Mark, now: float) -> dict[str, float]:

@@ -118,12 +118,6 @@ class Node:
         self.mark: Mark = NOTHING_LOST
         self.marked_at = 0
 
-    def note_change(self) -> None:
-        """Count that it parked or woke, or what it lost."""
-        self.changes += 1
-        if self.straight is not None:
-            self.straight.is_clear = False
-
     @property
     def has_jobs(self) -> bool:
         """Whether a job waits here that can be asked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from qanat._core.dispatcher import ledger
 from qanat._core.limits import Concurrency, FixedWindow, SlidingWindow, Spacing, TokenBucket
 from qanat._core.orders.fifo import Fifo
 
@@ -51,7 +52,8 @@ class Straight:
     """
 
     __slots__ = (
-        "asks", "fifo", "held", "is_clear", "lane", "mark", "path", "root", "stored", "takes", "task",
+        "_since", "_then", "_waits", "asks", "fifo", "held", "is_clear", "lane", "mark", "path", "root",
+        "stored", "takes", "task",
     )  # fmt: skip
 
     def __init__(self, tree: Tree, task: Node, lane: Node) -> None:
@@ -67,6 +69,10 @@ class Straight:
         self.fifo: Any = lane.order if type(lane.order) is Fifo else _NotPlain()
         self.is_clear = False
         self.mark: Any = self
+        # The last answer of `waited`, and to what.
+        self._then: Any = self
+        self._since = 0.0
+        self._waits: dict[str, float] = {}
         self.root.straight = task.straight = lane.straight = self
 
     def leave(self) -> None:
@@ -78,8 +84,7 @@ class Straight:
         root, task = self.root, self.task
         if root.cause is None and task.cause is None and task.woken_by is None and root.woken_by is None:
             self.is_clear = True
-            self.mark = self
-            self.knows(None)
+            self.mark = self._then = self
             return True
         return False
 
@@ -89,6 +94,17 @@ class Straight:
         if lane.marked_at == self.root.changes + self.task.changes + lane.changes:
             self.mark = lane.mark
         return mark is self.mark
+
+    def waited(self, mark: Any, since: float) -> dict[str, float]:
+        """Return what a job has waited for that came with this mark; to be asked while the nodes are clear.
+
+        As `ledger.waited_between`, and nobody may change it: jobs that arrive together have the same mark and
+        start together, so it is worked out once for all of them. The lane itself never parks.
+        """
+        if mark is not self._then or since != self._since:
+            self._then, self._since = mark, since
+            self._waits = ledger.waited_since(mark, since, (self.root, self.task))
+        return self._waits
 
 
 class _NotPlain:

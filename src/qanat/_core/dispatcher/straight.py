@@ -23,7 +23,7 @@ from qanat._core.dispatcher.ending import end, end_alone, note_waits, unpark_if_
 from qanat._core.dispatcher.finishing import finish_long
 from qanat._core.dispatcher.parking import after_leaving, park_if_full
 from qanat._core.dispatcher.starting import fail_take, next_by_turns, start_noted
-from qanat._core.job import ENDED, RUNNING
+from qanat._core.job import ENDED, RUNNING, History
 from qanat._core.outcome import Outcome
 from qanat.errors import blamed_on_job
 
@@ -109,11 +109,14 @@ def next_job(  # noqa: C901, PLR0912, PLR0915 - the hot path, see above
     job._status = RUNNING
     job.started_at = now
     self.waiting -= 1
-    if job._mark is not straight.mark and not straight.knows(job._mark):
-        note_waits(self, job, straight.lane, now)
-        history = job._history
-        if history is not None:
-            history.first_started_at = now
+    mark = job._mark
+    if mark is not straight.mark and not straight.knows(mark):
+        if mark is None:
+            note_waits(self, job, straight.lane, now)
+            if job._history is not None:
+                job._history.first_started_at = now
+        elif waits := straight.waited(mark, job.offered_at):
+            job._history = History(now, 0.0, 0, waits.copy(), entered_at=job.offered_at)
     if not (jobs or len(order)):
         after_leaving(self, straight.lane, straight.task, now)
     elif self.running >= self.capacity:
