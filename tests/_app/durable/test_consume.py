@@ -143,6 +143,59 @@ async def test_whatever_reason_a_job_is_discarded_with_ends_that_job_alone(
         assert [job.value for job in (await queue.find(state="done")).jobs] == ["b"]
 
 
+@pytest.mark.parametrize("how", ["backoff", "asked for"])
+async def test_a_retry_is_put_off_as_long_as_a_store_can(how: str, virtual_time: VirtualTime):
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q", keep=3600.0)
+        await queue.put_many(["a", "b"])
+
+        async def fail(item: str) -> str:
+            if item == "a":
+                raise OSError("no a") if how == "backoff" else qanat.RetryLater(1e300)
+            return item
+
+        retry = qanat.Retry(3, backoff=lambda _attempt: 1e300)
+        with anyio.move_on_after(60.0):
+            await qanat.consume(queue, fail, retry=retry)
+        (later,) = (await queue.find(state="scheduled")).jobs
+        assert later.due_at is not None
+        assert later.put_at is not None
+        assert (later.item, later.due_at - later.put_at, later.attempt) == ("a", 1e9, 1)
+        assert [job.value for job in (await queue.find(state="done")).jobs] == ["b"]
+
+
+@pytest.mark.parametrize("rotates", [False, True])
+async def test_an_end_that_no_store_takes_harms_no_other_job(
+    rotates: bool,
+    virtual_time: VirtualTime,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    monkeypatch.setattr(settling_module, "ERROR_CHARACTERS", 10**6)
+
+    async def fail(item: str) -> str:
+        if item == "a":
+            raise OSError("no " * 10**5)
+        return item
+
+    async with qanat.open("memory://") as store:
+        if rotates:
+            rotation = store.rotation("q", every=60.0, jitter=0.0)
+            await rotation.add("a", "b")
+            await qanat.consume(rotation, fail, burst=True)
+            assert await rotation.counts() == (2, 0)
+        else:
+            queue = store.queue("q", keep=60.0)
+            await queue.put_many(["a", "b"])
+            await qanat.consume(queue, fail, burst=True)
+            (dead,) = (await queue.find(state="dead")).jobs
+            assert dead.reason.startswith(
+                "outcome: ValueError: error must be at most 65536 characters, got 300"
+            )
+            assert (await queue.counts()).done == 1
+    assert "cannot end as it should: error must be at most 65536 characters" in caplog.text
+
+
 @dataclass
 class Page:
     number: int

@@ -27,6 +27,7 @@ from qanat._app.durable.settling import Settling, discarded_text, error_text, re
 from qanat._app.failures import FailureLimit
 from qanat._app.hosting import hosted, make_engine
 from qanat._core.job import RUNNING, WAITING, History, Job
+from qanat._core.store import bounds
 from qanat._core.store.values import Settle
 from qanat._engine.intake import Callbacks
 from qanat._stores.codec import decode
@@ -447,6 +448,12 @@ class Worker:
         held = self._holding.leave(job)
         if held is None:
             return
+        try:
+            bounds.check_settle(self._queue.name, [settle], None)
+        except (TypeError, ValueError) as error:
+            # The store would refuse all that goes with it, and whoever takes the job next ended likewise.
+            _log.error("queue %s: job %s cannot end as it should: %s", self._queue.name, settle.id, error)
+            settle = self._failed_as(held.stored, f"outcome: {reason_text(error)}"[: bounds.NOTE_CHARACTERS])
         if held.lost:
             self._holding.settled(held)
             self._feed.settled()
@@ -462,7 +469,7 @@ class Worker:
 
     def _returned(self, job: Job[Any], verdict: Verdict) -> None:
         """Hear that an attempt failed, and another one is to follow."""
-        delay = verdict.delay or 0.0
+        delay = min(verdict.delay or 0.0, bounds.LONGEST)
         self._retries[str(job.id)] = self._engine.now() + delay
         self._settle(
             job, kind="retry", delay=delay, reason=reason_text(verdict.error), error=error_text(verdict.error)
@@ -501,10 +508,16 @@ class Worker:
                 stage = "undecodable" if outcome.started_at is None else "result"
                 reason = f"{stage}: {reason}"[:500]
             self._hold_for(held)
-            if self._turning is None or isinstance(error, JobDiscardedError):
+            if isinstance(error, JobDiscardedError):
                 self._settle(job, kind="dead", reason=reason, error=error_text(error))
             else:
-                self._settle_as(job, self._turning.failed(held.stored, reason, error_text(error)))
+                self._settle_as(job, self._failed_as(held.stored, reason, error_text(error)))
+
+    def _failed_as(self, stored: StoredJob, reason: str, error: str = "") -> Settle:
+        """Return how the lease of a job ends that failed for good: an item of a rotation comes again."""
+        if self._turning is not None:
+            return self._turning.failed(stored, reason, error)
+        return Settle(id=stored.id, token=stored.token, kind="dead", reason=reason, error=error)
 
     def _hold_for(self, held: Held) -> None:
         """Start nothing until a failure is stored, if somebody may end all for it."""
