@@ -71,6 +71,8 @@ def test_as_json_it_is_one_object(tmp_path: Path) -> None:
     [
         (["--latency", "1"], "name a number of items or a file"),
         (["10"], "--latency is needed"),
+        (["9" * 19, "--latency", "1"], "up to 18 digits of items, got 19"),
+        (["9" * 5000, "--latency", "1"], "up to 18 digits of items, got 5000"),
         (["10", "--latency", "fast"], "--latency must be a time such as"),
         (["10", "--latency", "2..1"], "--latency must be a time such as"),
         (["10", "--latency", "p50=3,p99=1"], "--latency must be a time such as"),

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     Latency = float | Callable[[Any, Random, int], float]
 
+MOST_DIGITS: Final = 18
+"""Of a number of items: what the length of anything in Python can be."""
+
 _NUMBER: Final = re.compile(r"[0-9][0-9_,]*")
 _SPREAD: Final = re.compile(r"p50\s*=\s*([^,=]+?)\s*[, ]\s*p99\s*=\s*([^,=]+?)\s*")
 _NORMAL: Final = NormalDist()
@@ -36,7 +39,10 @@ def read_items(given: tuple[str, ...], kind: Kind | None, fields: tuple[str, ...
     if not given:
         raise UsageError("name a number of items or a file, such as: qanat plan 10000 --latency 0.5")
     if len(given) == 1 and _NUMBER.fullmatch(given[0]) is not None and not fields:
-        return range(int(given[0].replace("_", "").replace(",", "")))
+        digits = given[0].replace("_", "").replace(",", "").lstrip("0")
+        if len(digits) > MOST_DIGITS:
+            raise UsageError(f"a plan takes up to {MOST_DIGITS} digits of items, got {len(digits)}")
+        return range(int(digits or "0"))
     if len(given) == 1 and _NUMBER.fullmatch(given[0]) is not None and not Path(given[0]).exists():
         raise UsageError(
             f"{fields[0]!r} is a field of items, and a number of them has none: name a file instead"
