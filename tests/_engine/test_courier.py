@@ -377,6 +377,20 @@ async def test_close_that_is_cancelled_goes_on(virtual_time: VirtualTime):
     assert store.closed == 1
 
 
+def test_who_closes_while_the_thread_ends_is_told_too():
+    courier = Courier(Store().connect, name="test")
+    assert courier.ask("put", [1]) == [1]
+    line, told = courier._deeds, []
+
+    def last() -> None:
+        told.append("first")
+        line.end(lambda: told.append("second"))  # the thread that ends is alive, and has told who waited
+
+    line.end(last)
+    line.join()
+    assert told == ["first", "second"]
+
+
 def test_error_of_closing_is_logged(caplog):
     store = Store()
     store.closed = 10

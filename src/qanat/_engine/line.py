@@ -74,7 +74,7 @@ class Line:
         self._thread: Thread | None = None
         self._beat: Callable[[Connection], float] | None = None
         self._beat_at = 0.0
-        self._ending = False
+        self._ending = self._told = False
         self._gone: list[Callable[[], object]] = []
         self._connection: Connection | None = None
         self._begins = False
@@ -223,7 +223,7 @@ class Line:
             self._ending = True
             if gone is not None:
                 self._gone.append(gone)
-            if self._thread is not None and self._thread.is_alive():
+            if self._thread is not None and not self._told:
                 if self._flying is not None:
                     self._leave(self._flying)
                 self._change.notify()
@@ -266,6 +266,8 @@ class Line:
         if connection is not None:
             _close(connection)
         with self._change:
+            # Whoever comes from now on is told at once: the thread lives on for a moment, and tells nobody.
+            self._told = True
             told, self._gone = self._gone, []
         for each in told:
             each()
