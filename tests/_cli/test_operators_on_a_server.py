@@ -40,6 +40,17 @@ def test_a_queue_on_a_server_is_looked_at_and_mended(tmp_path: Path, server: Ser
         assert not OBEYED.search(ran.stdout + ran.stderr)
 
 
+def test_a_worker_warns_of_a_server_that_drops_jobs(tmp_path: Path, server: Server):
+    arguments = ("worker", "builtins:len", "--queue", "q", "--burst", "--store", server.url)
+    warning = "qanat: jobs may be lost at any time: qanat doctor says why, and what mends it\n"
+    ran = call(tmp_path, *arguments)
+    assert (ran.returncode, warning in ran.stderr) == (0, True)
+    server.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    server.command("CONFIG", "SET", "appendonly", "yes")
+    ran = call(tmp_path, *arguments)
+    assert (ran.returncode, warning in ran.stderr) == (0, False)
+
+
 def test_doctor_names_what_is_wrong_with_a_server(tmp_path: Path, server: Server):
     ran = call(tmp_path, "doctor", "--json", "--require", "fsync", "--check", QANAT_STORE=server.url)
     assert ran.returncode == 1

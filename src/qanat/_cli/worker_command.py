@@ -28,6 +28,7 @@ from qanat._cli.map_rules import make_rules
 from qanat._cli.usage import UsageError
 from qanat._core.arguments import duration
 from qanat._core.intervals import Between
+from qanat._core.store.levels import level_in_words
 from qanat.errors import StartTimeoutError, StoreError, TooManyFailuresError
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def run_worker(options: WorkerOptions) -> int:
                     raise UsageError(str(error)) from None
                 promise = await store.guarantees()
                 _say(f"working on {source.name} in {store!r} ({promise}): {_words(functions, rules)}")
+                if promise in {"none", "unverified"} and not store.is_private:
+                    _say(f"{level_in_words(promise)}: qanat doctor says why, and what mends it")
                 watch.worker, watch.stage = worker, "working"
                 try:
                     await worker.run()
