@@ -444,4 +444,13 @@ async def test_names_that_a_store_cannot_hold_are_told_apart(virtual_time: Virtu
     assert one.timeouts_hash_name == "emails:high-timeouts"
     assert one.processing_queue_name == f"emails:high-processing-{one.client_id}"
     assert one.retry_count_name == "emails:high-retry-count"
+    assert one.retry_timeout_name == "emails:high-retry-timeout"
     assert UniqueQueue("emails", URL).set_name == "emails-unique"
+
+
+async def test_bytes_that_are_no_text_are_refused_with_the_way_out(virtual_time: VirtualTime):
+    queue = Queue("emails", URL)
+    for item in (b"\xff\x00", bytearray(b"\xff\x00"), memoryview(b"\xff\x00")):
+        with pytest.raises(ValueError, match=r"^item must be text in utf-8, got b'\\xff\\x00': .+ base64"):
+            await queue.add_item(item)
+    assert await queue.get_count() == 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat._core.store.bounds import ERROR_CHARACTERS, MOST, NOTE_CHARACTERS
 from qanat._core.store.states import ENDED
@@ -206,7 +206,7 @@ def reason_text(error: BaseException) -> str:
 
 def discarded_text(error: JobDiscardedError) -> str:
     """Return in a line why a handler gave its job up."""
-    reason: object = error.reason  # whoever raises the error itself may have handed in anything
+    reason = cast("object", error.reason)  # whoever raises the error itself may have handed in anything
     if not isinstance(reason, str):
         return reason_text(error)
     return _kept(reason)[:NOTE_CHARACTERS] or "discarded"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from functools import cache
+from reprlib import repr as short
 from typing import Any, cast
 
 _NO_TEXTS = (bool, dict, list, tuple, set, frozenset, type(None))
@@ -29,10 +30,15 @@ class Texts:
         """Return the text of an item; errors as `refused`."""
         if type(item) is str:
             return item
-        if isinstance(item, (bytes, bytearray)):
-            return item.decode(self._encoding)
-        if isinstance(item, memoryview):
-            return item.tobytes().decode(self._encoding)
+        if isinstance(item, (bytes, bytearray, memoryview)):
+            data = bytes(cast("bytes", item))
+            try:
+                return data.decode(self._encoding)
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"item must be text in {self._encoding}, got {short(data)}: {error.reason} at "
+                    f"{error.start}; make a text of it first, such as base64.b64encode(data).decode()"
+                ) from None
         if self._strict and isinstance(item, _NO_TEXTS):
             raise refused(f"item must be a text, bytes or a number, got {item!r}: make a text of it first")
         return str(item)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     End = Callable[[qanat.Queue[str], list[QueueJob[str]]], Awaitable[Sequence[str]]]
 
+TIMEOUT_SUFFIX: Final = "-retry-timeout"
 PROCESSING_SUFFIX: Final = "-processing"
 PROCESSING_TIMEOUT_SUFFIX: Final = "-timeouts"
 PROCESSING_TIMEOUT: Final = 7200
@@ -249,6 +250,11 @@ class Waiting(ABC):
     def retry_count_name(self) -> str:
         """The name under which failures are counted."""
         return self._rollbacks.name
+
+    @property
+    def retry_timeout_name(self) -> str:
+        """The name that aio-py-rq keeps the time of first failures under; here they lie with the counts."""
+        return self._name + TIMEOUT_SUFFIX
 
     @property
     def processing_queue_name(self) -> str:
