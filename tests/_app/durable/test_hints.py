@@ -99,6 +99,26 @@ def test_an_ear_whose_store_is_away_listens_again(monkeypatch: pytest.MonkeyPatc
     hints.close()
 
 
+def test_an_ear_that_cannot_be_closed_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    ear = FakeEar()
+    monkeypatch.setattr(ear, "close", lambda: 1 / 0)
+    hints = Hints(lambda: ear)
+    told: list[str] = []
+
+    def last() -> None:
+        told.append("first")
+        hints.end(lambda: told.append("second"))  # the thread that ends is alive, and has told who waited
+
+    with hints.listening("q", lambda: None):
+        ear.asked.acquire()
+        hints.end(last)
+    hints.close()
+    assert told == ["first", "second"]
+    assert "raised when it was closed: ZeroDivisionError" in caplog.text
+
+
 def test_what_is_heard_after_the_loop_has_ended_is_let_pass():
     def bring(_tell: object) -> None:
         raise RuntimeError("the loop is closed")

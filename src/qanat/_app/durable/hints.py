@@ -52,7 +52,7 @@ class Hints:
         self._name = name
         self._change = Condition()
         self._waiting = 0
-        self._ended = False
+        self._ended = self._told = False
         self._ear: Ear | None = None
         self._thread: Thread | None = None
         self._gone: list[Callable[[], object]] = []
@@ -83,7 +83,7 @@ class Hints:
         """Hear nothing more; `gone` is called when the thread has ended, in it."""
         with self._change:
             self._ended = True
-            if self._thread is not None and self._thread.is_alive():
+            if self._thread is not None and not self._told:
                 if gone is not None:
                     self._gone.append(gone)
                 gone = None
@@ -143,8 +143,13 @@ class Hints:
                 self._tell(queue)
         with self._change:
             self._ear = None  # which is not to be stopped any more
-        ear.close()
+        try:
+            ear.close()
+        except Exception as error:  # noqa: BLE001 - a store may raise anything, and somebody waits for this end
+            _log.warning("what hears hints of a store raised when it was closed: %r", error)
         with self._change:
+            # Whoever comes from now on is told at once: the thread lives on for a moment, and tells nobody.
+            self._told = True
             told, self._gone = self._gone, []
         for each in told:
             each()
