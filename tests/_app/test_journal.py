@@ -10,7 +10,7 @@ import sqlite3
 from collections import Counter, OrderedDict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import anyio
 import pytest
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import qanat
 from qanat import Batch, JournalError, Pool, Retry, SerialisationError, StoreFull
+from qanat._app.journaling import ValueCodec
 from qanat._engine import keeper as keeper_module
 from qanat._stores import journal as journal_module
 from qanat._stores.sqlite import opener as opener_module
@@ -333,6 +334,51 @@ class Strange:
 
 async def returns_awaitable(item: int) -> tuple[int, int]:
     return (item, item)
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [Any, int, str, bool, float, None, int | None, float | int | str, Literal["1", 1], dt.date, list[int]],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        0,
+        -(2**63),
+        2**63,
+        2**64,
+        True,
+        None,
+        1.0,
+        -0.0,
+        1e300,
+        float("inf"),
+        float("nan"),
+        "",
+        "1",
+        "é\x00",
+        "\ud800",
+    ],
+    ids=repr,
+)
+def test_values_that_are_not_read_back_would_come_back_the_same(hint, value):
+    def handler(item: int) -> Any: ...
+
+    handler.__annotations__["return"] = hint
+    codec, careful = ValueCodec(handler, batch=False), ValueCodec(handler, batch=False)
+    careful._plain = frozenset()
+    found: list[Any] = []
+    for each in (codec, careful):
+        try:
+            content = each.encode(value)
+        except qanat.SerialisationError as error:
+            found.append(str(error))
+        else:
+            back = each.decode(content)
+            assert (type(back), repr(back)) == (type(value), repr(value)) or back == value
+            found.append(content)
+    assert found[0] == found[1]
 
 
 def test_annotations_are_looked_through():

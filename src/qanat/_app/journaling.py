@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 64 * 2**20
 """Of one value."""
 
+_PLAIN: Final = frozenset((str, int, bool, float, type(None)))
+"""Types that JSON has itself, so that their values need not be read back and compared."""
+_MOST_INT: Final = 2**63 - 1
+"""Whole numbers up to which JSON is read back as them whatever reads it."""
+
 
 def check_journal(handler: Callable[..., Any] | None, rules: Rules) -> None:
     """Check, before any work starts, that a journal can tell this handler from others.
@@ -130,13 +135,23 @@ class ValueCodec:
             self._decode = msgspec.json.Decoder(hint).decode
         # Where nothing says what a value is read as, nothing but JSON types comes back as it was.
         self._is_same: Callable[[Any, Any], bool] = _is_same_json if hint is Any else _is_equal
+        self._plain = _plain_types(hint)
 
     def encode(self, value: Any) -> bytes:
-        """Return a value as JSON, after it was read back and compared.
+        """Return a value as JSON, after it was read back and compared where it might not come back equal.
 
         Raises:
             SerialisationError: If it would not come back equal.
         """
+        kind = type(value)
+        if kind in self._plain and (
+            kind is bool
+            or value is None
+            or (kind is int and -_MOST_INT <= value <= _MOST_INT)
+            or (kind is str and len(value) <= MOST_BYTES // 8 and value.isascii())
+            or (kind is float and math.isfinite(value))
+        ):
+            return self._encode(value)
         if isinstance(value, (str, bytes)) and len(value) > MOST_BYTES:
             raise SerialisationError(
                 f"the value is larger than {MOST_BYTES:,} bytes, more than a journal takes"
@@ -180,6 +195,18 @@ class ValueCodec:
             f"the value {short(value)} of type {type(value).__name__} cannot be kept in {self._keeper}, as "
             f"{why}: {remedy}"
         )
+
+
+def _plain_types(hint: Any) -> frozenset[type]:
+    """Return the types whose values are always read back as what they were, by this annotation."""
+    if hint is Any:
+        return _PLAIN
+    if hint is None:
+        return frozenset((type(None),))
+    if typing.get_origin(hint) in {typing.Union, types.UnionType}:
+        parts = [_plain_types(each) for each in typing.get_args(hint)]
+        return frozenset[type]().union(*parts) if all(parts) else frozenset()
+    return frozenset((hint,)) if isinstance(hint, type) and hint in _PLAIN else frozenset()
 
 
 def _is_equal(back: Any, value: Any) -> bool:

@@ -30,6 +30,9 @@ MOST_DEPTH: Final = 100
 MOST_PLAIN: Final = 1_000
 """Members of a container up to which it may be written at once; a larger one is counted as it is written."""
 
+_begun: Final = blake2b(digest_size=SIZE)
+"""A digest of nothing: to copy it takes half the time of making one."""
+
 _encode = msgspec.json.Encoder(order="sorted").encode
 _decode = msgspec.json.Decoder().decode
 
@@ -55,7 +58,9 @@ def content_key(item: object) -> bytes:
         parts: list[bytes] = []
         _Writer(parts).write(item, 0)
         content = b"".join(parts)
-    return blake2b(content, digest_size=SIZE).digest()
+    digest = _begun.copy()
+    digest.update(content)
+    return digest.digest()
 
 
 def _as_plain_json(item: object) -> bytes | None:

@@ -21,12 +21,13 @@ What must stay true:
 from __future__ import annotations
 
 import json
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+import msgspec
 
 from qanat._core.branch import FamilyJob
 from qanat._core.content_key import given_key
-from qanat._core.job import ENDED, NEW, Job
+from qanat._core.job import ENDED, NEW, WAITING, Job
 from qanat._core.kept import DONE, FAILED, Kept, failed_instead
 from qanat._core.outcome import Outcome
 from qanat._engine.bell import Bell
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 Key: TypeAlias = "bytes | tuple[str, bytes]"
 """The key of a job, with the name of its handler if that is not the run's own."""
+
+Ending: TypeAlias = "tuple[Entry, Outcome[Any, Any], tuple[Any, ...]]"
+"""A key whose job has ended, its outcome, and what is recorded of it."""
 
 MOST_UNKEPT: Final = 4096
 """Outcomes that wait for their commit, beyond which nothing more starts."""
@@ -84,7 +88,7 @@ class Trees(Protocol):
         ...
 
 
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """A key that is under way, the job that leads and those that follow.
 
     Attributes:
@@ -95,23 +99,17 @@ class Entry:
         stops: Why the run is to end, if the value cannot be kept.
     """
 
-    __slots__ = (
-        "content", "delay", "followers", "job", "key", "offered_at", "opens", "row", "spawned", "stops",
-        "where",
-    )  # fmt: skip
-
-    def __init__(self, key: Key, job: Job[Any], delay: float, now: float) -> None:
-        self.key = key
-        self.job = job
-        self.delay = delay
-        self.offered_at = now
-        self.where = ASKING
-        self.followers: list[Job[Any]] = []
-        self.opens = False
-        self.content: bytes | None = None
-        self.spawned: bytes | None = None
-        self.row: int | None = None
-        self.stops: SerialisationError | None = None
+    key: Key
+    job: Job[Any]
+    delay: float
+    offered_at: float
+    where: int = ASKING
+    followers: list[Job[Any]] = []
+    opens: bool = False
+    content: bytes | None = None
+    spawned: bytes | None = None
+    row: int | None = None
+    stops: SerialisationError | None = None
 
 
 class Keeper:
@@ -148,7 +146,7 @@ class Keeper:
         self._entries: dict[Key, Entry] = {}
         self._by_job: dict[Job[Any], Entry] = {}
         self._to_ask: list[Entry] = []
-        self._to_keep: deque[tuple[Entry, Outcome[Any, Any], tuple[Any, ...]]] = deque()
+        self._to_keep: list[Ending] = []
         self._failures: dict[Key, Outcome[Any, Any]] = {}
         self._forgotten: set[str] = set()
         self._asking = self._keeping = False
@@ -207,15 +205,40 @@ class Keeper:
             delay: Seconds before which it does not start.
             key: Its key, if that is known.
         """
-        engine = self._engine
         job.offered_at = now
         if key is None:
             try:
                 key = self._key_of(job.item) if type(job) is not FamilyJob else given_key(job._key)
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-                engine.dispatcher.refuse(job, blamed_on_job(error), now)
-                engine.offered()
+                self._refuse(job, error, now)
                 return
+        self._take(job, key, now, delay)
+
+    def arrived_all(self, jobs: list[Job[Any]], now: float) -> None:
+        """Take new jobs in, as `arrived` does; they are roots with `offered_at` set to now."""
+        key_of, entries, failures, by_job = self._key_of, self._entries, self._failures, self._by_job
+        for job in jobs:
+            try:
+                key = key_of(job.item)
+            except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+                self._refuse(job, error, now)
+                continue
+            if key in entries or key in failures or self.when_arrived is not None:
+                self._take(job, key, now, 0.0)
+            else:
+                entry = entries[key] = by_job[job] = Entry(key, job, 0.0, now)
+                self._asked += 1
+                self._to_ask.append(entry)
+        if self._to_ask and not self._asking:
+            self._ask()
+
+    def _refuse(self, job: Job[Any], error: BaseException, now: float) -> None:
+        """End a job of whose key nothing is known but what the asking raised."""
+        self._engine.dispatcher.refuse(job, blamed_on_job(error), now)
+        self._engine.offered()
+
+    def _take(self, job: Job[Any], key: Key, now: float, delay: float) -> None:
+        """Let a job be looked up, follow another one, or share its failure."""
         entry = self._entries.get(key)
         if entry is not None:
             entry.followers.append(job)
@@ -225,7 +248,7 @@ class Keeper:
         failure = self._failures.get(key)
         if failure is not None:
             self._share(job, failure)
-            engine.offered()
+            self._engine.offered()
             return
         entry = self._entries[key] = self._by_job[job] = Entry(key, job, delay, now)
         if job.parent is not None:
@@ -265,10 +288,27 @@ class Keeper:
         else:
             answers = call.answers
         now = self._engine.now()
+        under_way = self._entries
+        simply = not self._retry_failed
+        new: list[Job[Any]] = []
         for entry, kept in zip(entries, answers, strict=True):
-            if self._entries.get(entry.key) is entry:  # or all of its jobs were cancelled meanwhile
-                self._asked -= 1
+            if under_way.get(entry.key) is not entry:
+                continue  # all of its jobs were cancelled meanwhile
+            self._asked -= 1
+            job = entry.job
+            if (
+                kept is None and simply and not entry.delay and type(job) is Job and job.lane is None
+                and (not new or new[0]._task is job._task)
+            ):  # fmt: skip
+                entry.where = WITH_DISPATCHER
+                job.offered_at = now
+                job._status = WAITING
+                new.append(job)
+            else:
+                self._offer_all(new, now)
+                new = []
                 self._go_on(entry, kept, now)
+        self._offer_all(new, now)
         # Not before: what recalled jobs had spawned is looked up in one go.
         self._asking = False
         if self._to_ask:
@@ -308,6 +348,16 @@ class Keeper:
             entry.opens = self._retry_failed
             self._offer(entry, now)
 
+    def _offer_all(self, jobs: list[Job[Any]], now: float) -> None:
+        """Let jobs of one task run that nothing sets apart."""
+        if not jobs:
+            return
+        engine = self._engine
+        engine.dispatcher.offer_all(jobs, now)
+        if engine.stopped:
+            for job in jobs:
+                engine.dispatcher.cancel(job, now)
+
     def _offer(self, entry: Entry, now: float) -> None:
         engine = self._engine
         job = entry.job
@@ -344,7 +394,8 @@ class Keeper:
     def _write(self, entry: Entry, job: Job[Any], outcome: Outcome[Any, Any]) -> SerialisationError | None:
         """Write the value of a job that is done; return why it cannot be kept, if so."""
         try:
-            entry.content = self.trees.codec_of(job).encode(outcome.value)
+            codec = self._codec if type(job) is Job else self.trees.codec_of(job)
+            entry.content = codec.encode(outcome.value)
         except SerialisationError as error:
             # The first value of the run already: it is the type that cannot be kept, and all would fail.
             entry.stops = None if self._kept_one else error
@@ -392,27 +443,31 @@ class Keeper:
 
     def _keep(self) -> None:
         """Send what waits to be committed."""
-        batch: list[tuple[Entry, Outcome[Any, Any], tuple[Any, ...]]] = []
-        size = 0
-        while self._to_keep and len(batch) < AT_ONCE and size < MOST_BYTES:
-            batch.append(self._to_keep.popleft())
-            size += len(batch[-1][2][5])
+        waiting = self._to_keep
+        if len(waiting) <= AT_ONCE and self._unkept_bytes <= MOST_BYTES:
+            batch, self._to_keep = waiting, []
+        else:
+            number = size = 0
+            while number < min(AT_ONCE, len(waiting)) and size < MOST_BYTES:
+                size += len(waiting[number][2][5])
+                number += 1
+            batch, self._to_keep = waiting[:number], waiting[number:]
         self._keeping = True
         self._desk.send("keep", [row for _, _, row in batch], lambda call: self._kept(call, batch))
 
-    def _kept(self, call: Call, batch: list[tuple[Entry, Outcome[Any, Any], tuple[Any, ...]]]) -> None:
+    def _kept(self, call: Call, batch: list[Ending]) -> None:
         """Hear that a batch was committed, or why it was not."""
         self._keeping = False
         if call.error is not None:
             self._break(call.error)
             batch = [*batch, *self._to_keep]
-            self._to_keep.clear()
+            self._to_keep = []
         elif self._to_keep:
             self._keep()  # before the outcomes are handed over, as the courier would be idle meanwhile
         self._hand_over(batch)
         self._moved()
 
-    def _hand_over(self, batch: list[tuple[Entry, Outcome[Any, Any], tuple[Any, ...]]]) -> None:
+    def _hand_over(self, batch: list[Ending]) -> None:
         engine = self._engine
         for entry, outcome, row in batch:
             self._unkept -= 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from qanat._core.job import Job
 from qanat._engine.intake import CHUNK, LONG, Intake
 
 if TYPE_CHECKING:
@@ -47,8 +48,16 @@ class KeptIntake(Intake):
 
     def pull(self) -> bool:
         """Let the task read on if there is room; nothing comes of it at once."""
-        self._let_read()
+        if self._room_spot is not None:
+            self._let_read()
         return False
+
+    def _let_read(self) -> None:
+        """Let the task read on; not for a few items, or it would read one each time that one starts."""
+        spot = self._room_spot
+        if spot is not None and self.room() > self._least_room:
+            self._room_spot = None
+            spot.wake()
 
     async def run(self) -> None:
         """Read the source in a task of its own."""
@@ -86,6 +95,29 @@ class KeptIntake(Intake):
 
     def _read(self, chunk: int) -> int:
         """Read up to so many items; fewer mean that the source has ended."""
+        if self._callbacks:
+            return self._read_each(chunk)
+        task, now = self.task, self._engine.now()
+        number = first = self.count
+        jobs: list[Job[Any]] = []
+        problem: BaseException | None = None
+        self._reading = True
+        try:
+            for item in islice(self.iterator, chunk):
+                jobs.append(Job(number, item, number, task, now))
+                number += 1
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            problem = error
+        self._reading = False
+        self.count = number
+        self._keeper.arrived_all(jobs, now)
+        if problem is not None:
+            self._fail(problem)
+            return -1
+        return number - first
+
+    def _read_each(self, chunk: int) -> int:
+        """Read items, and ask the user's functions about each before the next one."""
         now = self._engine.now()
         first = number = self.count
         self._reading = True

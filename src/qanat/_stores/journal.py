@@ -49,7 +49,7 @@ Row: TypeAlias = "tuple[Key, int, int, float, bytes | None, bytes, int | None]"
 PATIENCE: Final = 30.0
 """Seconds to wait for another run that writes to the same journal."""
 
-FEW: Final = 8_192
+FEW: Final = 32_768
 """Rows that are not filed before that is worth it, however short the file is."""
 MANY: Final = 65_536
 """Rows that are not filed at most, however long it is: some 10 MB of keys in memory."""
