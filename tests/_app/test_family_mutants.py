@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
-    "a callback waits for its children alone": (Family._final, "if branch.open_trees:", "if branch.open_jobs:"),
-    "a complete tree does not tell the one above": (Family._look, "above.open_trees -= 1", "pass"),
+    "a callback waits for its children alone": (Family._final, "if branch.open_jobs or branch.late:", "if branch.open_jobs:"),
+    "a complete tree does not tell the one above": (Family.look, "above.late -= 1", "pass"),
     "the callback of an earlier attempt stays": (
         Branch.renew, "self.callback = self.policies = self.spawned = None", "self.policies = None",
     ),

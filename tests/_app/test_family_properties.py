@@ -150,7 +150,7 @@ def _live(family: Any) -> list[Any]:
     todo = list(family.book.roots.values())
     while todo:
         branch = todo.pop()
-        for child in (branch.children or {}).values():
+        for child in (branch.by_id or {}).values():
             if not isinstance(child._waiter, qanat.Outcome):
                 found.append(child)
                 if child._branch is not None:

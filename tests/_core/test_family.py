@@ -45,7 +45,6 @@ def spawn(family: Family, parent: Job[Any], item: Any = None, **options: Any) ->
     child, is_new = family.adopt(branch, item, TASK, **options)
     if is_new:
         branch.open_jobs += 1
-        branch.open_trees += 1
     return child
 
 
@@ -133,7 +132,7 @@ def test_a_chain_of_100_000_is_complete_without_recursion():
         family.end(each, done(each), 1.0)
     assert family.due == []
     last = chain[-1]
-    family.leaf_ended(last, done(last), 2.0)
+    family.end(last, done(last), 2.0)
     assert len(family.due) == 1
     assert all(each._branch is None for each in chain[1:])
 
@@ -234,7 +233,7 @@ def test_a_root_of_a_known_key_ends_as_the_first():
     assert family.first(second) is first
     family.join(second, first)
     assert family.ready == []
-    family.leaf_ended(first, done(first, value="value"), 1.0)
+    family.end(first, done(first, value="value"), 1.0)
     family.join(third, first)
     assert [(job, outcome.id, outcome.value) for job, outcome in family.ready] == [
         (second, 1, "value"), (third, 2, "value")

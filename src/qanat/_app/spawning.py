@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 from qanat._app import waiting
 from qanat._app.handle import Handle
 from qanat._app.handlers import check_returns, name_of
+from qanat._app.nest import Nest
 from qanat._app.stages import Stages
 from qanat._core.arguments import at_least, number
 from qanat._core.batch import BatchJob
@@ -81,8 +82,12 @@ class Spawner:
         self._inherits = isinstance(rules.order, Priority) and rules.order.inherit
         self._callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
         self._asks = bool(self._callbacks)
-        self._bounded = rules.max_depth is not None or rules.max_jobs is not None
+        # Whether no rule has anything to ask or to give a child, but for `max_depth`.
+        self._is_plain = not (self._asks or self._inherits or self._key or rules.max_jobs is not None)
         self.stages = Stages(engine, rules)
+        self.stages.on_first = self._count_all
+        # Of the jobs that spawn plainly.
+        self._nests: dict[Job[Any], Nest] = {}
         # By the code of a callback and its kind: whether it is a coroutine function.
         self._known: dict[Any, bool] = {}
 
@@ -133,7 +138,7 @@ class Spawner:
 
     # --- what a job calls --------------------------------------------------------------------
 
-    def spawn(  # noqa: C901, PLR0912, PLR0915 - each is a question that most calls skip, and a call costs more
+    def spawn(  # noqa: C901, PLR0912 - each is a question that most calls skip, and a call costs more
         self, job: Job[Any], item: Any, handler: Callable[..., Any] | None, key: Key | None,
         id: int | str | None, priority: float | None, lane: Hashable, delay: float,
         metadata: Mapping[str, Any] | None, failure: Failure,
@@ -165,26 +170,17 @@ class Spawner:
             task = self.stages.task(handler)
         else:
             self.stages.check(handler)
-        book = self._book
-        branch = None if book is None else job._branch if type(job) is FamilyJob else book.roots.get(job)
-        if (
-            on_loop and book is not None and branch is not None and not branch.is_fresh
-            and key is None and id is None and not self._bounded and sprout is None
-        ):  # fmt: skip
-            # No step of it can be done by halves: a lock would cost a sixth of it.
-            child, is_new = book.adopt(branch, item, task or job._task, None, None, failure)
-        else:
-            with self._lock:
-                book = self._book or self._begin()
-                branch = book.branch(job)
-                if sprout is None:
-                    child, is_new = book.adopt(
-                        branch, item, task or job._task, key, id, failure, self.count_roots
-                    )
-                else:
-                    child, is_new = self._adopt_kept(
-                        book, branch, item, task or job._task, key, id, failure, sprout
-                    )
+        with self._lock:
+            book = self._book or self._begin()
+            branch = book.branch(job)
+            if sprout is None:
+                child, is_new = book.adopt(
+                    branch, item, task or job._task, key, id, failure, self.count_roots
+                )
+            else:
+                child, is_new = self._adopt_kept(
+                    book, branch, item, task or job._task, key, id, failure, sprout
+                )
         if failure != "continue":
             self._divert(carrier, job, on_loop=on_loop)
         if is_new and type(child) is FamilyJob:
@@ -194,12 +190,35 @@ class Spawner:
             found = None if sprout is None else sprout.key
             if on_loop:
                 self._arrive(child, delay, asks, kept_by=found)
+                if self._is_plain and branch.is_plain and handler is None and kept is None:
+                    self._build_nest(book, job, branch, child._task, carrier)
             else:
                 self._engine.outside.tell(partial(self._arrive, child, delay, asks, handler, found))
         elif sprout is not None:
             # What was left out is recorded, too, so the end goes the way of families.
             self._raise_soon(on_loop=on_loop)
         return Handle(child, self._engine)
+
+    def _build_nest(self, book: Family, job: Job[Any], branch: Branch, task: Task, carrier: Carrier) -> None:
+        """Let a job's next children go the short way, if it was found to spawn plainly."""
+        lone = self._engine.dispatcher._lone
+        max_depth = self._rules.max_depth
+        if (
+            job not in self._nests
+            and carrier.job is job
+            and lone is not None
+            and task.node is lone.parent
+            and task.node not in self.stages.by_node
+            and (max_depth is None or branch.depth < max_depth)
+        ):
+            nest = self._nests[job] = Nest(job, branch, task, carrier, self._engine, lone, self._nests)
+            job._task.nest = nest
+            book.is_plain, book.tells = True, self.tells
+
+    def _count_all(self) -> None:
+        """Hear of every end from now on, as jobs are counted."""
+        if self._book is not None:
+            self._book.is_plain = False
 
     def _adopt_kept(
         self, book: Family, branch: Branch, item: Any, task: Task, key: Key | None, id: int | str | None,
@@ -375,7 +394,6 @@ class Spawner:
             end_unseen(child, JobCancelledError("the job that spawned it had ended"))
             return
         above.open_jobs += 1
-        above.open_trees += 1
         self.stages.arrived(child)
         now = engine.now()
         problem: BaseException | None = None
@@ -403,7 +421,13 @@ class Spawner:
                 job._waiter = outcome
             else:
                 waiting.ended(job, outcome)
-        self.stages.ended(job)
+        if self._nests:
+            self._nests.pop(job, None)
+            nest = job._task.nest
+            if nest is not None and nest.job is job:
+                job._task.nest = next(iter(self._nests.values()), None)
+        if self.stages.by_node:
+            self.stages.ended(job)
 
     def _stand_in(self, branch: Branch) -> AfterJob:
         """Return the job that calls a callback."""

@@ -38,18 +38,21 @@ class Stages:
     Attributes:
         dress: What a handler is called through; None is as it is.
         kind_of: Says by what a journal knows a handler; None without a journal.
+        on_first: Called when there will be jobs that are counted.
+        by_node: The handlers whose jobs are counted, by their nodes.
     """
 
     def __init__(self, engine: Engine, rules: Rules) -> None:
         """Begin with none."""
         self.dress: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
         self.kind_of: Callable[[Hashable, Callable[..., Any]], Kind] | None = None
+        self.on_first: Callable[[], object] | None = None
         self._engine = engine
         self._rules = rules
         self._main: tuple[Callable[..., Any], Task] | None = None
         self._tasks: dict[Any, Task] = {}
         self._stages: dict[Hashable, _Stage] = {}
-        self._by_node: dict[Any, _Stage] = {}
+        self.by_node: dict[Any, _Stage] = {}
 
     def set_main(self, handler: Callable[..., Any], task: Task) -> None:
         """Keep the run's own handler."""
@@ -94,17 +97,17 @@ class Stages:
 
     def kind(self, job: Job[Any]) -> Kind | None:
         """Return by what a journal knows a job's handler; None if it is the run's own."""
-        stage = self._by_node.get(job._task.node)
+        stage = self.by_node.get(job._task.node)
         return None if stage is None else stage.kind
 
     def arrived(self, job: Job[Any]) -> None:
         """Count a job that has arrived."""
-        if self._stages and (stage := self._by_node.get(job._task.node)) is not None:
+        if self.by_node and (stage := self.by_node.get(job._task.node)) is not None:
             stage.number += 1
 
     def ended(self, job: Job[Any]) -> None:
         """Hear that a job has ended for good."""
-        if self._stages and (stage := self._by_node.get(job._task.node)) is not None:
+        if self.by_node and (stage := self.by_node.get(job._task.node)) is not None:
             stage.number -= 1
 
     def _add(self, key: Hashable, handler: Callable[..., Any]) -> _Stage:
@@ -120,7 +123,9 @@ class Stages:
             lane_limits=rules.lane_limits, weights=rules.weight_of, uses_lanes=rules.lane is not None,
         )  # fmt: skip
         task.spawner = engine.spawner
-        stage = self._stages[key] = self._by_node[task.node] = _Stage(
+        if self.on_first is not None and not self.by_node:
+            self.on_first()
+        stage = self._stages[key] = self.by_node[task.node] = _Stage(
             handler, task, None if self.kind_of is None else self.kind_of(key, handler)
         )
         self._tasks[task.node] = task
@@ -131,5 +136,5 @@ class Stages:
         for key, stage in list(self._stages.items()):
             if not stage.number:
                 node = stage.task.node
-                del self._stages[key], self._by_node[node], self._tasks[node]
+                del self._stages[key], self.by_node[node], self._tasks[node]
                 self._engine.dispatcher.drop_task(stage.task)

@@ -17,6 +17,7 @@ from qanat._core.shown import shown
 from qanat.errors import ChildrenFailedError
 
 if TYPE_CHECKING:
+    from qanat._core.limit import Limit
     from qanat._core.outcome import State
 
 R = TypeVar("R")
@@ -171,6 +172,8 @@ class Children(msgspec.Struct, Generic[R], frozen=True):
 class FamilyJob(Job[Any], eq=False):
     """A job that was spawned, or a root that is known by a key."""
 
+    # So that its end goes the long way, which looks for its branch.
+    _took: tuple[Limit, ...] | None = ()
     _above: Branch | None = None
     _branch: Branch | None = None
     _failure: Any = "continue"
@@ -198,9 +201,13 @@ class Branch:
             need no lock for it.
         turn: Counts the attempts that spawned or registered something.
         is_fresh: Whether another attempt has begun, and nothing was spawned or registered in it yet.
-        children: The children by id, as long as the job may run again or they are to be gathered.
+        is_plain: Whether this is the first attempt, and no child was given an id: then each place is that of
+            a new job.
+        children: The children by id, as long as the job may run again or they are to be gathered; read
+            `by_id` instead.
+        line: Those spawned plainly, of which the first `lined` are among `children` already.
         open_jobs: How many children have not ended.
-        open_trees: How many children have something to be done below them, or have not ended.
+        late: How many children have ended, and have something to be done below them.
         done: How many children ended with a value.
         failed: How many failed for good.
         cancelled: How many were cancelled.
@@ -221,8 +228,8 @@ class Branch:
 
     __slots__ = (
         "above", "after", "callback", "cancelled", "children", "depth", "done", "due_at", "failed", "gathers",
-        "is_cancelled", "is_cut", "is_fresh", "is_over", "job", "left", "open_jobs", "open_trees", "outcome",
-        "place", "places", "policies", "spawned", "turn",
+        "is_cancelled", "is_cut", "is_fresh", "is_over", "is_plain", "job", "late", "left", "line", "lined",
+        "open_jobs", "outcome", "place", "places", "policies", "spawned", "turn",
     )  # fmt: skip
 
     def __init__(self, job: Job[Any], above: Branch | None) -> None:
@@ -232,8 +239,11 @@ class Branch:
         self.places = count_up()
         self.turn = 0
         self.is_fresh = False
+        self.is_plain = True
         self.children: dict[int | str, FamilyJob] | None = {}
-        self.open_jobs = self.open_trees = 0
+        self.line: list[FamilyJob] = []
+        self.lined = 0
+        self.open_jobs = self.late = 0
         self.done = self.failed = self.cancelled = 0
         self.policies: dict[Failure, list[int]] | None = None
         self.callback: Any = None
@@ -252,6 +262,27 @@ class Branch:
         self.places = count_up()
         self.turn += 1
         self.callback = self.policies = self.spawned = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be done below the job."""
+        return self.open_jobs > 0 or self.late > 0
+
+    @property
+    def by_id(self) -> dict[int | str, FamilyJob] | None:
+        """The children by id, in the order in which they were spawned; None once nobody needs them."""
+        children = self.children
+        if children is not None and self.lined < len(self.line):
+            later = self.line[self.lined :]
+            self.lined += len(later)
+            children.update((child.id, child) for child in later)
+        return children
+
+    def forget(self) -> None:
+        """Let go of the children, as the job does not run again."""
+        self.children = None
+        self.line.clear()
+        self.lined = 0
 
     def note(self, known: Any, place: int, row: bytes | None) -> None:
         """Keep for a journal what the present attempt has spawned."""
@@ -295,7 +326,7 @@ class Branch:
         """Return what the callback is told."""
         values: tuple[Any, ...] | None = None
         if self.gathers:
-            outcomes = [outcome_of(child) for child in (self.children or {}).values()]
+            outcomes = [outcome_of(child) for child in (self.by_id or {}).values()]
             values = tuple(each.value for each in outcomes if each is not None and each.ok)
         return Children(self.done, self.failed, self.cancelled, values)
 

@@ -3,8 +3,8 @@
 A job that spawns has a `Branch`, which its children refer to and which never refers to them once it has
 ended. While its job may run, the branch keeps its children by their ids: what an attempt spawns that an
 earlier one spawned already is the same job. Two counts say the rest: `open_jobs` are children that have
-not ended, `open_trees` are children below which something is still to be done. Each job that ends takes
-one from its parent's first count, each tree that is complete one from the second. A tree that is
+not ended, `late` those that have, and below which something is still to be done. A leaf that ends takes
+one from its parent's first count, and that is all unless it was the last. A tree that is
 complete makes the next one complete in a loop, never by recursion, so trees may be as deep as they like.
 
 The end of a job is *held* while a callback or a `failure` policy of its present attempt waits for its
@@ -51,12 +51,15 @@ class Family:
         twins: Roots that are known by the key of another job, which is visited in their place.
         stopping: Whether nothing more starts: jobs that are cancelled from now on cut their trees.
         cancelling: Whether callbacks are not called any more.
+        is_plain: Whether the end of a job that has spawned nothing matters to nobody but its parent and those
+            who wait for it: there are no keys, no journal, and no handlers whose jobs are counted.
+        tells: Whether all that `on_end` does then, if nobody waits, is to keep the outcome in the job.
         seal: Makes of what a job ends with what can be kept in a journal; None without one.
     """
 
     __slots__ = (
-        "_max_depth", "_max_jobs", "cancelling", "due", "left_out", "on_end", "ready", "roots", "seal",
-        "seen", "spawned", "stopping", "twins",
+        "_max_depth", "_max_jobs", "cancelling", "due", "is_plain", "left_out", "on_end", "ready", "roots",
+        "seal", "seen", "spawned", "stopping", "tells", "twins",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +83,7 @@ class Family:
         self.ready: list[tuple[Job[Any], Outcome[Any, Any]]] = []
         self.due: list[Branch] = []
         self.twins: dict[Job[Any], list[FamilyJob]] = {}
-        self.stopping = self.cancelling = False
+        self.stopping = self.cancelling = self.is_plain = self.tells = False
         self.on_end = on_end
         self.seal: Callable[[Job[Any], Branch | None, Outcome[Any, Any]], Outcome[Any, Any]] | None = None
         self._max_depth = max_depth
@@ -131,7 +134,7 @@ class Family:
             RuntimeError: If the job does not run any more.
             ValueError: If the attempt has spawned another item with this id.
         """
-        parent, children = branch.job, branch.children
+        parent, children = branch.job, branch.by_id
         if parent is None or children is None:
             raise ended_before("spawn")
         last: int | str = next(branch.places) if key is None else key_text(key)
@@ -141,6 +144,8 @@ class Family:
             id = f"{parent.id}/{last}"
             if len(id) > MOST_ID:
                 id = child_id(parent.id, last)
+        else:
+            branch.is_plain = False
         if key is not None or known_by is not None:
             there = self.seen.get(key) if key is not None else None
             if there is None and known_by is not None:
@@ -155,7 +160,7 @@ class Family:
                 check_twice(known, item)
             self._again(branch, known, failure)
             return known, False
-        child = FamilyJob(id, item, parent.index, task, parent=parent.id, _took=(), _above=branch)
+        child = FamilyJob(id, item, parent.index, task, parent=parent.id, _above=branch)
         child._turn = branch.turn
         children[id] = child
         if self._max_depth is not None or self._max_jobs is not None:
@@ -231,6 +236,7 @@ class Family:
         branch = self.known(job)
         if branch is not None:
             branch.is_fresh = True
+            branch.is_plain = False
 
     # --- ending ----------------------------------------------------------------------------
 
@@ -253,29 +259,15 @@ class Family:
             final = self._final(branch, now)
             if final is None:
                 if not branch.gathers:
-                    branch.children = None
+                    branch.forget()
                 return None
             outcome = final
         elif type(job) is not FamilyJob:
             return outcome
         if self.seal is not None:
             outcome = self.seal(job, branch, outcome)
-        self._look(self._over(job, branch, outcome), now)
+        self.look(self._over(job, branch, outcome), now)
         return outcome
-
-    def leaf_ended(self, leaf: FamilyJob, outcome: Outcome[Any, Any], now: float) -> None:
-        """Hear that a job without a branch is done: the same as `end`, as most jobs are that."""
-        above = leaf._above
-        if above is None or above.policies is not None or self.twins:
-            self._look(self._over(leaf, None, outcome), now)
-            return
-        if self.on_end is not None:
-            self.on_end(leaf, outcome)
-        above.open_jobs -= 1
-        above.open_trees -= 1
-        above.done += 1
-        if not above.open_trees or (above.outcome is not None and above.callback is None):
-            self._look(above, now)
 
     def cancel_held(self, branch: Branch, now: float) -> bool:
         """Let a job whose end is held end as cancelled; False if it is to end so already."""
@@ -283,7 +275,7 @@ class Family:
             return False
         branch.is_cancelled = True
         if branch.callback is None:
-            self._look(branch, now)
+            self.look(branch, now)
         return True
 
     def conclude(
@@ -306,7 +298,7 @@ class Family:
         if self.seal is not None:
             final = self.seal(job, branch, final)
         self.ready.append((job, final))
-        self._look(self._over(job, branch, final), now)
+        self.look(self._over(job, branch, final), now)
 
     def _final(self, branch: Branch, now: float) -> Outcome[Any, Any] | None:
         """Return what a job ends with, now that it could; None if its end is held on."""
@@ -316,7 +308,7 @@ class Family:
             return None
         stops = self.stopping and outcome.state == "cancelled"
         if branch.callback is not None and not stops:
-            if branch.open_trees:
+            if branch.open_jobs or branch.late:
                 return None
             if not (branch.is_cut or self.cancelling):
                 branch.due_at = now
@@ -346,11 +338,11 @@ class Family:
         is_complete = True
         if branch is not None:
             branch.is_over = True
-            branch.job = branch.outcome = branch.after = branch.callback = branch.children = None
-            branch.policies = None
+            branch.job = branch.outcome = branch.after = branch.callback = branch.policies = None
+            branch.forget()
             branch.is_cut |= is_cut
             is_cut = branch.is_cut
-            is_complete = not branch.open_trees
+            is_complete = not (branch.open_jobs or branch.late)
         if self.seal is not None and type(job) is FamilyJob:
             job._sealed = outcome
         if self.on_end is not None:
@@ -367,13 +359,13 @@ class Family:
             return None
         above.child_ended(job, outcome.state)
         above.is_cut |= is_cut
-        if is_complete:
-            above.open_trees -= 1
-            if branch is not None:
-                branch.above = None
+        if not is_complete:
+            above.late += 1
+        elif branch is not None:
+            branch.above = None
         return above
 
-    def _look(self, branch: Branch | None, now: float) -> None:
+    def look(self, branch: Branch | None, now: float) -> None:
         """See to a branch that may have been waited for, and to all above it for which that is the last."""
         while branch is not None:
             if branch.outcome is not None:
@@ -385,10 +377,10 @@ class Family:
                     final = self.seal(job, branch, final)
                 self.ready.append((job, final))
                 branch = self._over(job, branch, final)
-            elif branch.is_over and not branch.open_trees:
+            elif branch.is_over and not (branch.open_jobs or branch.late):
                 above, branch.above = branch.above, None
                 if above is not None:
-                    above.open_trees -= 1
+                    above.late -= 1
                     above.is_cut |= branch.is_cut
                 branch = above
             else:

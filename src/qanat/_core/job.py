@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 import msgspec
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from qanat._app.durable.spawning import QueueSpawner
     from qanat._app.handle import Handle
+    from qanat._app.nest import Nest
     from qanat._app.spawning import Spawner
     from qanat._app.spawning_in_child import Collector
     from qanat._core.branch import Children, Failure, Key
@@ -50,11 +52,12 @@ class Task:
         charge: What settles the cost of one of them: called with the job, a currency and an amount.
         describe: What keeps what one of them says of itself: called with the job and a text.
         spawner: What their `spawn` and `after_children` call; None where nothing can be spawned.
+        nest: The short way for the children of the one that spawned last; None if it has none.
     """
 
     __slots__ = (
-        "charge", "describe", "handler", "name", "node", "retries_at_once", "retry", "spawner", "state",
-        "timeout",
+        "charge", "describe", "handler", "name", "nest", "node", "retries_at_once", "retry", "spawner",
+        "state", "timeout",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +81,7 @@ class Task:
         self.charge = charge
         self.describe = describe
         self.spawner: Spawner | QueueSpawner | Collector | None = None
+        self.nest: Nest | None = None
 
     def varied(self, *, retry: Retry | None = None, timeout: float | None = None) -> Task:
         """Return a task that differs in its retry or its timeout, for one job."""
@@ -306,6 +310,26 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     def state(self) -> Any:
         """The `state` object of the run or Pool."""
         return self._task.state
+
+
+_spawn: Any = cast("Any", Job).spawn
+
+
+@wraps(_spawn)
+def _spawn_shortly(self: Job[Any], item: Any, **options: Any) -> Handle[Any, Any]:
+    """Stand in front of `spawn`: to fill in its eight defaults takes as long as the rest of a plain call."""
+    nest = self._task.nest
+    if (
+        nest is not None
+        and not options
+        and (nest.job is self or (nest := nest.nests.get(self)) is not None)
+        and (handle := nest.hatch(item)) is not None
+    ):
+        return handle
+    return cast("Handle[Any, Any]", _spawn(self, item, **options))
+
+
+cast("Any", Job).spawn = _spawn_shortly
 
 
 LONGEST_DESCRIPTION = 200

@@ -389,7 +389,7 @@ class Intake:
         if self._callbacks.key is None:
             job = Job(number, item, number, self.task)
         else:
-            job = FamilyJob(number, item, number, self.task, _took=())
+            job = FamilyJob(number, item, number, self.task)
             family = dispatcher.family
             assert family is not None  # noqa: S101 - raised by whoever has a key
         try:

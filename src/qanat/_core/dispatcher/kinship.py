@@ -22,7 +22,6 @@ from qanat._core.dispatcher.ending import (
 from qanat._core.dispatcher.parking import park_if_full
 from qanat._core.job import CHILDREN, ENDED, RUNNING, SCHEDULED, WAITING, History
 from qanat._core.limits import Adaptive, Concurrency
-from qanat._core.outcome import Outcome
 from qanat._core.verdict import judge
 from qanat.errors import JobCancelledError
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from qanat._core.family import Family
     from qanat._core.job import Job
     from qanat._core.limit import Limit
-    from qanat._core.outcome import State
+    from qanat._core.outcome import Outcome, State
 
 AGAIN_AFTER = 1.0
 """Seconds after which a callback that was throttled, and not told for how long, is called again."""
@@ -331,25 +330,4 @@ def finish_other(
     if type(job) is AfterJob:
         family.finish(job, value, error, now, wall, cancelled=cancelled, holding=holding)
         return True, None
-    if (
-        type(job) is not FamilyJob or dispatcher._lone is None or job._branch is not None
-        or job._history is not None or error is not None or cancelled or holding
-        or family.book.seal is not None
-    ):  # fmt: skip
-        return False, None
-    # One of the lone lane without children, at its first attempt, is done.
-    dispatcher.running -= 1
-    dispatcher.done += 1
-    job._status = ENDED
-    started, offered = job.started_at, job.offered_at
-    if started != offered:
-        dispatcher._lone_waited += started - offered
-    outcome: Outcome[Any, Any] = Outcome(
-        job.id, job.index, job.item, value, None, "done", job.attempt, None, job.metadata,
-        job.parent, offered, started, now, now - started, "concurrency",
-    )  # fmt: skip
-    book = family.book
-    book.leaf_ended(job, outcome, now)
-    if book.ready or book.due:
-        family.settle(now)
-    return True, outcome
+    return False, None

@@ -1,0 +1,246 @@
+"""The short way of plain children: the same jobs, ids, times and order as by the long way."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+import qanat
+from qanat import JobCancelledError
+from qanat._app.nest import Nest
+from qanat.testing import virtual_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qanat._app.handle import Handle
+
+
+async def many(level: int) -> int:
+    """Spawn in one go."""
+    for _ in range(4 if level < 2 else 0):
+        qanat.current_job().spawn(level + 1)
+    return level
+
+
+async def with_a_callback(level: int) -> int:
+    """Spawn with a callback that wants the values, in the order in which they were spawned."""
+    job = qanat.current_job()
+    if level < 2:
+        for place in range(4):
+            job.spawn(level + 1, id="own" if place == 2 and not level else None)
+        job.after_children(with_a_callback.add, gather=True)  # type: ignore[attr-defined]
+    return level
+
+
+async def add(children: qanat.Children[int]) -> Any:
+    return [children.done, *children.values()]
+
+
+with_a_callback.add = add  # type: ignore[attr-defined]
+
+
+async def in_turns(level: int) -> int:
+    """Spawn while others do, and wait in between."""
+    for _ in range(3 if level < 3 else 0):
+        qanat.current_job().spawn(level + 1)
+        await anyio.sleep(0.25 * level)
+    return level
+
+
+async def mixed(level: int) -> int:
+    """Spawn plainly and otherwise, in any order."""
+    job = qanat.current_job()
+    if level < 2:
+        job.spawn(level + 1)
+        job.spawn(level + 1)
+        job.spawn(level + 1, delay=1.0)
+        job.spawn(level + 1)
+        job.spawn(level + 1, priority=-1.0)
+        job.spawn(level + 1, key=f"key of {job.id}")
+        job.spawn(level + 1)
+        job.spawn(level + 1, failure="fail")
+        job.spawn(level + 1)
+    await anyio.sleep(0.5)
+    return level
+
+
+async def again(level: int) -> int:
+    """Spawn the same once more at each attempt, and one more."""
+    job = qanat.current_job()
+    for place in range(3 + job.attempt if level < 2 else 0):
+        job.spawn(10 * level + place if level else 1)
+    if job.attempt < 3:
+        raise ValueError(level)
+    return level
+
+
+async def with_own_ids(level: int) -> int:
+    """Give an id that is that of a place: of one that has been, and of one that comes."""
+    job = qanat.current_job()
+    if level < 2:
+        first = job.spawn(level + 1)
+        second = job.spawn(level + 1)
+        assert job.spawn(level + 1, id=second.id).id == second.id
+        assert job.spawn(level + 1, id=f"{job.id}/7").id != first.id
+        for _ in range(9):
+            job.spawn(level + 1)
+    return level
+
+
+async def another_lane(level: int) -> int:
+    """Leave the lone lane."""
+    job = qanat.current_job()
+    if level < 2:
+        job.spawn(level + 1)
+        job.spawn(level + 1)
+        job.spawn(level + 1, lane="one")
+        job.spawn(level + 1)
+    return level
+
+
+async def another_handler(level: int) -> int:
+    """Let jobs of another handler come in."""
+    job = qanat.current_job()
+    if level < 2:
+        job.spawn(level + 1)
+        job.spawn(level + 1)
+        job.spawn(level + 1, handler=many)
+        job.spawn(level + 1)
+    return level
+
+
+async def cancelling(level: int) -> int:
+    """Cancel one that waits, and await one."""
+    job = qanat.current_job()
+    if level < 2:
+        handles = [job.spawn(level + 1) for _ in range(4)]
+        assert handles[2].cancel()
+        with pytest.raises(JobCancelledError):
+            await handles[2]
+        assert await handles[1].outcome()
+    return level
+
+
+async def in_a_thread(level: int) -> int:
+    """Spawn on the loop and in a thread that the handler waits for."""
+    job = qanat.current_job()
+    if level < 1:
+        job.spawn(level + 1)
+        job.spawn(level + 1)
+        thread = threading.Thread(target=job.spawn, args=(level + 1,))
+        thread.start()
+        thread.join()
+        job.spawn(level + 1)
+    return level
+
+
+PROGRAMS: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {
+    "many": (many, {}),
+    "one at a time": (many, {"concurrency": 1}),
+    "depth first": (many, {"order": "lifo"}),
+    "by priority": (mixed, {"order": "priority", "concurrency": 2}),
+    "with a callback": (with_a_callback, {}),
+    "in turns": (in_turns, {"concurrency": 3}),
+    "mixed": (mixed, {"concurrency": 2}),
+    "so deep": (many, {"max_depth": 1}),
+    "so many": (many, {"max_jobs": 9}),
+    "again": (again, {"retry": qanat.Retry(2, backoff=qanat.constant(1.0))}),
+    "again at once": (again, {"retry": qanat.Retry(2, backoff=qanat.constant(0.0))}),
+    "with own ids": (with_own_ids, {}),
+    "another lane": (another_lane, {"concurrency": 1}),
+    "another handler": (another_handler, {"concurrency": 1}),
+    "under a rate": (many, {"rate": "2/s"}),
+    "cancelling": (cancelling, {"concurrency": 5}),
+    "in a thread": (in_a_thread, {}),
+}
+
+
+def ended(handler: Callable[[int], Any], rules: dict[str, Any]) -> list[Any]:
+    with virtual_time("asyncio") as time:
+        outcomes = time.run(lambda: qanat.collect(handler, [0, 0], **rules))
+        return [
+            (each.id, each.index, each.item, each.value, repr(each.error), each.state, each.attempts, each.lane,
+             each.parent, each.offered_at, each.started_at, each.ended_at, each.ran, dict(each.waits))
+            for each in outcomes
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_short_way_and_the_long_one_come_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch):
+    handler, rules = PROGRAMS[name]
+    short = ended(handler, rules)
+    monkeypatch.setattr(Nest, "hatch", lambda _self, _item: None)
+    assert short == ended(handler, rules)
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Note of each plain spawn whether the short way took it."""
+    taken: list[bool] = []
+    hatch = Nest.hatch
+
+    def watched(self: Nest, item: Any) -> Handle[Any, Any] | None:
+        handle = hatch(self, item)
+        taken.append(handle is not None)
+        return handle
+
+    monkeypatch.setattr(Nest, "hatch", watched)
+    return taken
+
+
+@pytest.mark.parametrize(
+    "rules", [{}, {"order": "lifo"}, {"retry": 3}, {"max_depth": 5}, {"timeout": 9.0}], ids=str
+)
+def test_all_but_the_first_go_the_short_way(rules: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
+    taken = watch(monkeypatch)
+    ended(many, rules)
+    assert taken == [True] * 3 * 2 * 5
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_those_that_spawn_in_turns_go_it_too(virtual_time: Any, monkeypatch: pytest.MonkeyPatch):
+    taken = watch(monkeypatch)
+    await qanat.collect(in_turns, [0, 0], concurrency=3)
+    assert taken == [True] * len(taken)
+    assert len(taken) == 2 * 2 * (1 + 3 + 9)
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_a_late_task_of_a_handler_is_refused_on_the_short_way(virtual_time: Any):
+    late: list[Any] = []
+
+    async def handler(item: int) -> None:
+        if item == 0:
+            job = qanat.current_job()
+            job.spawn(1)
+            job.spawn(2)
+            late.append(job)
+        else:
+            await anyio.sleep(1.0)
+            with pytest.raises(RuntimeError, match="does not run any more"):
+                late[0].spawn(3)
+
+    assert (await qanat.collect(handler, [0])).values() == [None, None, None]
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_nothing_of_a_job_is_kept_once_it_has_ended(virtual_time: Any):
+    async with qanat.Pool(many, concurrency=2) as pool:
+        await pool.submit(0).outcome()
+        await pool.drain()
+        assert pool.stats().done == 1 + 4 + 16
+        assert pool._task.nest is None
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_wrong_options_are_refused_by_their_names(virtual_time: Any):
+    async def handler(_item: int) -> None:
+        job: Any = qanat.current_job()
+        job.spawn(1)
+        with pytest.raises(TypeError, match=r"Job.spawn\(\) got an unexpected keyword argument 'dely'"):
+            job.spawn(1, dely=5.0)
+
+    assert not (await qanat.collect(handler, [0], max_depth=1)).failed
