@@ -144,7 +144,7 @@ def _agree(asks: tuple[Any, ...], job: Job[Any], now: float) -> bool:
     return True
 
 
-def finish_job(  # noqa: C901, D417, PLR0912 - the hot path, see above; and a method
+def finish_job(  # noqa: C901, D417, PLR0912, PLR0915 - the hot path, see above; and a method
     self: Dispatcher,
     job: Job[Any],
     value: Any,
