@@ -306,6 +306,25 @@ def test_an_interruption_costs_the_connection_alone(server: Server, backend: str
     assert server.made == 2
 
 
+def test_an_interruption_of_the_taking_in_is_told(server: Server, backend: str, monkeypatch):
+    def interrupted(_: Trip) -> bool:
+        raise KeyboardInterrupt
+
+    async def body(_courier: Courier, desk: Any) -> None:
+        server.mute = True
+        begun = desk.begin("put", [1])
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(Trip, "is_over", interrupted)
+            desk._look()
+        with pytest.raises(StoreUnavailable):
+            await begun.wait()
+        server.mute = False
+        assert await desk.ask("put", [2]) == [2]
+
+    run(backend, server, body)
+    assert server.made == 2
+
+
 def test_a_loop_that_can_watch_nothing_leaves_it_to_the_thread(server: Server, backend: str, monkeypatch):
     def refuse(*_: object) -> None:
         raise NotImplementedError

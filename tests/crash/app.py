@@ -20,7 +20,7 @@ import anyio
 
 import qanat
 from qanat._stores import failpoints
-from qanat._stores.deeds import Deeds
+from qanat._stores.deeds import Begun, Deeds
 from tests.crash.history import Diary
 
 if TYPE_CHECKING:
@@ -37,36 +37,67 @@ def sum_of(item: object) -> str:
     return f"{zlib.crc32(json.dumps(item, sort_keys=True).encode()):08x}"
 
 
-def _record() -> None:
-    plain = Deeds.do
+def _asked(deed: str, asked: list[Any]) -> None:
+    name = deed.partition(" ")[0]
+    if name == "settle":
+        diary.tell("settle", *((each.id, each.token, each.kind) for each in asked))
+    elif name == "claim" and not tokens:
+        diary.tell("ready")
+        tokens[""] = 0
 
-    def do(self: Deeds, deed: str, asked: list[Any]) -> list[Any]:
-        name = deed.partition(" ")[0]
-        if name == "settle":
-            diary.tell("settle", *((each.id, each.token, each.kind) for each in asked))
-        elif name == "claim" and not tokens:
-            diary.tell("ready")
-            tokens[""] = 0
-        answers = plain(self, deed, asked)
-        if name == "claim":
-            jobs = [job for claim in answers for job in claim.jobs]
-            tokens.update((job.id, job.token) for job in jobs)
-            if jobs:
-                diary.tell("lease", *((job.id, job.token, str(job.attempt)) for job in jobs))
-        elif name == "settle":
-            for status in ("ok", "repeated", "stale"):
-                told = [
-                    (settle.id, settle.token, settle.kind)
-                    for settle, answer in zip(asked, answers, strict=True)
-                    if answer.status == status
-                ]
-                if told:
-                    diary.tell(f"settle-{status}", *told)
-        elif name == "rescue" and answers[0].ids:
-            diary.tell("rescued", *((id, 0, "-") for id in answers[0].ids))
+
+def _told(deed: str, asked: list[Any], answers: list[Any]) -> None:
+    name = deed.partition(" ")[0]
+    if name == "claim":
+        jobs = [job for claim in answers for job in claim.jobs]
+        tokens.update((job.id, job.token) for job in jobs)
+        if jobs:
+            diary.tell("lease", *((job.id, job.token, str(job.attempt)) for job in jobs))
+    elif name == "settle":
+        for status in ("ok", "repeated", "stale"):
+            told = [
+                (settle.id, settle.token, settle.kind)
+                for settle, answer in zip(asked, answers, strict=True)
+                if answer.status == status
+            ]
+            if told:
+                diary.tell(f"settle-{status}", *told)
+    elif name == "rescue" and answers[0].ids:
+        diary.tell("rescued", *((id, 0, "-") for id in answers[0].ids))
+
+
+def _record() -> None:
+    """Write down what is asked and told, whether somebody waits for it or it is begun and heard of later."""
+    do, begin, resumed, answers_of = Deeds.do, Deeds.begin, Deeds.resumed, Begun.answers
+    resuming: set[Deeds] = set()
+
+    def noted_do(self: Deeds, deed: str, asked: list[Any]) -> list[Any]:
+        if self not in resuming:
+            _asked(deed, asked)
+        answers = do(self, deed, asked)
+        _told(deed, asked, answers)
         return answers
 
-    Deeds.do = do  # type: ignore[method-assign]
+    def noted_begin(self: Deeds, deed: str, asked: list[Any]) -> Begun | None:
+        # What is asked is written down before it is sent, so more than what is sent.
+        _asked(deed, asked)
+        return begin(self, deed, asked)
+
+    def noted_resumed(self: Deeds, begun: Any, number: int, deed: str, asked: list[Any]) -> list[Any]:
+        resuming.add(self)
+        try:
+            return resumed(self, begun, number, deed, asked)
+        finally:
+            resuming.discard(self)
+
+    def noted_answers(self: Begun) -> list[Any] | None:
+        answers = answers_of(self)
+        if answers is not None:
+            _told(self._deed, self._asked, answers)
+        return answers
+
+    Deeds.do, Deeds.begin, Deeds.resumed = noted_do, noted_begin, noted_resumed  # type: ignore[method-assign]
+    Begun.answers = noted_answers  # type: ignore[method-assign]
 
 
 _record()

@@ -11,6 +11,7 @@ from qanat._engine.line import Flight, deal, tell
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qanat._core.ports import Begun as BegunDeed
     from qanat._core.ports import Clock
     from qanat._engine.line import Line
     from qanat._engine.loop import Loop, Spot, Watch
@@ -133,17 +134,15 @@ class Desk(Home):
         if flight is None or flight.begun is None:
             self.rest()  # what can be read is for somebody else, or the server has gone
             return
-        if not flight.begun.is_over():
-            self._line.let_fly(flight)
-            return
-        calls = flight.calls
         try:
-            answers = flight.begun.answers()
-            if answers is not None:
-                deal(calls, answers)
-        except Exception:  # noqa: BLE001 - the thread comes upon it again, and raises it to those who asked
-            answers = None
-        if answers is None:
+            if not flight.begun.is_over():
+                self._line.let_fly(flight)
+                return
+            usual = _dealt(flight.calls, flight.begun)
+        except BaseException:
+            self._line.give_up(flight.calls)
+            raise
+        if not usual:
             self.rest()
             self._line.leave(flight)
             return
@@ -152,7 +151,7 @@ class Desk(Home):
             if more:
                 self._begin(more)
         finally:
-            self._give(calls)
+            self._give(flight.calls)
 
     def _give(self, calls: list[Call]) -> None:
         """Tell of calls that ended, without a hop where all are of this loop."""
@@ -260,3 +259,15 @@ def _told_late(late: Callable[[list[Any]], object] | None) -> Callable[[Call], o
             late(call.answers)
 
     return hear
+
+
+def _dealt(calls: list[Call], begun: BegunDeed) -> bool:
+    """Give calls their answers, unless something about these is not as usual."""
+    try:
+        answers = begun.answers()
+        if answers is None:
+            return False
+        deal(calls, answers)
+    except Exception:  # noqa: BLE001 - the thread comes upon it again, and raises it to those who asked
+        return False
+    return True

@@ -167,6 +167,8 @@ class Deeds:
         try:
             return self.do(deed, asked)
         finally:
+            # Also if it was interrupted before it asked for its stamp: no other batch may get the same.
+            self._number = max(self._number, number + 1)
             begun.leave()
 
     def _stamp(self) -> Stamp:

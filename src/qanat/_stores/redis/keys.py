@@ -10,6 +10,10 @@ PREFIX: Final = "qanat"
 """What all keys begin with, unless a store is told otherwise."""
 
 
+KNOWN: Final = 1_000
+"""Queues whose names need no second look."""
+
+
 class Keys:
     """The keys of one store.
 
@@ -21,6 +25,7 @@ class Keys:
         self.prefix = checked_name("prefix", prefix)
         self.queues = f"{self.prefix}:queues"
         """The set of all queues' names. In a cluster it may lie on another node than a queue."""
+        self._known: dict[str, tuple[str, str]] = {}
 
     def meta(self, queue: str) -> str:
         """Return the key of a queue's settings and counters, whose name the scripts make others from."""
@@ -33,5 +38,10 @@ class Keys:
         some, refuses it (TRYAGAIN). A script that named `meta` alone would run without the keys that have
         gone already, and write them anew.
         """
-        meta = self.meta(queue)
-        return meta, meta[: -len("meta")] + "none"
+        keys = self._known.get(queue)
+        if keys is None:
+            meta = self.meta(queue)
+            keys = meta, meta[: -len("meta")] + "none"
+            if len(self._known) < KNOWN:
+                self._known[queue] = keys
+        return keys

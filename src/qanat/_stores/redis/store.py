@@ -10,7 +10,7 @@ from qanat._core.store.states import STATES
 from qanat._core.store.values import Conf, Counts, Extended
 from qanat._stores.redis import wire
 from qanat._stores.redis.began import Began
-from qanat._stores.redis.calling import Calls
+from qanat._stores.redis.calling import SMALL, Calls
 from qanat._stores.redis.connecting import WAIT, connect, is_exposed
 from qanat._stores.redis.durability import Durability
 from qanat._stores.redis.examining import examine
@@ -247,7 +247,7 @@ class RedisStore:
 
     def begin_put(self, queue: str, jobs: Sequence[NewJob], stamp: Stamp) -> Began | None:
         """Send a put and go on; None if that is not possible, and nothing was sent."""
-        if queue not in self._listed:
+        if queue not in self._listed or sum([len(job.body) + len(job.metadata) for job in jobs]) > SMALL:
             return None
         bounds.check_put(queue, jobs, stamp)
 
@@ -258,6 +258,8 @@ class RedisStore:
 
     def begin_settle(self, queue: str, settles: Sequence[Settle], stamp: Stamp) -> Began | None:
         """Send a settle and go on, as `begin_put`."""
+        if any(each.children or each.also or (each.value and len(each.value) > SMALL) for each in settles):
+            return None
         bounds.check_settle(queue, settles, stamp)
 
         def understand(answer: Any) -> list[Settled] | None:
