@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 FEW: Final = 64
 """Jobs that are claimed at most where an event loop itself takes in the answer."""
+_BEGUN_BY: Final = {
+    "put": "begin_put", "claim": "begin_claim", "settle": "begin_settle", "rescue": "begin_rescue",
+    "get": "begin_by_ids", "cancel": "begin_by_ids", "requeue": "begin_by_ids", "delete": "begin_by_ids",
+}  # fmt: skip
+"""Which method of a store sends a deed without waiting for its answer."""
 _PLAINLY: Final = "0 -"
 """What follows the queue in a put for which nobody else is waited for."""
 
@@ -91,7 +96,9 @@ class Begun:
     def answers(self) -> list[Any] | None:
         """Return the answers, once it is over; None if `finish` has to find out what became of it."""
         answer = self._began.answer()
-        return [answer] if answer is not None and self._deed.startswith("claim ") else answer
+        if answer is not None and self._deed.startswith(("claim ", "rescue ")):
+            return [answer] * len(self._asked)
+        return answer
 
     def finish(self) -> list[Any]:
         """Wait for the answers, with all that `Deeds.do` does when things go wrong."""
@@ -108,9 +115,9 @@ class Deeds:
         self._client = os.urandom(12).hex()
         self._number = 0
         self._begins: Final[dict[str, Callable[..., Any]]] = {
-            name: begin
-            for name in ("put", "claim", "settle")
-            if (begin := getattr(store, f"begin_{name}", None)) is not None
+            deed: begin
+            for deed, name in _BEGUN_BY.items()
+            if (begin := getattr(store, name, None)) is not None
         }
         self._deeds: Final[dict[str, Callable[..., list[Any]]]] = {
             "put": self._put, "claim": self._claim, "settle": self._settle, "extend": self._extend,
@@ -147,15 +154,22 @@ class Deeds:
         name, _, rest = deed.partition(" ")
         queue, _, how = rest.partition(" ")
         number = self._number
+        begin = self._begins.get(name)
         begun: Any = None
+        if begin is None:
+            return None
         if name == "put":
             if how == _PLAINLY:
-                begun = self._begins["put"](queue, asked, self._stamp())
+                begun = begin(queue, asked, self._stamp())
         elif name == "settle":
-            begun = self._begins["settle"](queue, asked, self._stamp())
-        elif name == "claim" and len(asked) == 1 and asked[0].n <= FEW:
+            begun = begin(queue, asked, self._stamp())
+        elif name == "rescue":
+            begun = begin(queue)
+        elif name != "claim":
+            begun = begin(name, queue, asked, how)
+        elif len(asked) == 1 and asked[0].n <= FEW:
             (wish,) = asked
-            begun = self._begins["claim"](
+            begun = begin(
                 queue, wish.n, worker=wish.worker, lease=wish.lease, skip=wish.skip, suspect=wish.suspect
             )
         return None if begun is None else Begun(self, deed, asked, begun, number)

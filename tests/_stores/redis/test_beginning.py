@@ -40,7 +40,7 @@ def answers_of(begun: Any) -> list[Any]:
     """Wait for the answers of what was begun."""
     assert begun is not None
     poll(begun.is_over, "the answer")
-    answers = begun.answers()
+    answers: list[Any] | None = begun.answers()
     assert answers is not None
     return answers
 
@@ -62,6 +62,24 @@ def test_a_put_a_claim_and_a_settle_are_begun(deeds: Deeds):
     settled = answers_of(deeds.begin("settle q", settles))
     assert [each.status for each in settled] == ["ok", "ok"]
     assert deeds.store.count("q").leased == 0
+
+
+def test_what_takes_ids_is_begun(deeds: Deeds):
+    for deed in ("get", "requeue", "delete", "cancel"):
+        deeds.do(f"{deed} q", ["nobody"])
+    deeds.do("rescue q", [None])
+    deeds.do("put q 0 -", [job("a"), job("b"), job("c")])
+    found = answers_of(deeds.begin("get q", ["a", "nobody"]))
+    assert [None if each is None else each.body for each in found] == [b"1", None]
+    assert answers_of(deeds.begin("cancel q", ["a", "nobody"])) == ["cancelled", "unknown"]
+    assert answers_of(deeds.begin("requeue q", ["a", "b"])) == ["unknown", "live"]
+    [claim] = deeds.do("claim q", [Wish(n=1, worker="w", lease=30.0)])
+    assert [each.id for each in claim.jobs] == ["first"]
+    assert answers_of(deeds.begin("delete q", ["first", "b"])) == ["leased", "deleted"]
+    assert answers_of(deeds.begin("delete q leased", ["first"])) == ["deleted"]
+    rescued = answers_of(deeds.begin("rescue q", [None, None]))
+    assert [each.ids for each in rescued] == [[], []]
+    assert ids(deeds) == ["c"]
 
 
 def test_the_number_of_a_socket_is_told(deeds: Deeds):

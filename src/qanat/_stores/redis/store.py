@@ -275,6 +275,18 @@ class RedisStore:
         arguments = _claim_arguments(n, worker, lease, skip, self._ear, suspect=suspect)
         return self._begin("claim", queue, arguments, lambda answer: wire.claim_of(answer, worker, lease))
 
+    def begin_by_ids(self, deed: str, queue: str, ids: Sequence[str], how: str = "") -> Began | None:
+        """Send a cancel, get, requeue or delete and go on, as `begin_put`; `how` is as `Deeds` has it."""
+        bounds.check_ids("ids", ids)
+        arguments: list[Any] = [len(ids), *ids]
+        if deed == "delete":
+            arguments.append("1" if how == "leased" else "")
+        return self._begin(deed, queue, arguments, wire.described if deed == "get" else _texts)
+
+    def begin_rescue(self, queue: str) -> Began | None:
+        """Send a rescue and go on, as `begin_put`."""
+        return self._begin("rescue", queue, [bounds.MOST], wire.rescued_of)
+
     def _begin(
         self, name: str, queue: str, arguments: list[Any], understand: Callable[[Any], Any]
     ) -> Began | None:
@@ -314,6 +326,10 @@ class RedisStore:
             key = self._keys.meta(queue) and self._keys.queues
             self._calls.command("SADD", key, queue)
             self._listed.add(queue)
+
+
+def _texts(answer: list[bytes]) -> list[str]:
+    return [told.decode() for told in answer]
 
 
 def _put_arguments(jobs: Sequence[NewJob], stamp: Stamp | None) -> list[Any]:
