@@ -155,7 +155,12 @@ class Desk(Home):
 
     def _give(self, calls: list[Call]) -> None:
         """Tell of calls that ended, without a hop where all are of this loop."""
-        if all(call.home is self for call in calls):
+        if len(calls) == 1 and calls[0].home is self:
+            try:
+                calls[0].on_end(calls[0])
+            finally:
+                self._clock.work_outside_ended()
+        elif all(call.home is self for call in calls):
             self._ended.extend(calls)
             self._hand_over()
         else:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from threading import Condition, Thread
+from threading import Condition, RLock, Thread
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat.errors import StoreForked, StoreUnavailable
@@ -69,7 +69,8 @@ class Line:
         self._name = name
         self._most = most
         self._pid = os.getpid()
-        self._change = Condition()
+        self._lock = RLock()
+        self._change = Condition(self._lock)
         self._waiting: dict[str, dict[Call, None]] = {}
         self._thread: Thread | None = None
         self._beat: Callable[[Connection], float] | None = None
@@ -100,14 +101,17 @@ class Line:
             raise StoreForked(
                 "the store was opened before the process was forked: open it again in the child"
             )
-        with self._change:
+        with self._lock:
             if self._ending:
                 raise RuntimeError("the store is closed")
+            if not self._held and ((begins and self._begins) or (waits and self._roams)):
+                self._holder, self._held = call, True
+                if not self._waiting:
+                    return [call]
+                self._waiting.setdefault(call.deed, {})[call] = None
+                return self._take()
             self._waiting.setdefault(call.deed, {})[call] = None
             if not self._held:
-                if (begins and self._begins) or (waits and self._roams):
-                    self._holder, self._held = call, True
-                    return self._take()
                 self._wake()
             elif self._flying is not None and self._flying.home is not call.home:
                 self._leave(self._flying)
@@ -115,7 +119,7 @@ class Line:
 
     def withdraw(self, call: Call) -> bool:
         """Take a call back; False if its round trip has begun."""
-        with self._change:
+        with self._lock:
             calls = self._waiting.get(call.deed, {})
             if call not in calls:
                 return False
@@ -126,7 +130,7 @@ class Line:
 
     def begin_deed(self, calls: list[Call]) -> Begun | None:
         """Send calls if they are few; None if nothing was sent. What is wrong with them the thread tells."""
-        if len(calls) > FEW or sum(len(call.asked) for call in calls) > FEW:
+        if len(calls) > FEW or sum([len(call.asked) for call in calls]) > FEW:
             return None
         try:
             return cast("BeginningConnection", self._connection).begin(calls[0].deed, all_asked(calls))
@@ -135,7 +139,7 @@ class Line:
 
     def let_fly(self, flight: Flight) -> None:
         """Note what is on its way; whoever comes upon it takes it out by `take_flying`."""
-        with self._change:
+        with self._lock:
             self._holder = None
             if self._ending:
                 self._leave(flight)
@@ -148,7 +152,7 @@ class Line:
 
     def take_flying(self, home: Home) -> Flight | None:
         """Take out what somebody began; None if it is not theirs any more."""
-        with self._change:
+        with self._lock:
             flight = self._flying
             if flight is None or flight.home is not home:
                 return None
@@ -157,7 +161,7 @@ class Line:
 
     def leave(self, flight: Flight) -> None:
         """Leave it to the thread to carry calls out or to finish what was begun."""
-        with self._change:
+        with self._lock:
             self._holder = None
             self._leave(flight)
 
@@ -196,7 +200,7 @@ class Line:
 
     def release(self, *, begins: bool) -> list[Call]:
         """Let go of the connection, or return what waits and is to be begun with it."""
-        with self._change:
+        with self._lock:
             self._held, self._holder = False, None
             if self._waiting and begins and not self._ending:
                 calls = self._take()
@@ -210,7 +214,7 @@ class Line:
 
     def begin(self, beat: Callable[[Connection], float]) -> None:
         """Call a function now, and again when it says."""
-        with self._change:
+        with self._lock:
             self._beat = beat
             self._beat_at = time.monotonic()
             self._wake()
@@ -219,7 +223,7 @@ class Line:
         """Let the thread end when nothing waits any more; `gone` is called in it then."""
         if os.getpid() != self._pid:
             return
-        with self._change:
+        with self._lock:
             self._ending = True
             if gone is not None:
                 self._gone.append(gone)
@@ -265,7 +269,7 @@ class Line:
         connection, self._connection = self._connection, None
         if connection is not None:
             _close(connection)
-        with self._change:
+        with self._lock:
             # Whoever comes from now on is told at once: the thread lives on for a moment, and tells nobody.
             self._told = True
             told, self._gone = self._gone, []
@@ -274,7 +278,7 @@ class Line:
 
     def _next(self) -> tuple[list[Call], Begun | None, Callable[[Connection], float] | None]:
         """Wait for something to do, and take it, with the connection."""
-        with self._change:
+        with self._lock:
             while True:
                 if self._left is not None:
                     left, self._left = self._left, None
@@ -318,7 +322,7 @@ class Line:
         except BaseException as error:  # noqa: BLE001 - raised to those who asked
             for call in calls:
                 call.error = error
-        with self._change:
+        with self._lock:
             self._held = False  # first, so that who hears the answer finds the connection free
         tell(calls)
 

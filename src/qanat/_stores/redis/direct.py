@@ -114,6 +114,7 @@ class Direct:
         self._reader: Any = None
         self._poll: Any = None
         self._used_at = 0.0
+        self._buffer = bytearray(CHUNK)
 
     @staticmethod
     def can_be(client: Client) -> bool:
@@ -225,14 +226,14 @@ class Direct:
 
     def _feed(self) -> Any:
         try:
-            data = self._socket.recv(CHUNK)
+            size = self._socket.recv_into(self._buffer)
         except TimeoutError:
             raise Unanswered("the server does not answer") from None
         except OSError as error:
             raise Unconnected(f"the connection broke: {error}") from error
-        if not data:
+        if not size:
             raise Unconnected("the server has closed the connection")
-        self._reader.feed(data)
+        self._reader.feed(self._buffer, 0, size)
         answer = self._reader.gets()
         if answer is not _NOTHING:
             self._used_at = time.monotonic()
