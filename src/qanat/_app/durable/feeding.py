@@ -284,17 +284,18 @@ class Feed:
     def _missing(self) -> int:
         """Return how much room is missing for a claim that is worth its price; 0 or less if none is.
 
-        While jobs wait here nobody is idle, and a claim waits until it may be for half of what is held
+        While jobs wait here nobody is idle, and a claim waits until it may be for a third of what is held
         ahead: asked for as soon as there was some room, large and small ones took turns, and a small one
-        costs a round trip, or a write to the disk, as well.
+        costs a round trip, or a write to the disk, as well. For half, the store would have nothing to do
+        whenever somewhat more than half came.
         """
         room, active = self._room(), self._active()
         if room <= 0 or self._gathers or active <= 0:
             return 1 - room
         dispatcher = self._engine.dispatcher
         parked = dispatcher.waiting + dispatcher.scheduled - active
-        half = int(min(self._ahead(), self._buffer - parked)) // 2
-        return max(1, min(half, self._store.step)) - room
+        third = int(min(self._ahead(), self._buffer - parked)) // 3
+        return max(1, min(third, self._store.step)) - room
 
     def _ahead(self) -> float:
         """Return how many jobs may wait here beyond those for which slots are free."""

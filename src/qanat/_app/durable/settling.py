@@ -1,7 +1,8 @@
 """How leases end: what became of each job goes to the store, in batches, and is sent until it is answered.
 
-One batch is under way at a time, and what ends meanwhile goes with the next. While too much is not
-answered nothing new is started: what a crash could make run twice is bounded.
+One batch is under way at a time. What ends meanwhile goes with it as long as it waits for its turn, behind
+a claim, and then with the next. While too much is not answered nothing new is started: what a crash could
+make run twice is bounded.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Settling:
         self._when_answered = when_answered
         self._waiting: deque[tuple[float, Held, Settle]] = deque()
         self._under_way = 0
+        self._call: Call | None = None
+        self._batch: list[tuple[float, Held, Settle]] = []
         self._oldest = 0.0
         self._backoff = 0.0
         self._is_called = False
@@ -88,7 +91,7 @@ class Settling:
             now = self._engine.now()
         waiting, under_way = self._waiting, self._under_way
         waiting.append((now, held, settle))
-        if not under_way and not self._is_called and not self._backoff:
+        if not self._is_called and not self._backoff and under_way < self._step:
             # What else ends in this turn of the loop goes with it: a batch of one costs as much as of fifty.
             self._is_called = True
             self._engine.loop.call_soon_threadsafe(self._called)
@@ -99,8 +102,13 @@ class Settling:
     def _called(self) -> None:
         """Begin to send, at the end of a turn of the loop in which something ended."""
         self._is_called = False
-        if not self._backoff:
-            self._send()
+        if self._backoff:
+            return
+        if self._call is not None and self._under_way < self._step and self._desk.withdraw(self._call):
+            # It waits behind a claim, and may as well take along what has ended since.
+            self._waiting.extendleft(reversed(self._batch))
+            self._under_way, self._call, self._batch = 0, None, []
+        self._send()
 
     def _send(self) -> None:
         """Send the next batch."""
@@ -119,12 +127,14 @@ class Settling:
             if settle.value is not None:
                 size += len(settle.value)
             batch.append(waiting.popleft())
-        self._under_way = len(batch)
+        self._under_way, self._batch = len(batch), batch
         self._oldest = batch[0][0]
-        self._desk.send(self._deed, [settle for _, _, settle in batch], lambda call: self._heard(call, batch))
+        self._call = self._desk.send(
+            self._deed, [settle for _, _, settle in batch], lambda call: self._heard(call, batch)
+        )
 
     def _heard(self, call: Call, batch: list[tuple[float, Held, Settle]]) -> None:
-        self._under_way = 0
+        self._under_way, self._call, self._batch = 0, None, []
         if isinstance(call.error, StoreUnavailable | StoreFull) and not self.gave_up:
             self._waiting.extendleft(reversed(batch))
             if not self._backoff:
