@@ -191,6 +191,10 @@ class Carrier:
         value: Any = None
         outcome: Any = None
         task: Any = None
+        known: Any = None
+        timeout: float | None = None
+        callee: Any = None
+        function: Any = None
         job: Job[Any] | None = None
         item: Any = None
         given: Any = None
@@ -211,65 +215,29 @@ class Carrier:
                                 self._hand_back(cell.made(), first, ran, now)
                                 continue
                             self.draws = True
-                        else:
-                            if engine.held:
-                                drawn = False
-                                job = None
-                            elif (
-                                (source := engine.drawn) is None
-                                or dispatcher.waiting
-                                or not dispatcher.is_plain
-                                or dispatcher.running >= dispatcher.capacity
-                                or now >= timeline.at
-                                or (source.counts_unread and source.room() <= 0)
-                            ):
-                                drawn = False
-                                job = next_job(now)
-                            else:
-                                try:
-                                    drawing: Any = source
-                                    for item in drawing.iterator:  # noqa: B007 - a third of calling __next__
-                                        break
-                                    else:
-                                        source.ended()
-                                        continue
-                                except BaseException as caught:  # noqa: BLE001 - the source's, or raised again
-                                    source.failed(caught)
-                                    continue
-                                number = source.count
-                                source.count = number + 1
-                                if source.may_block:
-                                    now = clock()
-                                drawn = True
-                                # One by one: more than three at once make a tuple.
-                                attempts = 1
-                                ran = 0.0
-                                first = started = now
-                                dispatcher.running += 1
-                                task = source.task
-                                if cell.job is None:
-                                    job = None
-                                    cell.number = number
-                                    cell.item = item
-                                    cell.task = task
-                                    cell.first = cell.started = now
-                                    cell.attempt = 1
-                                else:
-                                    # The last one was asked for, so this one will be.
-                                    job = cell.job = Job(number, item, number, task, now, RUNNING, now)
+                        elif (
+                            (source := engine.drawn) is None
+                            or engine.held
+                            or dispatcher.waiting
+                            or not dispatcher.is_plain
+                            or dispatcher.running >= dispatcher.capacity
+                            or now >= timeline.at
+                            or (source.counts_unread and source.room() <= 0)
+                        ):
+                            drawn = False
+                            job = None if engine.held else next_job(now)
                             if ended:
                                 engine.tell_ended()
                                 if engine.stopped:
                                     # One of those that ended was the failure that stops the run.
-                                    engine.drop(cell.made() if drawn else job, now)
+                                    engine.drop(job, now)
                                     job = None
-                                    drawn = False
-                            if job is None and not drawn:
+                            if job is None:
                                 if engine.refill() or engine.squeeze():
                                     now = clock()
                                     continue
                                 # No local holds on to the last job while this one waits.
-                                item = value = outcome = task = function = callee = given = None
+                                item = value = outcome = task = known = function = callee = given = None
                                 cell.clear()
                                 if await self._idle():
                                     now = clock()
@@ -281,35 +249,69 @@ class Carrier:
                             if engine.tops_up:
                                 engine.refill()
                                 if engine.stopped:
-                                    engine.drop(cell.made() if drawn else job, now)
+                                    engine.drop(job, now)
                                     continue
-                            if drawn:
-                                self.draws = True
+                            given = job
+                            self._job = cell.job = given
+                            task = given._task
+                            item = given.item
+                        else:
+                            try:
+                                drawing: Any = source
+                                for item in drawing.iterator:  # noqa: B007 - a third of calling __next__
+                                    break
+                                else:
+                                    source.ended()
+                                    continue
+                            except BaseException as caught:  # noqa: BLE001 - the source's, or raised again
+                                source.failed(caught)
+                                continue
+                            number = source.count
+                            source.count = number + 1
+                            if source.may_block:
+                                now = clock()
+                            drawn = True
+                            # One by one: more than three at once make a tuple.
+                            attempts = 1
+                            ran = 0.0
+                            first = started = now
+                            dispatcher.running += 1
+                            task = source.task
+                            if cell.job is None:
+                                job = None
+                                cell.number = number
+                                cell.item = item
+                                cell.task = task
+                                cell.first = now
+                                cell.attempt = 1
                             else:
-                                assert job is not None  # noqa: S101 - or it would have idled
-                                given = job
-                                self._job = cell.job = given
-                                task = given._task
-                                item = given.item
-                        timeout = task.timeout
+                                # The last one was asked for, so this one will be.
+                                job = cell.job = Job(number, item, number, task, now, RUNNING, now)
+                            if not engine.called and dispatcher.running < dispatcher.capacity:
+                                engine.call_up()
+                            self.draws = True
+                        if task is not known:
+                            # A twentieth of a no-op job: nearly all jobs of a carrier are of one task.
+                            known = task
+                            timeout = task.timeout
+                            callee = task.handler
+                            function = callee.function if callee.on_loop else None
                         if timeout is not None:
                             self.deadline = deadline = now + timeout
                             if deadline < engine.alarm_at:
                                 engine.set_alarm(deadline)
-                        callee = task.handler
-                        value = None
                         error: BaseException | None = None
                         try:
-                            if not callee.on_loop:
+                            if function is None:
                                 job = cell.made()
                                 assert job is not None  # noqa: S101 - it has one in hand
                                 value, error = await callee.call(self, job)
                             elif engine.isolates:
-                                value = await run_in(copy_context(), callee.function(item))
+                                value = await run_in(copy_context(), function(item))
                             else:
-                                function = callee.function
                                 value = await function(item)
                         except BaseException as caught:  # noqa: BLE001 - every ending is an outcome
+                            value = None
                             error = caught
                         now = clock()
                         if error is None and not self.is_spent and type(value) is not CoroutineType:
@@ -323,8 +325,8 @@ class Carrier:
                             else:
                                 job = self._noted(job, drawn, attempts, first, ran)
                                 outcome = finish(job, value, None, now)
+                                self._job = None
                             self.draws = False
-                            self._job = None
                             if timeout is not None:
                                 self.deadline = math.inf
                             if append is not None:

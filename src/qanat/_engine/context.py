@@ -46,7 +46,7 @@ class Cell:
         item: What was drawn.
         task: Whose item it is; None if nothing was drawn.
         first: When its first attempt began.
-        started: When its present attempt began.
+        started: When its present attempt began, if that is not the first.
         attempt: The number of the present attempt.
     """
 
@@ -67,9 +67,10 @@ class Cell:
             with _making:
                 if self.job is None:
                     number = self.number
-                    job = Job(number, self.item, number, self.task, self.first, RUNNING, self.started)
+                    job = Job(number, self.item, number, self.task, self.first, RUNNING, self.first)
                     if self.attempt > 1:
                         job.attempt = self.attempt
+                        job.started_at = self.started
                     self.job = job
         return self.job
 
