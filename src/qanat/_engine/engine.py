@@ -70,6 +70,7 @@ class Engine:
         held: True while nobody reads the outcomes: nothing is started.
         keeper: Who keeps outcomes until they are recorded; None if they are not.
         is_full: With batches, whether no more jobs can come before some that wait are started.
+        on_retry: Called with each job that will run again, and why; None: nobody wants that.
         over: True once nothing more is started, as nothing is left to do or the engine was closed.
         failure: What stopped the run, if something did.
         stopped: Whether nothing more is started, though something is left.
@@ -84,7 +85,6 @@ class Engine:
         "_on_failure",
         "_on_outcome",
         "_on_release",
-        "_on_retry",
         "_over_calls",
         "_samples",
         "_start_by",
@@ -110,6 +110,7 @@ class Engine:
         "name",
         "now",
         "observe",
+        "on_retry",
         "outside",
         "over",
         "slice_end",
@@ -156,7 +157,7 @@ class Engine:
         self._on_outcome = on_outcome
         self._on_failure = on_failure
         self._on_release = on_release
-        self._on_retry: Callable[[Job[Any], BaseException], None] | None = None
+        self.on_retry: Callable[[Job[Any], BaseException], None] | None = None
         self._start_within = start_within
         self._start_by = math.inf
         self.loop = running_loop()
@@ -253,12 +254,7 @@ class Engine:
 
     def when_retried(self, callback: Callable[[Job[Any], BaseException], None]) -> None:
         """Call a function with each job that will run again, and why its attempt failed."""
-        self._on_retry = callback
-
-    @property
-    def tells_retries(self) -> bool:
-        """Whether somebody wants to hear of each attempt that is followed by another."""
-        return self._on_retry is not None
+        self.on_retry = callback
 
     def when_over(self, callback: Callable[[], object]) -> None:
         """Call a function once, when the engine is over."""
@@ -595,8 +591,8 @@ class Engine:
     def _came_again(self, job: Job[Any], now: float, error: BaseException | None) -> None:
         """See to a job that is to run again."""
         dispatcher = self.dispatcher
-        if self._on_retry is not None and error is not None and job._status != CHILDREN:
-            self._on_retry(job, error)
+        if self.on_retry is not None and error is not None and job._status != CHILDREN:
+            self.on_retry(job, error)
         if self.stopped and job._status != CHILDREN:
             dispatcher.cancel(job, now)
         if dispatcher.ended:
