@@ -427,7 +427,12 @@ async def test_a_store_says_what_it_promises_and_refuses_to_promise_less(virtual
     ("url", "message"),
     [
         ("redis://:secret@host?colour=red", "url has the unknown option 'colour'"),
-        ("sqlite:///work.db?patience=long", "url must give patience as float"),
+        ("sqlite:///work.db?patience=long", "url must give patience as seconds, from 0 to 3600"),
+        ("sqlite:///work.db?patience=nan", "url must give patience as seconds, from 0 to 3600"),
+        ("sqlite:///work.db?patience=-1", "url must give patience as seconds, from 0 to 3600"),
+        ("sqlite:///work.db?synchronous=off", "url must give synchronous as FULL or NORMAL"),
+        ("sqlite:///work.db?synchronous=", "url must give synchronous as FULL or NORMAL"),
+        ("redis://h?sentinel_user=a", "url has options of sentinels, but its scheme is 'redis'"),
         ("memory://?size=1", "url has the option 'size', and memory:// knows none"),
         ("mongo://host", "url must begin with one of"),
     ],

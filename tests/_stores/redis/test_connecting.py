@@ -68,6 +68,7 @@ def test_a_cluster_that_is_not_there_is_unavailable():
         ("redis://h?timeout=-1", "timeout must be seconds"),
         ("redis://h?timeout=1&wait=2", "wait must be less than timeout"),
         ("redis://h?ca=/x", "use rediss"),
+        ("redis://h?sentinel_password=x", r"use redis\+sentinel"),
         ("sqlite:///x.db", "must name a Redis or Valkey server"),
     ],
 )

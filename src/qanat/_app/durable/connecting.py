@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from qanat._core.store.bounds import MOST
 from qanat._engine.clock import clock_in_use
@@ -48,7 +48,7 @@ def _memory(url: StoreUrl) -> Reach:
 
 
 def _sqlite(url: StoreUrl) -> Reach:
-    options = _check_options(url, {"synchronous": str.upper, "patience": float})
+    options = _check_options(url, {"synchronous": _synchronous, "patience": _patience})
     return Reach(
         partial(_module(url, "qanat._stores.sqlite.store").SqliteStore, url.path, **options),
         partial(_module(url, "qanat._stores.sqlite.ear").SqliteEar, url.path),
@@ -66,6 +66,9 @@ def _redis(url: StoreUrl) -> Reach:
         REDIS_STEP,
     )
 
+
+MOST_PATIENCE: Final = 3600.0
+"""Seconds that a file may be locked by somebody else, at most."""
 
 STORES: Final[dict[str, Callable[[StoreUrl], Reach]]] = {
     "memory": _memory,
@@ -103,8 +106,25 @@ def _not_installed(url: StoreUrl) -> ValueError:
     )
 
 
+def _synchronous(text: str) -> str:
+    """Read how much is synced; with less than these a loss of power could damage the file."""
+    if text.upper() not in {"FULL", "NORMAL"}:
+        raise ValueError("FULL or NORMAL")
+    return text.upper()
+
+
+def _patience(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds <= MOST_PATIENCE:
+        raise ValueError(f"seconds, from 0 to {MOST_PATIENCE:g}")
+    return seconds
+
+
 def _check_options(url: StoreUrl, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
-    """Return what follows the question mark, read."""
+    """Return what follows the question mark, read; what reads it raises what is expected."""
     found: dict[str, Any] = {}
     for name, text in url.options.items():
         if name not in known:
@@ -112,6 +132,6 @@ def _check_options(url: StoreUrl, known: Mapping[str, Callable[[str], Any]]) -> 
             raise ValueError(f"url has the option {name!r}, and {url.scheme}:// knows {expected}")
         try:
             found[name] = known[name](text)
-        except ValueError:
-            raise ValueError(f"url must give {name} as {cast('Any', known[name]).__name__}") from None
+        except ValueError as expected:
+            raise ValueError(f"url must give {name} as {expected}") from None
     return found

@@ -75,6 +75,10 @@ def options_of(url: StoreUrl) -> Options:
         raise ValueError(f"wait must be less than timeout, got {options.wait!r} and {options.timeout!r}")
     if (options.ca or options.cert or options.key) and not url.tls:
         raise ValueError(f"url has options of TLS, but its scheme is {url.scheme!r}: use rediss")
+    if (options.sentinel_user or options.sentinel_password) and url.kind != "sentinel":
+        raise ValueError(
+            f"url has options of sentinels, but its scheme is {url.scheme!r}: use redis+sentinel"
+        )
     return options
 
 
