@@ -548,6 +548,14 @@ def test_an_option_without_a_hash_is_refused_as_any_other(value: Any):
         store.queue("q", unique=value)
 
 
+def test_more_replicas_than_can_be_counted_are_refused():
+    with (
+        qanat.open("memory://") as store,
+        pytest.raises(ValueError, match=r"^replicas must be 0 to 9007199254740991"),
+    ):
+        store.queue("q", replicas=10**5000)
+
+
 @pytest.mark.parametrize("option", ["id", "lane", "priority", "delay", "metadata", "key", "handler"])
 @pytest.mark.parametrize(
     "value", [pytest.param(10**5000, id="number"), pytest.param(["x" * 10**6], id="list")]

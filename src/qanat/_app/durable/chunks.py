@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from msgspec import Struct
 
 from qanat._app.failures import add_note
+from qanat._core.shown import shown
 from qanat._core.store.bounds import MOST
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Given(Struct, frozen=True, kw_only=True):
         for name in ("id", "key", "priority", "lane", "metadata"):
             value = getattr(self, name)
             if value is not None and not callable(value):
-                raise TypeError(f"{name} must be a function of the item, got {value!r}")
+                raise TypeError(f"{name} must be a function of the item, got {shown(value)}")
         return self
 
     def maker(self, asking: Asking) -> Callable[[Any], NewJob]:

@@ -12,6 +12,7 @@ from qanat._app.durable.working import Handler, Worker
 from qanat._app.handlers import check_handler, name_of
 from qanat._app.rules import Rules
 from qanat._core.arguments import at_least, positive
+from qanat._core.shown import shown
 from qanat._engine.callee import callee_of
 
 if TYPE_CHECKING:
@@ -103,12 +104,14 @@ def make_worker(
     """Check what a call was given, and return what does its work."""
     if isinstance(queue, Rotation):
         if handlers is not None:
-            raise ValueError(f"handlers must be None for a rotation, got {handlers!r}: items name no handler")
+            raise ValueError(
+                f"handlers must be None for a rotation, got {shown(handlers)}: items name no handler"
+            )
         queue = queue._queue
     if not isinstance(cast("object", queue), Queue):
-        raise TypeError(f"queue must be a queue of an open store, got {queue!r}")
+        raise TypeError(f"queue must be a queue of an open store, got {shown(queue)}")
     if not isinstance(cast("object", burst), bool):
-        raise TypeError(f"burst must be True or False, got {burst!r}")
+        raise TypeError(f"burst must be True or False, got {shown(burst)}")
     grace = at_least("grace", grace, 0.0)
     stall_limit = positive("stall_limit", stall_limit)
     for name, why in _MEANINGLESS.items():
@@ -140,7 +143,9 @@ def _table(handler: Handler | None, handlers: Handlers | None) -> dict[str, Hand
     elif isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
         named = [(name_of(each), each) for each in cast("Iterable[Handler]", given)]
     else:
-        raise TypeError(f"handlers must be a mapping of names to functions, or functions, got {handlers!r}")
+        raise TypeError(
+            f"handlers must be a mapping of names to functions, or functions, got {shown(handlers)}"
+        )
     for name, each in named:
         if not isinstance(name, str):
             raise TypeError(f"handlers must have texts for names, got {name!r}")

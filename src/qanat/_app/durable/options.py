@@ -79,6 +79,7 @@ def checked_options(options: Mapping[str, Any]) -> Options:
     lease = positive("lease", options.get("lease", 30.0))
     bounds.check_seconds("lease", lease, above=True)
     replicas = whole("replicas", options.get("replicas", 0), 0)
+    bounds.check_whole("replicas", replicas, 0, bounds.LARGEST)
     durable = options.get("durable", False)
     if not isinstance(durable, bool):
         raise TypeError(f"durable must be True or False, got {shown(durable)}")

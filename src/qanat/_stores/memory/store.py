@@ -13,6 +13,7 @@ from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, cast
 
+from qanat._core.shown import shown
 from qanat._core.store import bounds, rules
 from qanat._core.store.finding import Finding
 from qanat._core.store.values import Conf, Counts, Page, Placed, Settled
@@ -317,4 +318,4 @@ def _cursor(after: str | None) -> int | None:
     try:
         return int(after)
     except ValueError:
-        raise ValueError(f"after must be the next of a page before, got {after!r}") from None
+        raise ValueError(f"after must be the next of a page before, got {shown(after)}") from None

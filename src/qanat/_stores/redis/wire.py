@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 from msgspec.msgpack import Decoder, Encoder
 
+from qanat._core.shown import shown
 from qanat._core.store.states import STATES
 from qanat._core.store.values import Claim, Conf, Ended, Page, Placed, Rescued, Settled, StoredJob
 
@@ -429,7 +430,7 @@ def cursor_arguments(after: str | None) -> tuple[str, str | bytes, str | bytes, 
         if phase not in _PHASES or (score and float(score) != float(score)):
             raise ValueError(phase)
     except (ValueError, TypeError):
-        raise ValueError(f"after must be the next of a page before, got {after!r}") from None
+        raise ValueError(f"after must be the next of a page before, got {shown(after)}") from None
     return phase, lane, score, number
 
 

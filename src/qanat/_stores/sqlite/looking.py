@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from msgspec import DecodeError, json
 
+from qanat._core.shown import shown
 from qanat._core.store.values import Counts, Page
 from qanat._stores.sqlite.queue_row import read_queue
 from qanat._stores.sqlite.record import LEASED, READY, WHOLE, stored
@@ -162,4 +163,4 @@ def _cursor(after: str | None, *, by_line: bool) -> list[Any]:
 
 
 def _refuse(after: object) -> NoReturn:
-    raise ValueError(f"after must be the next of a page before, got {after!r}") from None
+    raise ValueError(f"after must be the next of a page before, got {shown(after)}") from None
