@@ -225,7 +225,7 @@ async def test_put_many_goes_in_chunks_and_tells_what_was_stored(virtual_time: V
         with pytest.raises(SerialisationError) as caught:
             await queue.put_many([*range(1500), object()])
         assert len(stored_of(caught.value)) == 1000
-        assert "1,000 jobs were stored before this" in caught.value.__notes__[0]
+        assert "1,000 jobs were stored before this" in caught.value.__notes__[1]
         assert (await queue.counts()).put == 3500
         assert stored_of(ValueError()) == ()
 
@@ -546,6 +546,24 @@ def test_an_option_without_a_hash_is_refused_as_any_other(value: Any):
         pytest.raises(ValueError, match=r"^unique must be None, 'pending'"),
     ):
         store.queue("q", unique=value)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_the_item_that_cannot_be_put_is_told_by_its_place(is_async: bool, virtual_time: VirtualTime):
+    items: list[Any] = [*range(1200), {1}, "later"]
+
+    async def read() -> AsyncIterator[Any]:
+        for item in items:
+            yield item
+
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q")
+        with pytest.raises(SerialisationError, match="^value is a set") as caught:
+            await queue.put_many(read() if is_async else items)
+        assert caught.value.__notes__ == [
+            "put_many: this came of item 1200, counted from 0",
+            "put_many: 1,000 jobs were stored before this, see errors.stored_of",
+        ]
 
 
 def test_more_replicas_than_can_be_counted_are_refused():

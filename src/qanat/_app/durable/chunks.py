@@ -76,7 +76,7 @@ class Chunk:
         """Begin with none; `most` make it full."""
         self._most = most
         self.jobs: list[NewJob] = []
-        self._bytes = 0
+        self._bytes = self._taken = 0
 
     def add(self, job: NewJob) -> bool:
         """Take a job; True if the chunk is full."""
@@ -87,14 +87,24 @@ class Chunk:
     def take(self) -> list[NewJob]:
         """Return the jobs, and begin anew."""
         jobs, self.jobs, self._bytes = self.jobs, [], 0
+        self._taken += len(jobs)
         return jobs
+
+    def blame(self, error: BaseException) -> None:
+        """Say of an error which item it came of: the next one."""
+        add_note(error, f"put_many: this came of item {self._taken + len(self.jobs)}, counted from 0")
 
 
 def chunks(asking: Asking, items: Iterable[Any], given: Given, most: int = MOST) -> Iterator[list[NewJob]]:
     """Cut items into chunks of so many at most, each read when it is asked for."""
     chunk, new = Chunk(most), given.maker(asking)
     for item in items:
-        if chunk.add(new(item)):
+        try:
+            job = new(item)
+        except BaseException as error:
+            chunk.blame(error)
+            raise
+        if chunk.add(job):
             yield chunk.take()
     if chunk.jobs:
         yield chunk.take()

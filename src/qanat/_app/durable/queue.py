@@ -153,7 +153,12 @@ class Queue(Generic[T]):
             else:
                 gathered, new = Chunk(step), given.maker(self._asking)
                 async for item in items:
-                    if gathered.add(new(item)):
+                    try:
+                        job = new(item)
+                    except BaseException as error:
+                        gathered.blame(error)
+                        raise
+                    if gathered.add(job):
                         await sending.send(gathered.take())
                 if gathered.jobs:
                     await sending.send(gathered.take())
