@@ -327,7 +327,9 @@ class Carrier:
                                     first, first, now, now - started + ran, "concurrency",
                                 )  # fmt: skip
                             else:
-                                job = self._noted(job, drawn, attempts, first, ran)
+                                if drawn:
+                                    job = self._noted(job, drawn, attempts, first, ran)
+                                assert job is not None  # noqa: S101 - or it was drawn
                                 outcome = finish(job, value, None, now)
                                 self._job = None
                             self.draws = False
