@@ -79,10 +79,6 @@ class Cell:
         self.job = self.task = self.item = None
 
 
-running_cell: ContextVar[Cell] = ContextVar("qanat_cell")
-running_carrier: ContextVar[Carrier] = ContextVar("qanat_carrier")
-
-
 def _cannot_count(_of: object) -> object:
     """Return what equals nothing that was returned before."""
     return object()
@@ -91,6 +87,41 @@ def _cannot_count(_of: object) -> object:
 _counts = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 count_references: Callable[[object], object] = sys.getrefcount if _counts else _cannot_count
 """References to an object; read it from an attribute, as a local may be passed without one of its own."""
+
+
+def mapping_of(context: Context, cell: Cell) -> Any:
+    """Return the mapping that a context is; None if a cell in it is not in the mapping's first node."""
+    inner = gc.get_referents(context)
+    nodes = gc.get_referents(*inner) if len(inner) == 1 else []
+    seen = [each for node in nodes for each in gc.get_referents(node) if each is cell]
+    return inner[0] if len(nodes) == len(seen) == 1 else None
+
+
+MOST_TRIES = 64
+"""Variables that are made until one lies apart: each does by 31 of 32."""
+
+
+def variable_apart(name: str, other: ContextVar[Any]) -> ContextVar[Any]:
+    """Return a new variable that is in the first node of a context's mapping though another is set.
+
+    The addresses of two variables decide whether they share a place there, and then both are a node below.
+    So it went for ours in some processes: each job had a cell of its own there, which made a plain run more
+    than twice as slow.
+    """
+    cell, tried = Cell(), [ContextVar[Any](name)]
+    while _counts and len(tried) < MOST_TRIES:
+        context = Context()
+        context.run(other.set, None)
+        context.run(tried[-1].set, cell)
+        if mapping_of(context, cell) is not None:
+            break
+        # All are kept until then, or the next one would have the address of this.
+        tried.append(ContextVar(name))
+    return tried[-1]
+
+
+running_carrier: ContextVar[Carrier] = ContextVar("qanat_carrier")
+running_cell: ContextVar[Cell] = variable_apart("qanat_cell", running_carrier)
 
 
 def new_cell() -> tuple[Cell, Context, Any]:
@@ -103,10 +134,7 @@ def new_cell() -> tuple[Cell, Context, Any]:
     cell = Cell()
     running_cell.set(cell)
     context = copy_context()
-    inner = gc.get_referents(context)
-    nodes = gc.get_referents(*inner) if len(inner) == 1 else []
-    seen = [each for node in nodes for each in gc.get_referents(node) if each is cell]
-    return cell, context, inner[0] if len(nodes) == len(seen) == 1 else None
+    return cell, context, mapping_of(context, cell)
 
 
 @types.coroutine
