@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import qanat
 from tests._cli.shell import APP, command, environment, wait_for
 
 if TYPE_CHECKING:
@@ -110,6 +111,21 @@ def test_escapes_in_data_are_shown_and_not_obeyed(tmp_path: Path, mode: str) -> 
     assert b"\\x1b[2J" in written or b"\\u001b[2J" in written
     if mode != "live":
         assert b"\x1b" not in written
+
+
+@pytest.mark.parametrize("more", [(), ("--no-progress",)])
+def test_a_worker_shows_what_it_does(tmp_path: Path, more: tuple[str, ...]) -> None:
+    url = f"sqlite:///{tmp_path}/work.db"
+    with qanat.open(url) as store:
+        store.queue("q").put_many(range(40))
+    terminal = Terminal(
+        tmp_path, "worker", "hostile:talk", "--store", url, "--queue", "q", "--burst", "-j", "10", *more
+    )
+    written = terminal.read()
+    assert terminal.end() == 0
+    assert (b"\xe2\x94\x81" in written) == (not more)  # the bar
+    assert b"printed 1" in written
+    assert b"qanat: 40 done, 0 failed" in written
 
 
 def test_results_and_progress_share_a_terminal(tmp_path: Path) -> None:

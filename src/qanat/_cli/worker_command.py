@@ -95,7 +95,7 @@ def run_worker(options: WorkerOptions) -> int:
                     worker = make_worker(
                         source, functions[0], functions[1:] or None, burst=options.burst, grace=grace,
                         rules=rules, stopping=stopping, stall_limit=stall_limit,
-                        stalled=watch.stalled if options.exit_on_stall else None,
+                        stalled=watch.stalled if options.exit_on_stall else None, progress=None,
                     )  # fmt: skip
                     await worker.check()
                 except (TypeError, ValueError) as error:

@@ -99,7 +99,7 @@ async def consume(
 def make_worker(
     queue: Queue[Any] | Rotation[Any], handler: Handler | None, handlers: Handlers | None, *, burst: bool,
     grace: float, rules: Rules, stall_limit: float = STALL_LIMIT, stopping: Stopping | None = None,
-    stalled: Callable[[], object] | None = None,
+    stalled: Callable[[], object] | None = None, progress: bool | None = False,
 ) -> Worker:  # fmt: skip
     """Check what a call was given, and return what does its work."""
     if isinstance(queue, Rotation):
@@ -122,8 +122,9 @@ def make_worker(
         check_handler(each, takes="the item" if rules.batch is None else "the list of items")
         callee_of(each, rules.executor)
     return Worker(
-        queue, table, rules, burst=burst, grace=grace, stopping=stopping, stall=stall_limit, stalled=stalled
-    )
+        queue, table, rules, burst=burst, grace=grace, stopping=stopping, stall=stall_limit, stalled=stalled,
+        progress=progress,
+    )  # fmt: skip
 
 
 def _table(handler: Handler | None, handlers: Handlers | None) -> dict[str, Handler]:
