@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 64 * 2**20
 """Of one value."""
 
-_PLAIN: Final = frozenset((str, int, bool, float, type(None)))
+_PLAIN: Final[frozenset[type]] = frozenset((str, int, bool, float, type(None)))
 """Types that JSON has itself, so that their values need not be read back and compared."""
 _MOST_INT: Final = 2**63 - 1
 """Whole numbers up to which JSON is read back as them whatever reads it."""
@@ -206,7 +206,7 @@ def _plain_types(hint: Any) -> frozenset[type]:
     if typing.get_origin(hint) in {typing.Union, types.UnionType}:
         parts = [_plain_types(each) for each in typing.get_args(hint)]
         return frozenset[type]().union(*parts) if all(parts) else frozenset()
-    return frozenset((hint,)) if isinstance(hint, type) and hint in _PLAIN else frozenset()
+    return frozenset(each for each in _PLAIN if each is hint)
 
 
 def _is_equal(back: Any, value: Any) -> bool:

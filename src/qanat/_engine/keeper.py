@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 Key: TypeAlias = "bytes | tuple[str, bytes]"
 """The key of a job, with the name of its handler if that is not the run's own."""
 
-Ending: TypeAlias = "tuple[Entry, Outcome[Any, Any], tuple[Any, ...]]"
-"""A key whose job has ended, its outcome, and what is recorded of it."""
+Ending: TypeAlias = "tuple[Entry, Outcome[Any, Any]]"
+"""A key whose job has ended, and its outcome."""
 
 MOST_UNKEPT: Final = 4096
 """Outcomes that wait for their commit, beyond which nothing more starts."""
@@ -85,6 +85,14 @@ class Trees(Protocol):
 
     def spawn_again(self, job: Job[Any], recorded: Any) -> None:
         """Let what a recalled job had spawned arrive."""
+        ...
+
+
+class Reader(Protocol):
+    """Who reads the input of a run, as far as there is room."""
+
+    def look_for_room(self) -> None:
+        """Read on if there is room now."""
         ...
 
 
@@ -127,6 +135,7 @@ class Keeper:
         recalled: How many outcomes were taken from the journal.
         left_out: How many jobs were not run because they had never failed.
         when_moved: Called when jobs were handed to the dispatcher.
+        reader: Reads the input, and is told then that there may be room.
         trees: Knows what jobs spawn.
         when_arrived: Called with the key and the job of each that arrives, once there are trees.
     """
@@ -146,7 +155,10 @@ class Keeper:
         self._entries: dict[Key, Entry] = {}
         self._by_job: dict[Job[Any], Entry] = {}
         self._to_ask: list[Entry] = []
+        # Of each that waits to be committed its ending, and what is recorded of it.
         self._to_keep: list[Ending] = []
+        self._rows: list[tuple[Any, ...]] = []
+        self._sent_bytes = 0
         self._failures: dict[Key, Outcome[Any, Any]] = {}
         self._forgotten: set[str] = set()
         self._asking = self._keeping = False
@@ -159,6 +171,7 @@ class Keeper:
         self.recalled = 0
         self.left_out = 0
         self.when_moved: Callable[[], object] | None = None
+        self.reader: Reader | None = None
         self.trees: Trees
         self.when_arrived: Callable[[Key, Job[Any]], object] | None = None
 
@@ -227,8 +240,8 @@ class Keeper:
                 self._take(job, key, now, 0.0)
             else:
                 entry = entries[key] = by_job[job] = Entry(key, job, 0.0, now)
-                self._asked += 1
                 self._to_ask.append(entry)
+                self._asked += 1
         if self._to_ask and not self._asking:
             self._ask()
 
@@ -370,7 +383,9 @@ class Keeper:
         """Let the engine see that something has changed."""
         engine = self._engine
         engine.tell_ended()
-        if engine.source is not None:
+        if self.reader is not None:
+            self.reader.look_for_room()
+        elif engine.source is not None:
             engine.source.pull()
         engine.called = False
         engine.poke()
@@ -411,21 +426,26 @@ class Keeper:
         if outcome.state == "cancelled":
             self._succeed(entry)
             return False
-        if outcome.error is None and entry.content is None:
+        state, content, spawned = DONE, entry.content, entry.spawned
+        if outcome.error is None and content is None:
             error = self._write(entry, job, outcome)
             if error is not None:
                 outcome = self._refused(outcome, error)
-        state, content, spawned = DONE, entry.content or b"", entry.spawned
+            content = entry.content
         if outcome.error is not None:
             state, content, spawned = FAILED, _written(outcome.error), None
+        assert content is not None  # noqa: S101 - or it failed
         entry.where = KEEPING
         entry.job = job
         self._unkept += 1
         self._unkept_bytes += len(content)
-        row = (entry.key, state, outcome.attempts, outcome.ran, spawned, content, entry.row)
-        self._to_keep.append((entry, outcome, row))
+        self._to_keep.append((entry, outcome))
+        self._rows.append((entry.key, state, outcome.attempts, outcome.ran, spawned, content, entry.row))
         if self.broken is not None:
-            self._hand_over([self._to_keep.pop()])
+            self._rows.clear()
+            batch, self._to_keep = self._to_keep, []
+            self._unkept_bytes -= len(content)
+            self._hand_over(batch)
         elif not self._keeping:
             self._keep()
         if self._unkept >= MOST_UNKEPT or self._unkept_bytes >= MOST_BYTES:
@@ -443,36 +463,46 @@ class Keeper:
 
     def _keep(self) -> None:
         """Send what waits to be committed."""
-        waiting = self._to_keep
-        if len(waiting) <= AT_ONCE and self._unkept_bytes <= MOST_BYTES:
-            batch, self._to_keep = waiting, []
-        else:
+        batch, rows = self._to_keep, self._rows
+        size = self._unkept_bytes - self._sent_bytes
+        if len(rows) > AT_ONCE or size > MOST_BYTES:
             number = size = 0
-            while number < min(AT_ONCE, len(waiting)) and size < MOST_BYTES:
-                size += len(waiting[number][2][5])
+            while number < min(AT_ONCE, len(rows)) and size < MOST_BYTES:
+                size += len(rows[number][5])
                 number += 1
-            batch, self._to_keep = waiting[:number], waiting[number:]
+            batch, self._to_keep = batch[:number], batch[number:]
+            rows, self._rows = rows[:number], rows[number:]
+        else:
+            self._to_keep, self._rows = [], []
         self._keeping = True
-        self._desk.send("keep", [row for _, _, row in batch], lambda call: self._kept(call, batch))
+        self._sent_bytes = size
+        self._desk.send("keep", rows, lambda call: self._kept(call, batch, size))
 
-    def _kept(self, call: Call, batch: list[Ending]) -> None:
+    def _kept(self, call: Call, batch: list[Ending], size: int) -> None:
         """Hear that a batch was committed, or why it was not."""
         self._keeping = False
         if call.error is not None:
             self._break(call.error)
             batch = [*batch, *self._to_keep]
-            self._to_keep = []
-        elif self._to_keep:
+            size = self._unkept_bytes
+            self._to_keep, self._rows = [], []
+        self._unkept_bytes -= size
+        self._sent_bytes = 0
+        if self._to_keep:
             self._keep()  # before the outcomes are handed over, as the courier would be idle meanwhile
         self._hand_over(batch)
         self._moved()
 
     def _hand_over(self, batch: list[Ending]) -> None:
-        engine = self._engine
-        for entry, outcome, row in batch:
+        engine, entries, leave = self._engine, self._entries, self._leave
+        deliver = engine.deliver
+        for entry, outcome in batch:
             self._unkept -= 1
-            self._unkept_bytes -= len(row[5])
-            self._leave(entry, outcome)
+            if outcome.state == "done" and not entry.followers:
+                del entries[entry.key]
+                deliver(entry.job, outcome)
+            else:
+                leave(entry, outcome)
         if self._unkept <= MOST_UNKEPT // 2 and self._unkept_bytes <= MOST_BYTES // 2:
             engine.hold(False, by="journal")
 

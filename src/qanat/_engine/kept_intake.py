@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from qanat._engine.engine import Engine
     from qanat._engine.keeper import Keeper
 
+MANY: Final = 256
+"""Items read in one go at most, and for which there has to be room before the reader goes on."""
+
 
 class KeptIntake(Intake):
     """Read items in a task of its own and hand their jobs to the keeper, with room for so many."""
@@ -28,6 +31,10 @@ class KeptIntake(Intake):
         """Read nothing yet; the options are those of an `Intake`."""
         super().__init__(items, engine, task, **options)
         self._keeper = keeper
+        keeper.reader = self
+        # Each look is a journey to another thread, so many items are to go together.
+        self._least_room = min(self._buffer // 4, MANY)
+        self._starts = 0
         self._hand_in = keeper.arrived
         self.draws = False
         self.needs_task = True
@@ -47,17 +54,29 @@ class KeptIntake(Intake):
         return not self._keeper.pending and self.room() <= 0
 
     def pull(self) -> bool:
-        """Let the task read on if there is room; nothing comes of it at once."""
-        if self._room_spot is not None:
+        """Hear that a job has started, which may make room; nothing comes of it at once."""
+        self._starts -= 1
+        if self._starts <= 0:
             self._let_read()
         return False
+
+    def look_for_room(self) -> None:
+        """Let the task read on if there is room now, as many jobs may have ended at once."""
+        self._starts = 0
+        self._let_read()
 
     def _let_read(self) -> None:
         """Let the task read on; not for a few items, or it would read one each time that one starts."""
         spot = self._room_spot
-        if spot is not None and self.room() > self._least_room:
+        if spot is None:
+            return
+        room = self.room()
+        if room > self._least_room:
             self._room_spot = None
             spot.wake()
+        else:
+            # Each start makes room for one: before so many there is no need to look.
+            self._starts = self._least_room + 1 - room
 
     async def run(self) -> None:
         """Read the source in a task of its own."""
@@ -89,7 +108,7 @@ class KeptIntake(Intake):
                 continue
             if engine.now() - begun > LONG:
                 self._chunk = max(1, self._chunk // 2)
-            elif self._chunk < CHUNK:
+            elif self._chunk < MANY:
                 self._chunk *= 2
             await engine.loop.checkpoint()
 

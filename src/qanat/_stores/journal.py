@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
 
-from qanat._core.kept import FAILED, Kept
+from qanat._core.kept import DONE, FAILED, Kept
 from qanat._stores.journal_file import KIND, as_doubles, file_rows, from_doubles
 from qanat._stores.sqlite.opener import open_database
 
@@ -217,7 +217,7 @@ class JournalConnection:
         self._catch_up(behind)
         found: list[Kept | None] = [None] * len(keys)
         rows = behind.rows
-        if not rows and not self._filed:
+        if not self._filed and rows.keys().isdisjoint(keys):
             return found
         numbers = [rows.get(key) for key in keys]
         here = [place for place, number in enumerate(numbers) if number is not None]
@@ -287,19 +287,24 @@ class JournalConnection:
     def _keep(self, asked: list[Row]) -> list[None]:
         if not asked:
             return []
-        own = [row for row in asked if type(row[0]) is bytes]
-        replaced = [row for row in asked if row[6] is not None]
-        if len(own) == len(asked) and not replaced and (parameters := self._packed(self._of(None), own)):
+        own = self._of(None)
+        keys, *_, replaced = zip(*asked, strict=True)
+        parameters = (
+            self._packed(own, asked) if set(map(type, keys)) == {bytes} and not any(replaced) else None
+        )
+        if parameters is not None:
             last = self._database.change(*parameters)
-            self._kept(self._of(None), own, last)
+            self._kept(own, asked, last)
         else:
-            last = self._keep_mixed(asked, own, replaced)
+            last = self._keep_mixed(asked)
         if self._is_much(last):
             self._file()
         return [None] * len(asked)
 
-    def _keep_mixed(self, asked: list[Row], own: list[Row], replaced: list[Row]) -> int:
+    def _keep_mixed(self, asked: list[Row]) -> int:
         """Record what is of several handlers, or replaces rows; return the number of the last row."""
+        own = [row for row in asked if type(row[0]) is bytes]
+        replaced = [row for row in asked if row[6] is not None]
         parts = [(self._of(None), own)] if own else []
         for name in {row[0][0] for row in asked if type(row[0]) is tuple}:
             theirs = [(row[0][1], *row[1:]) for row in asked if type(row[0]) is tuple and row[0][0] == name]
@@ -331,8 +336,11 @@ class JournalConnection:
         """Keep in mind what was added, if nobody has added anything in between: else a look finds it."""
         first = last - len(rows) + 1
         if behind.seen == first - 1:
-            numbers = [number << 2 | row[1] for number, row in enumerate(rows, first)]
-            behind.add([cast("bytes", row[0]) for row in rows], numbers)
+            keys, states, *_ = zip(*rows, strict=True)
+            if FAILED in states:
+                behind.add(keys, [number << 2 | state for number, state in enumerate(states, first)])
+            else:
+                behind.rows.update(zip(keys, range(first << 2 | DONE, (last + 1) << 2, 4), strict=True))
             behind.seen = last
 
     def _packed(self, behind: _Behind, rows: list[Row]) -> tuple[str, tuple[Any, ...]] | None:

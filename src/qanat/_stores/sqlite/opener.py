@@ -155,10 +155,10 @@ class Database:
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
-    def change(self, statement: str, parameters: Iterable[Any] = ()) -> int:
-        """Carry out a single statement that inserts, as a step of its own; return the last row's id.
+    def change(self, statement: str, parameters: tuple[Any, ...] = ()) -> int:
+        """Carry out a single statement that inserts, as a step of its own; return the last row's number.
 
-        Like a transaction of it alone, and without Python's lock from its beginning until it is on the disk.
+        It is like a transaction, but Python's lock is free from its beginning until it is on the disk.
 
         Raises:
             StoreUnavailable: If somebody else writes for longer than this waits.
@@ -168,7 +168,7 @@ class Database:
         connection = self._usable()
         try:
             # By itself it asks for the lock of writers before it reads, as BEGIN IMMEDIATE does.
-            last = connection.execute(statement, tuple(parameters)).lastrowid
+            last = connection.execute(statement, parameters).lastrowid
         except sqlite3.Error as error:
             raise self._translated(error) from error
         self._tend_log(connection)
