@@ -44,6 +44,23 @@ async def test_the_tasks_that_come_out_are_those_that_went_in(virtual_time: Virt
     await foreman.finalize()
 
 
+async def test_reset_forgets_what_was_added_and_what_came_out(virtual_time: VirtualTime):
+    foreman = Foreman(handle, 1)
+    await foreman.add_task(AquteTask[int, str](1, "1"))
+    foreman.reset()
+    foreman.start()
+    await foreman.add_task(AquteTask[int, str](2, "2"))
+    assert (await foreman.get_handled_task()).result == "Success 2"
+    await foreman.add_task(AquteTask[int, str](3, "3"))
+    await asyncio.sleep(1.0)
+    out = foreman.out_queue
+    assert out.qsize() == 1
+    await foreman.stop()
+    foreman.reset()
+    assert foreman.out_queue is not out
+    assert foreman.out_queue.empty()
+
+
 async def test_finalize_waits_for_all_and_stop_for_nothing(virtual_time: VirtualTime):
     foreman = Foreman(handle, 1)
     await foreman.finalize()
