@@ -335,8 +335,8 @@ def test_one_slot_too_many_in_a_limit_is_found(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_one_start_too_many_in_a_window_is_found(monkeypatch: pytest.MonkeyPatch):
-    """`<=` for `<` in a limit: it is full one start too late."""
-    mutant = mutant_of(SlidingWindow, "take", "            if len(log) < n:", "            if len(log) <= n:")
+    """`>=` for `>` in a limit: it is full one start too late."""
+    mutant = mutant_of(SlidingWindow, "take", "        if room > 1:", "        if room >= 1:")
     monkeypatch.setattr(SlidingWindow, "take", mutant)
     assert is_caught()
 
