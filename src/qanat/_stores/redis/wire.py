@@ -273,11 +273,12 @@ def claim_of(answer: Any, worker: str, lease: float) -> Claim:
     each = iter(told)
     # Four at a time: id, record, live (only the token of a first lease, a number), links.
     for i, (id, blob, told_live, links) in enumerate(zip(each, each, each, each, strict=True)):
-        first = type(told_live) is int
-        if first and not links and not blob[13]:
-            jobs.append(_first_lease(id, blob, told_live, worker, started_at, due_at))
-            continue
-        live = _first_live(blob, told_live.to_bytes(_TOKEN, "big"), worker, now) if first else told_live
+        live = told_live
+        if type(told_live) is int:
+            if not links and not blob[13]:
+                jobs.append(_first_lease(id, blob, told_live, worker, started_at, due_at))
+                continue
+            live = _first_live(blob, told_live.to_bytes(_TOKEN, "big"), worker, now)
         value, error = (values[i] if values else None), (errors[i] if errors else None)
         jobs.append(job_of(id, blob, live, links, due_at, value, error, None))
     return Claim(jobs, None if next_due is None else next_due / 1000, ended_of(ended))
