@@ -143,7 +143,7 @@ class ValueCodec:
         Raises:
             SerialisationError: If it would not come back equal.
         """
-        kind = type(value)
+        kind = cast("type[object]", type(value))
         if kind in self._plain and (
             kind is bool
             or value is None

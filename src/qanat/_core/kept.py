@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from qanat._core.job import Job
+from qanat.errors import SerialisationError
+
 if TYPE_CHECKING:
     from qanat._core.outcome import Outcome
+
+Key: TypeAlias = "bytes | tuple[str, bytes]"
+"""The key of a job, with the name of its handler if that is not the run's own."""
 
 DONE: Final = 1
 FAILED: Final = 2
@@ -31,6 +37,41 @@ class Kept(NamedTuple):
     value: bytes
     spawned: bytes | None = None
     row: int | None = None
+
+
+ASKING: Final = 0
+WITH_DISPATCHER: Final = 1
+KEEPING: Final = 2
+
+
+class Entry(msgspec.Struct, eq=False):
+    """A key that is under way, the job that leads and those that follow.
+
+    Attributes:
+        key: The key.
+        job: Who leads.
+        delay: Seconds before which it does not start.
+        offered_at: When it arrived.
+        where: Where it is: `ASKING`, `WITH_DISPATCHER` or `KEEPING`.
+        followers: Who shares what comes of it.
+        opens: Whether what its job spawns may run though only what failed before is to.
+        content: The value as it is written, once the job is done.
+        spawned: What it spawned, as it is written.
+        row: Where the journal has what is to be replaced.
+        stops: Why the run is to end, if the value cannot be kept.
+    """
+
+    key: Key
+    job: Job[Any]
+    delay: float
+    offered_at: float
+    where: int = ASKING
+    followers: list[Job[Any]] = []
+    opens: bool = False
+    content: bytes | None = None
+    spawned: bytes | None = None
+    row: int | None = None
+    stops: SerialisationError | None = None
 
 
 class Codec(Protocol):

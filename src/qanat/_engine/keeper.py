@@ -23,12 +23,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-import msgspec
-
 from qanat._core.branch import FamilyJob
 from qanat._core.content_key import given_key
 from qanat._core.job import ENDED, NEW, WAITING, Job
-from qanat._core.kept import DONE, FAILED, Kept, failed_instead
+from qanat._core.kept import ASKING, DONE, FAILED, KEEPING, WITH_DISPATCHER, Entry, Kept, failed_instead
 from qanat._core.outcome import Outcome
 from qanat._engine.bell import Bell
 from qanat.errors import JobCancelledError, SerialisationError, blamed_on_job
@@ -37,13 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qanat._core.branch import Branch
-    from qanat._core.kept import Codec
+    from qanat._core.kept import Codec, Key
     from qanat._core.outcome import State
     from qanat._engine.courier import Call, Courier, Desk
     from qanat._engine.engine import Engine
-
-Key: TypeAlias = "bytes | tuple[str, bytes]"
-"""The key of a job, with the name of its handler if that is not the run's own."""
 
 Ending: TypeAlias = "tuple[Entry, Outcome[Any, Any]]"
 """A key whose job has ended, and its outcome."""
@@ -58,10 +53,6 @@ MOST_FAILURES: Final = 10_000
 """Failures that are remembered for items that are equal and come later; the oldest are forgotten."""
 LONGEST_MESSAGE: Final = 2_000
 """Characters of an error's message that are recorded."""
-
-ASKING = 0
-WITH_DISPATCHER = 1
-KEEPING = 2
 
 
 class LeftOutError(JobCancelledError):
@@ -94,30 +85,6 @@ class Reader(Protocol):
     def look_for_room(self) -> None:
         """Read on if there is room now."""
         ...
-
-
-class Entry(msgspec.Struct, eq=False):
-    """A key that is under way, the job that leads and those that follow.
-
-    Attributes:
-        opens: Whether what its job spawns may run though only what failed before is to.
-        content: The value as it is written, once the job is done.
-        spawned: What it spawned, as it is written.
-        row: Where the journal has what is to be replaced.
-        stops: Why the run is to end, if the value cannot be kept.
-    """
-
-    key: Key
-    job: Job[Any]
-    delay: float
-    offered_at: float
-    where: int = ASKING
-    followers: list[Job[Any]] = []
-    opens: bool = False
-    content: bytes | None = None
-    spawned: bytes | None = None
-    row: int | None = None
-    stops: SerialisationError | None = None
 
 
 class Keeper:

@@ -62,6 +62,10 @@ def as_doubles(numbers: Sequence[float]) -> bytes:
     return doubles.tobytes()
 
 
+def _as_double(number: float) -> bytes:
+    return as_doubles([number])
+
+
 def from_doubles(content: bytes) -> list[float]:
     """Return the numbers that were written by `as_doubles`."""
     doubles = array("d", content)
@@ -87,7 +91,7 @@ def file_rows(connection: Connection) -> int:
 
 def _renew_first(connection: Connection) -> None:
     """Bring over a file of version 1, which had an index of all rows at any time."""
-    connection.create_function("as_double", 1, lambda ran: as_doubles([ran]))
+    connection.create_function("as_double", 1, _as_double)
     connection.execute("ALTER TABLE jobs RENAME TO jobs_before")
     for statement in (_JOBS, _KNOWN, _FILED):
         connection.execute(statement)
