@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qanat._engine import context
 from qanat._engine.context import (
     Cell,
     _counts,
@@ -21,10 +22,10 @@ pytestmark = pytest.mark.skipif(not _counts, reason="nothing is counted here")
 
 
 def mapping_with(variable: ContextVar[Any], other: ContextVar[Any]) -> Any:
-    cell, context = Cell(), Context()
-    context.run(other.set, None)
-    context.run(variable.set, cell)
-    return mapping_of(context, cell)
+    cell, place = Cell(), Context()
+    place.run(other.set, None)
+    place.run(variable.set, cell)
+    return mapping_of(place, cell)
 
 
 def test_our_own_two_variables_lie_apart():
@@ -40,11 +41,16 @@ def test_a_variable_that_shares_a_place_is_not_taken():
     assert all(mapping_with(each, other) is not None for each in found)
 
 
+def test_there_is_a_variable_where_none_lies_apart(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(context, "MOST_TRIES", 1)
+    assert variable_apart("found", ContextVar("other")).name == "found"
+
+
 def test_a_change_of_the_context_is_seen_at_the_cell():
-    cell, context = Cell(), Context()
-    context.run(running_cell.set, cell)
+    cell, seen = Cell(), Context()
+    seen.run(running_cell.set, cell)
     before = count_references(cell)
-    context.run(running_carrier.set, None)  # type: ignore[arg-type]
-    copy = context.copy()
+    seen.run(running_carrier.set, None)  # type: ignore[arg-type]
+    copy = seen.copy()
     copy.run(ContextVar[Any]("another").set, 1)
     assert count_references(cell) != before

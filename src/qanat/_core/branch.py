@@ -264,11 +264,6 @@ class Branch:
         self.callback = self.policies = self.spawned = None
 
     @property
-    def is_open(self) -> bool:
-        """Whether something is still to be done below the job."""
-        return self.open_jobs > 0 or self.late > 0
-
-    @property
     def by_id(self) -> dict[int | str, FamilyJob] | None:
         """The children by id, in the order in which they were spawned; None once nobody needs them."""
         children = self.children

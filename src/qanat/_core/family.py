@@ -38,6 +38,10 @@ def nothing() -> int:
     return 0
 
 
+def unheard(_job: Job[Any], _outcome: Outcome[Any, Any]) -> None:
+    """Hear of an end, and do nothing."""
+
+
 class Family:
     """The trees of a run.
 
@@ -67,7 +71,7 @@ class Family:
         *,
         max_depth: int | None = None,
         max_jobs: int | None = None,
-        on_end: Callable[[Job[Any], Outcome[Any, Any]], object] | None = None,
+        on_end: Callable[[Job[Any], Outcome[Any, Any]], object] = unheard,
     ) -> None:
         """Begin with no trees.
 
@@ -345,8 +349,7 @@ class Family:
             is_complete = not (branch.open_jobs or branch.late)
         if self.seal is not None and type(job) is FamilyJob:
             job._sealed = outcome
-        if self.on_end is not None:
-            self.on_end(job, outcome)
+        self.on_end(job, outcome)
         if self.twins and (twins := self.twins.pop(job, None)) is not None:
             for twin in twins:
                 self.ready.append((twin, _joined(twin, outcome)))

@@ -365,7 +365,7 @@ def finish_leaf(dispatcher: Dispatcher, leaf: FamilyJob, value: Any, now: float)
     )  # fmt: skip
     if book.tells and leaf._waiter is None:
         leaf._waiter = outcome
-    elif book.on_end is not None:
+    else:
         book.on_end(leaf, outcome)
     above.done += 1
     above.open_jobs = left = above.open_jobs - 1
