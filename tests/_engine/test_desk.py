@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from functools import partial
@@ -93,6 +94,8 @@ class Server:
 
     def do(self, deed: str, asked: list[Any]) -> list[Any]:
         self.threads.append(threading.get_ident())
+        if deed == "fail":
+            raise OSError("the disk is gone")
         if deed == "interrupted" and threading.current_thread() is threading.main_thread():
             raise KeyboardInterrupt
         self.done.append((deed, asked))
@@ -339,6 +342,89 @@ def test_a_loop_that_can_watch_nothing_leaves_it_to_the_thread(server: Server, b
     assert server.done == [("put", [0]), ("put", [2])]
 
 
+def test_a_call_takes_along_those_that_the_thread_has_not_come_to(server: Server, backend: str):
+    async def body(courier: Courier, desk: Any) -> None:
+        with desk._line._lock:
+            first = courier.begin("put", [1])
+            second = desk.begin("put", [2])
+        assert await second.wait() == [2]
+        assert first.wait() == [1]
+
+    run(backend, server, body)
+    assert server.begun == [("put", [1, 2])]
+
+
+def test_what_is_begun_while_the_store_closes_is_the_thread_s(server: Server, backend: str):
+    begin = server.begin
+
+    async def body(courier: Courier, desk: Any) -> None:
+        def closing(deed: str, asked: list[Any]) -> Trip | None:
+            courier._deeds.end()
+            return begin(deed, asked)
+
+        server.begin = closing  # type: ignore[method-assign]
+        assert await desk.ask("put", [1]) == [1]
+
+    run(backend, server, body)
+    assert [deed for deed, _ in server.finished] == ["put"]
+
+
+def test_a_late_answer_that_somebody_else_took_is_left_to_them(server: Server, backend: str, monkeypatch):
+    server.mute = True
+
+    async def body(_courier: Courier, desk: Any) -> None:
+        begun = desk.begin("put", [1])
+        desk._last = desk._line.flying()
+        with monkeypatch.context() as patched:
+            patched.setattr(desk._line, "take_flying", lambda _: None)
+            desk._tick()
+        server.answer()
+        assert await begun.wait() == [1]
+
+    run(backend, server, body)
+
+
+def test_a_caller_interrupted_with_the_connection_in_hand_lets_go_of_it(
+    server: Server, backend: str, monkeypatch
+):
+    async def body(courier: Courier, desk: Any) -> None:
+        line = courier._deeds
+        put = line.put
+
+        def interrupted(*args: Any, **options: Any) -> None:
+            put(*args, **options)
+            raise KeyboardInterrupt
+
+        for ask in (desk.begin, courier.ask):
+            with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+                patched.setattr(line, "put", interrupted)
+                ask("put", [1])
+            assert await desk.ask("put", [2]) == [2]
+
+    run(backend, server, body)
+    assert server.made == 3
+
+
+def test_a_number_that_cannot_be_watched_is_not_kept(server: Server, backend: str, monkeypatch):
+    if backend == "trio":
+        pytest.skip("trio watches by a task")
+
+    async def main() -> None:
+        def refuse(number: int, _: object) -> None:
+            taken.append(number)
+            raise NotImplementedError
+
+        taken: list[int] = []
+        loop: Any = running_loop()
+        monkeypatch.setattr(loop._loop, "add_reader", refuse)
+        with pytest.raises(NotImplementedError):
+            loop.watch(server.near.fileno(), int, int, 1.0)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(taken[0])
+
+    anyio.run(main, backend=backend)
+
+
 # --- plain threads -----------------------------------------------------------------------------------
 
 
@@ -361,6 +447,18 @@ def test_a_plain_thread_that_is_interrupted_costs_the_connection_alone(server: S
     assert courier.ask("put", [2]) == [2]
     courier.close()
     assert server.made == 2
+
+
+def test_an_error_is_raised_to_the_plain_thread_that_carried_it_out(server: Server, backend: str):
+    courier = Courier(server.connect)
+    courier.ask("put", [0])
+    with pytest.raises(OSError, match="the disk is gone"):
+        courier.ask("fail", [1])
+    assert courier.ask("put", [2]) == [2]
+    courier.close()
+    with pytest.raises(RuntimeError, match="the store is closed"):
+        courier.ask("put", [3])
+    assert server.made == 1
 
 
 def test_plain_threads_that_gather_go_together(server: Server, backend: str):

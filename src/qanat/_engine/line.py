@@ -173,8 +173,7 @@ class Line:
         self._holder = None
         connection, self._connection = self._connection, None
         self._begins = self._roams = False
-        if connection is not None:
-            _close(connection)
+        _close(cast("Connection", connection))
         for call in calls:
             call.error = StoreUnavailable("the call was interrupted on its way: it may have happened")
         self.release(begins=False)

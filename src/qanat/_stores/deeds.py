@@ -95,10 +95,13 @@ class Begun:
 
     def answers(self) -> list[Any] | None:
         """Return the answers, once it is over; None if `finish` has to find out what became of it."""
-        answer = self._began.answer()
-        if answer is not None and self._deed.startswith(("claim ", "rescue ")):
+        answer: Any = self._began.answer()
+        if answer is None:
+            return None
+        if self._deed.startswith(("claim ", "rescue ")):
             return [answer] * len(self._asked)
-        return answer
+        answers: list[Any] = answer
+        return answers
 
     def finish(self) -> list[Any]:
         """Wait for the answers, with all that `Deeds.do` does when things go wrong."""
