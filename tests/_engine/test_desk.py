@@ -298,6 +298,19 @@ def test_a_caller_who_is_cancelled_hears_late(server: Server, backend: str):
     assert late == [[1]]
 
 
+def test_who_leaves_once_the_answer_is_told_hears_late(server: Server, backend: str):
+    late: list[Any] = []
+
+    async def body(_courier: Courier, desk: Any) -> None:
+        begun = desk.begin("claim", [1], late.append)
+        while not begun._told:
+            await anyio.sleep(0.001)
+        begun.leave()
+
+    run(backend, server, body)
+    assert late == [[1]]
+
+
 def test_an_interruption_costs_the_connection_alone(server: Server, backend: str):
     async def body(_courier: Courier, desk: Any) -> None:
         with pytest.raises(KeyboardInterrupt):
