@@ -27,7 +27,7 @@ from qanat.errors import JobCancelledError, PoolDeadlockError, outcomes_of
 from qanat.testing import virtual_time
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from qanat.testing import VirtualTime
 
@@ -718,6 +718,45 @@ async def test_items_without_a_key_of_their_own_fail_alone(virtual_time: Virtual
     assert "too large for a key: give key=" in str(outcomes[2].error)
     bad = await qanat.collect(handler, [1], journal=path, key=lambda item: 1.5)  # type: ignore[arg-type, return-value]
     assert "key must be a str, bytes, an int or a tuple of these, got 1.5" in str(bad[0].error)
+
+
+async def test_pool_item_without_a_key_of_its_own_fails_alone(virtual_time: VirtualTime, calls, path):
+    async with Pool(calls.double, journal=path) as pool:
+        bad, good = pool.submit(object()), pool.submit(1)
+        assert await good == [1, 1]
+        with pytest.raises(SerialisationError, match="give key="):
+            await bad
+
+
+async def test_source_that_raises_beside_functions_of_items_keeps_what_was_done(
+    virtual_time: VirtualTime, calls, path
+):
+    def source() -> Iterator[int]:
+        yield 1
+        raise OSError("torn")
+
+    with pytest.raises(OSError, match="torn") as raised:
+        await qanat.collect(calls.double, source(), journal=path, lane=lambda item: item)
+    assert outcomes_of(raised.value).values() == [[1, 1]]
+
+
+@pytest.mark.parametrize(("name", "value"), [("AT_ONCE", 3), ("MOST_BYTES", 30)])
+async def test_commits_are_bounded_by_number_and_size(
+    virtual_time: VirtualTime, calls, path, monkeypatch, name, value
+):
+    sizes: list[int] = []
+    keep = journal_module.JournalConnection._keep
+
+    def counted(self: Any, asked: list[Any]) -> list[Any]:
+        sizes.append(len(asked))
+        return keep(self, asked)
+
+    monkeypatch.setattr(journal_module.JournalConnection, "_keep", counted)
+    monkeypatch.setattr(keeper_module, name, value)
+    outcomes = await qanat.collect(calls.double, range(1000, 1100), journal=path, concurrency=50)
+    assert outcomes.values() == [[item] * 2 for item in range(1000, 1100)]
+    assert max(sizes) == 3
+    assert sum(sizes) == 100
 
 
 async def test_rules_functions_that_raise_fail_their_job(virtual_time: VirtualTime, calls, path):

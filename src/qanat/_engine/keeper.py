@@ -125,7 +125,6 @@ class Keeper:
         # Of each that waits to be committed its ending, and what is recorded of it.
         self._to_keep: list[Ending] = []
         self._rows: list[tuple[Any, ...]] = []
-        self._sent_bytes = 0
         self._failures: dict[Key, Outcome[Any, Any]] = {}
         self._forgotten: set[str] = set()
         self._asking = self._keeping = False
@@ -431,7 +430,7 @@ class Keeper:
     def _keep(self) -> None:
         """Send what waits to be committed."""
         batch, rows = self._to_keep, self._rows
-        size = self._unkept_bytes - self._sent_bytes
+        size = self._unkept_bytes
         if len(rows) > AT_ONCE or size > MOST_BYTES:
             number = size = 0
             while number < min(AT_ONCE, len(rows)) and size < MOST_BYTES:
@@ -442,7 +441,6 @@ class Keeper:
         else:
             self._to_keep, self._rows = [], []
         self._keeping = True
-        self._sent_bytes = size
         self._desk.send("keep", rows, lambda call: self._kept(call, batch, size))
 
     def _kept(self, call: Call, batch: list[Ending], size: int) -> None:
@@ -454,7 +452,6 @@ class Keeper:
             size = self._unkept_bytes
             self._to_keep, self._rows = [], []
         self._unkept_bytes -= size
-        self._sent_bytes = 0
         if self._to_keep:
             self._keep()  # before the outcomes are handed over, as the courier would be idle meanwhile
         self._hand_over(batch)
