@@ -737,7 +737,7 @@ async def test_source_that_raises_beside_functions_of_items_keeps_what_was_done(
 
     with pytest.raises(OSError, match="torn") as raised:
         await qanat.collect(calls.double, source(), journal=path, lane=lambda item: item)
-    assert outcomes_of(raised.value).values() == [[1, 1]]
+    assert [outcome.value for outcome in outcomes_of(raised.value) if outcome.ok] == [[1, 1]]
 
 
 @pytest.mark.parametrize(("name", "value"), [("AT_ONCE", 3), ("MOST_BYTES", 30)])
