@@ -44,6 +44,7 @@ class Task:
     Attributes:
         name: The handler's name, for people.
         handler: What is called with the item; only the driver looks inside.
+        direct: The function itself, where the driver calls it with nothing in between; None if not.
         timeout: Seconds for one attempt; None is unlimited.
         retry: Whether and when a failed job runs again.
         state: The run's `state` object, as `current_job().state` gives it.
@@ -56,8 +57,8 @@ class Task:
     """
 
     __slots__ = (
-        "charge", "describe", "handler", "name", "nest", "node", "retries_at_once", "retry", "spawner",
-        "state", "timeout",
+        "charge", "describe", "direct", "handler", "name", "nest", "node", "retries_at_once", "retry",
+        "spawner", "state", "timeout",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,9 @@ class Task:
     ) -> None:
         self.name = name
         self.handler = handler
+        self.direct: Callable[[Any], Any] | None = (
+            handler.function if getattr(handler, "on_loop", False) else None
+        )
         self.node = node
         self.retry = retry
         self.retries_at_once = retry.times_at_once

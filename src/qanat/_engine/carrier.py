@@ -27,12 +27,15 @@ lock, task or cancel scope is made for it. What must stay true:
   `SystemExit` or `KeyboardInterrupt` that escaped a task would end the event loop.
 """
 
+# Pyright gives up on the flow of `run`, as long as it is, and then knows no type in it; mypy follows it.
+# pyright: reportUnknownVariableType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import math
 from contextvars import copy_context
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -44,10 +47,13 @@ from qanat._engine.context import count_references, new_cell, run_in, running_ca
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Context
 
+    from qanat._engine.callee import Callee
     from qanat._engine.context import Cell
     from qanat._engine.engine import Engine
+    from qanat._engine.intake import Intake
     from qanat._engine.loop import Spot
     from qanat._engine.threads import Call
 
@@ -101,7 +107,7 @@ class Carrier:
         self.engine = engine
         self._job: Job[Any] | None = None
         self.draws = False
-        self.deadline = math.inf
+        self.deadline: float = math.inf
         self.left_behind: Call | None = None
         self._scope: anyio.CancelScope | None = None
         self._spot: Spot | None = None
@@ -185,7 +191,8 @@ class Carrier:
         self._mark = engine.loop.cancel_mark()
         running_carrier.set(self)
         dispatcher = engine.dispatcher
-        next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
+        next_job, finish = dispatcher.next, dispatcher.finish
+        clock: Callable[[], float] = engine.now
         ended, append = dispatcher.ended, engine.append
         mark, count = self._mark, count_references
         cell = self._renew_cell()
@@ -195,14 +202,17 @@ class Carrier:
         value: Any = None
         outcome: Any = None
         task: Any = None
-        known: Any = None
         timeout: float | None = None
-        callee: Any = None
         function: Any = None
         job: Job[Any] | None = None
         item: Any = None
         given: Any = None
-        number, attempts, first, started, ran = 0, 1, 0.0, 0.0, 0.0
+        source: Intake | None = None
+        number = 0
+        attempts = 1
+        first: float = 0.0
+        started: float = 0.0
+        ran: float = 0.0
         drawn = again = False
         staying = True
         try:
@@ -241,7 +251,7 @@ class Carrier:
                                     now = clock()
                                     continue
                                 # No local holds on to the last job while this one waits.
-                                item = value = outcome = task = known = function = callee = given = None
+                                item = value = outcome = task = function = given = None
                                 cell.clear()
                                 if await self._idle():
                                     now = clock()
@@ -294,12 +304,8 @@ class Carrier:
                             if not engine.called and dispatcher.running < dispatcher.capacity:
                                 engine.call_up()
                             self.draws = True
-                        if task is not known:
-                            # A twentieth of a no-op job: nearly all jobs of a carrier are of one task.
-                            known = task
-                            timeout = task.timeout
-                            callee = task.handler
-                            function = callee.function if callee.on_loop else None
+                        timeout = task.timeout
+                        function = task.direct
                         if timeout is not None:
                             self.deadline = deadline = now + timeout
                             if deadline < engine.alarm_at:
@@ -309,7 +315,7 @@ class Carrier:
                             if function is None:
                                 job = cell.made()
                                 assert job is not None  # noqa: S101 - it has one in hand
-                                value, error = await callee.call(self, job)
+                                value, error = await cast("Callee", task.handler).call(self, job)
                             elif engine.isolates:
                                 value = await run_in(copy_context(), function(item))
                             else:
