@@ -1239,3 +1239,23 @@ async def test_a_job_may_submit_to_its_own_pool(virtual_time: VirtualTime):
         await pool.drain()
     assert sorted(seen) == list(range(1, 32))
     assert next(itertools.count()) == 0
+
+
+async def test_a_job_that_falls_due_as_another_is_cancelled_starts_on_time(virtual_time: VirtualTime):
+    async def handle(item: str) -> None:
+        if item == "deaf":
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(10.0)
+
+    async with qanat.Pool(handle, concurrency=2) as pool, anyio.create_task_group() as group:
+        deaf = pool.submit("deaf")
+
+        async def cancel() -> None:
+            await anyio.sleep(1.0)
+            assert deaf.cancel()
+
+        group.start_soon(cancel)
+        await anyio.wait_all_tasks_blocked()
+        late = pool.submit("late", delay=1.0)
+        await late
+        assert virtual_time.now() == 1.0

@@ -511,7 +511,8 @@ class Engine:
         soonest = min(soonest, self._start_by)
         if not self.held:
             at = self.dispatcher.wake_at
-            if at <= now:
+            # Whoever asked the dispatcher for something at this very time has let jobs fall due, and went.
+            if at <= now or self.dispatcher.may_start_more:
                 self.poke()
             else:
                 soonest = min(soonest, at)
