@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,9 @@ from qanat._core.dispatcher import ending, ledger, lone_lane, parking, path, sta
 from qanat._core.dispatcher.gate import Gates
 from qanat._core.dispatcher.timeline import Timeline
 from qanat._core.dispatcher.tree import Tree
+from qanat._core.orders import Fifo, Lifo
 from tests._core.dispatcher.plans import check, fixed_plans
+from tests._core.dispatcher.test_straight import LIMITS, check_both_ways
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,10 +51,6 @@ MUTANTS: dict[str, tuple[Callable[..., Any], str, str]] = {
         straight.next_job, "self.running += 1\n    try:", "pass\n    try:",
     ),
     "straight with waits forgotten": (straight.next_job, "straight.waited(mark, job.offered_at)", "{}"),
-    "straight with waits of the lone lane forgotten": (
-        straight.next_job, "note_waits(self, job, straight.lane, now)", "pass",
-    ),
-    "straight with waits of others": (path.Straight.waited, "or since != self._since", ""),
     "straight with waits of before": (
         path.Straight.clears, "self.mark = self._then = self", "self.mark = self",
     ),
@@ -99,3 +98,34 @@ def test_property_catches(mutant: str, monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize("plans", [200, pytest.param(3000, marks=pytest.mark.long)])
 def test_property_passes_what_is_not_changed(plans: int):
     assert not is_caught(plans)
+
+
+# Waits that add up to what a job waited, and are those of another cause: the other way tells.
+MUTANTS_OF_WAITS: dict[str, tuple[Callable[..., Any], str, str]] = {
+    "straight with waits of others": (path.Straight.waited, "or since != self._since", ""),
+}  # fmt: skip
+
+
+def ways_differ(plans: int = 300) -> bool:
+    rng = Random(5)
+    for _ in range(plans):
+        gaps, lengths, ends = [0.0, 0.5, 3.0], [0.0, 1.0, 2.5], ["done", "fails", "throttled"]
+        plan = [
+            (rng.choice(gaps), rng.choice(lengths), rng.choice(ends), None) for _ in range(rng.randint(2, 12))
+        ]
+        limits, where = rng.choice([*LIMITS, list]), rng.choice(["root", "task"])
+        try:
+            check_both_ways(plan, limits, where, rng.choice([Fifo, Lifo]), rng.randint(1, 4))
+        except AssertionError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("mutant", MUTANTS_OF_WAITS)
+def test_the_other_way_tells_wrong_waits(mutant: str, monkeypatch: pytest.MonkeyPatch):
+    mutate(monkeypatch, *MUTANTS_OF_WAITS[mutant])
+    assert ways_differ()
+
+
+def test_the_ways_agree_where_nothing_is_changed():
+    assert not ways_differ()

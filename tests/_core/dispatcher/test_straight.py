@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LIMITS: list[Callable[[], list[Limit]]] = [
     lambda: [SlidingWindow(2, 3)],
+    lambda: [FixedWindow(4, 3)],
     lambda: [Concurrency(2)],
     lambda: [Spacing(1.5), Concurrency(3)],
     lambda: [Spacing(0.5, after="finish")],
@@ -75,6 +76,16 @@ def outcome_of(plan: list[Any], limits: list[Limit], where: str, order: Any, cap
     return result.trace, seen, counts
 
 
+def check_both_ways(
+    plan: list[Any], limits: Callable[[], list[Limit]], where: str, order: Any, capacity: int
+) -> None:
+    """Assert that the straight way and the long way come to the same."""
+    straight = outcome_of(plan, limits(), where, order, capacity)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lone_lane, "_find_straight", lambda _dispatcher: None)
+        assert outcome_of(plan, limits(), where, order, capacity) == straight
+
+
 @given(
     PLANS,
     st.sampled_from(LIMITS),
@@ -85,10 +96,7 @@ def outcome_of(plan: list[Any], limits: list[Limit], where: str, order: Any, cap
 def test_both_ways_come_to_the_same(
     plan: list[Any], limits: Callable[[], list[Limit]], where: str, order: Any, capacity: int
 ):
-    straight = outcome_of(plan, limits(), where, order, capacity)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lone_lane, "_find_straight", lambda _dispatcher: None)
-        assert outcome_of(plan, limits(), where, order, capacity) == straight
+    check_both_ways(plan, limits, where, order, capacity)
 
 
 def ways(**options: Any) -> tuple[Dispatcher, Any]:
