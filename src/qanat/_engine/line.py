@@ -50,9 +50,9 @@ class Flight:
 
     def __init__(self, home: Home, calls: list[Call], begun: Begun | None) -> None:
         """Leave where it stands."""
-        self.home = home
-        self.calls = calls
-        self.begun = begun
+        self.home: Home = home
+        self.calls: list[Call] = calls
+        self.begun: Begun | None = begun
 
 
 class Line:
