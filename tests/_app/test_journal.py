@@ -508,6 +508,21 @@ async def test_endless_input_is_looked_up_as_it_is_read(virtual_time: VirtualTim
     assert Counter(calls.taken())[0] == 1
 
 
+@pytest.mark.parametrize("buffer", [1, 2, 4, 8, 40])
+async def test_reading_many_outcomes_at_once_makes_room_for_as_many(
+    virtual_time: VirtualTime, calls, path, buffer
+):
+    """The engine hears once of several outcomes that were read in one turn of the loop."""
+    for rounds in (3, 6):
+        items = iter(range(1000))
+        async with qanat.stream(calls.double, items, journal=path, buffer=buffer, ordered=True) as outcomes:
+            found = []
+            for _ in range(rounds):
+                await anyio.sleep(1.0)
+                found += [(await anext(outcomes)).item for _ in range(buffer)]
+        assert found == list(range(rounds * buffer))
+
+
 @pytest.mark.parametrize("rules", [
     {"lane": lambda n: n % 3},
     {"order": "lifo"},

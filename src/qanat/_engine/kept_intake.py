@@ -56,7 +56,8 @@ class KeptIntake(Intake):
     def pull(self) -> bool:
         """Hear that a job has started, which may make room; nothing comes of it at once."""
         self._starts -= 1
-        if self._starts <= 0:
+        # Outcomes that are read make room as well, and of several that are the engine hears once.
+        if self._starts <= 0 or self.counts_unread:
             self._let_read()
         return False
 
