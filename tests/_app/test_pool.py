@@ -485,7 +485,8 @@ async def test_giving_up_the_wait_in_the_moment_of_the_wake_leaves_the_room_to_o
                 scopes.append(scope)
                 await pool.put(2)
 
-        room = pool._open_room
+        room = pool._room
+        assert room is not None
         async with anyio.create_task_group() as group:
             group.start_soon(give_up)
             await anyio.wait_all_tasks_blocked()
@@ -516,7 +517,8 @@ async def test_room_is_passed_on_by_a_task_that_was_cancelled_as_it_was_told_of_
         assert virtual_time.now() == 2.0
         assert pool.stats().waiting == 1
         handle.cancel()
-        assert pool._open_room._reserved == 0
+        assert pool._room is not None
+        assert pool._room._reserved == 0
 
 
 async def test_room_that_a_cancelled_job_leaves_is_used(virtual_time: VirtualTime):

@@ -173,8 +173,8 @@ class Pool(Generic[T, R]):
         self._drained = Bell(engine.loop)
         self._calls = Calls(engine, rules)
         self._task = None if self._handler is None else add_task(engine, self._handler, rules)
-        room = Room(engine, self._max_waiting)
-        if rules.batch is not None and self._max_waiting is not None:
+        room = None if self._max_waiting is None else Room(engine, self._max_waiting)
+        if rules.batch is not None and room is not None:
             engine.is_full = room.is_full
         self._thread = get_ident()
         self._closing = False
@@ -273,11 +273,6 @@ class Pool(Generic[T, R]):
             raise PoolClosedError("the Pool is not open: use it inside `async with`, or call open()")
         return self._engine
 
-    @property
-    def _open_room(self) -> Room:
-        assert self._room is not None  # noqa: S101 - asked by those who have seen it open
-        return self._room
-
     def _taking_engine(self) -> Engine:
         engine = self._open_engine()
         if self._closing or engine.failure is not None:
@@ -320,7 +315,7 @@ class Pool(Generic[T, R]):
 
     def _engine_with_room(self) -> Engine:
         engine = self._taking_engine()
-        if self._max_waiting is not None and self._open_room.is_full():
+        if self._room is not None and self._room.is_full():
             raise PoolFull(
                 f"{self._max_waiting} jobs wait, as many as max_waiting allows: `await pool.put(item)` "
                 "waits for room"
@@ -335,11 +330,10 @@ class Pool(Generic[T, R]):
     ) -> Handle[T, R]:  # fmt: skip
         """Hand in an item, waiting for room if `max_waiting` jobs wait. The rest is as in `submit`."""
         engine = self._taking_engine()
-        if self._max_waiting is not None:
-            room = self._open_room
-            if room.putters or room.is_full():
-                await room.wait()
-                engine = self._taking_engine()
+        room = self._room
+        if room is not None and (room.putters or room.is_full()):
+            await room.wait()
+            engine = self._taking_engine()
         return self._submit(engine, item, id, priority, lane, metadata, delay, timeout, retry, cost)
 
     def _submit(
@@ -423,7 +417,7 @@ class Pool(Generic[T, R]):
             TypeError: If it is not a function.
         """
         engine = self._taking_engine()
-        if self._max_waiting is not None and self._open_room.is_full():
+        if self._room is not None and self._room.is_full():
             raise PoolFull(f"{self._max_waiting} jobs wait, as many as max_waiting allows")
         assert self._calls is not None  # noqa: S101 - open
         index = self._count

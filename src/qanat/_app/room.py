@@ -18,7 +18,7 @@ class Room:
 
     Args:
         engine: Where the jobs wait.
-        most: How many may; None is any number.
+        most: How many may.
     """
 
     is_async = False
@@ -26,7 +26,7 @@ class Room:
     tops_up = True
     is_empty = False
 
-    def __init__(self, engine: Engine, most: int | None) -> None:
+    def __init__(self, engine: Engine, most: int) -> None:
         """Begin with nobody waiting."""
         self._engine = engine
         self._most = most
@@ -35,12 +35,9 @@ class Room:
 
     def is_full(self) -> bool:
         """Whether no more jobs may wait now."""
-        most = self._most
-        if most is None:
-            return False
         dispatcher, keeper = self._engine.dispatcher, self._engine.keeper
         looked_up = 0 if keeper is None else keeper.waiting
-        return dispatcher.waiting + dispatcher.scheduled + self._reserved + looked_up >= most
+        return dispatcher.waiting + dispatcher.scheduled + self._reserved + looked_up >= self._most
 
     async def wait(self) -> None:
         """Wait for room, or to be told that no more jobs are taken."""

@@ -47,13 +47,11 @@ from qanat._engine.context import count_references, new_cell, run_in, running_ca
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextvars import Context
 
     from qanat._engine.callee import Callee
     from qanat._engine.context import Cell
     from qanat._engine.engine import Engine
-    from qanat._engine.intake import Intake
     from qanat._engine.loop import Spot
     from qanat._engine.threads import Call
 
@@ -191,8 +189,7 @@ class Carrier:
         self._mark = engine.loop.cancel_mark()
         running_carrier.set(self)
         dispatcher = engine.dispatcher
-        next_job, finish = dispatcher.next, dispatcher.finish
-        clock: Callable[[], float] = engine.now
+        next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
         ended, append = dispatcher.ended, engine.append
         mark, count = self._mark, count_references
         cell = self._renew_cell()
@@ -207,12 +204,7 @@ class Carrier:
         job: Job[Any] | None = None
         item: Any = None
         given: Any = None
-        source: Intake | None = None
-        number = 0
-        attempts = 1
-        first: float = 0.0
-        started: float = 0.0
-        ran: float = 0.0
+        number, attempts, first, started, ran = 0, 1, 0.0, 0.0, 0.0
         drawn = again = False
         staying = True
         try:
