@@ -10,6 +10,7 @@ import types
 import typing
 from functools import partial
 from pathlib import Path
+from reprlib import aRepr
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -17,6 +18,7 @@ import msgspec
 from qanat._app.handler_names import handler_name
 from qanat._app.text import safe_text
 from qanat._core.content_key import MOST_DEPTH, content_key, given_key
+from qanat._core.shown import said_by
 from qanat._engine.callee import without_partials
 from qanat.errors import SerialisationError
 
@@ -367,9 +369,4 @@ def holds_no_number(value: object, depth: int = 0) -> bool:
 
 def short(value: object) -> str:
     """Return a short text of a value, whatever its `repr` does."""
-    import reprlib
-
-    try:
-        return reprlib.repr(value)
-    except Exception:  # noqa: BLE001 - the user's code may raise anything
-        return f"<{type(value).__name__}>"
+    return said_by(aRepr, value)

@@ -19,8 +19,13 @@ def shown(value: object) -> str:
 
     A refusal must not fail itself, nor carry along a megabyte that was handed in by mistake.
     """
+    text = said_by(_short, value)
+    return text if len(text) <= MOST else f"{text[: MOST - 3]}..."
+
+
+def said_by(by: Repr, value: object) -> str:
+    """Return what a `Repr` says of a value; what cannot be shown is named."""
     try:
-        text = _short.repr(value)
+        return by.repr(value)
     except Exception:  # noqa: BLE001 - the `repr` of a user's class may raise anything, and a number be too long
         return f"<{type(value).__name__}>"
-    return text if len(text) <= MOST else f"{text[: MOST - 3]}..."
