@@ -459,6 +459,10 @@ class Engine:
 
     def resize(self, capacity: float) -> None:
         """Let more or fewer jobs run at once."""
+        if self.drawn is not None:
+            # Who draws one item after the other does not look at the capacity: they are offered from now on.
+            self.drawn.draws = False
+            self.drawn = None
         self.dispatcher.resize(capacity, self.now())
         self.called = False
         for carrier in list(self.idle):
