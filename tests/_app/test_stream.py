@@ -15,6 +15,7 @@ from tests._app.diary import Diary
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from pathlib import Path
 
     from qanat.testing import VirtualTime
 
@@ -462,6 +463,33 @@ async def test_only_failed_gives_what_is_not_done_and_lets_the_rest_take_no_room
     async with qanat.stream(handler, range(6), only_failed=True, buffer=1, concurrency=1) as outcomes:
         await anyio.sleep(10.0)
         assert [outcome.item async for outcome in outcomes] == [1, 3]
+
+
+async def test_only_failed_goes_with_a_journal(virtual_time: VirtualTime, tmp_path: Path):
+    diary = Diary(virtual_time)
+    handler = diary.failing([None, KeyError(1), None])
+    async with qanat.stream(handler, range(3), only_failed=True, journal=tmp_path / "run.db") as outcomes:
+        assert [outcome.item async for outcome in outcomes] == [1]
+
+
+async def test_jobs_that_wait_for_a_retry_take_up_room(virtual_time: VirtualTime):
+    read: list[int] = []
+
+    def source():
+        for number in range(100):
+            read.append(number)
+            yield number
+
+    async def fail(_: int) -> None:
+        raise ConnectionError
+
+    retry = Retry(1, backoff=constant(60.0))
+    async with qanat.stream(fail, source(), retry=retry, buffer=5, concurrency=2) as outcomes:
+        await anyio.sleep(1.0)
+        assert len(read) == 5
+        assert sorted([(await anext(outcomes)).item for _ in range(5)]) == list(range(5))
+        await anyio.sleep(1.0)
+        assert len(read) == 10
 
 
 @pytest.mark.parametrize(

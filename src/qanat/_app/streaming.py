@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from qanat._app.rules import Rules
-    from qanat._core.job import Job
     from qanat._core.outcome import Outcome
     from qanat._engine.engine import Engine
     from qanat._engine.intake import Intake
@@ -64,13 +63,15 @@ class OutcomeStream(Generic[T, R]):
         self._entered = True
         rules = self._rules
         engine = self._engine = make_engine(
-            rules, on_outcome=self._put, on_failure=None if rules.max_failures is None else self._judge,
+            rules, append=self._way_in(), on_failure=None if rules.max_failures is None else self._judge,
             handler=self._handler, name="stream",
         )  # fmt: skip
         self._bell = Bell(engine.loop)
+        engine.wants_done = engine.append is None or not self._only_failed
         # Failures that nobody reads hold up what is started, but few are counted for every item.
         unread = nothing_unread if self._only_failed else self._unread
         self._intake = make_intake(engine, self._handler, self._items, rules, unread=unread)
+        self._intake.is_held = not self._ordered and rules.journal is None
         if rules.batch is not None:
             engine.is_full = self._is_stuck
         engine.when_over(self._bell.ring)
@@ -112,10 +113,12 @@ class OutcomeStream(Generic[T, R]):
             if engine.over or self._closed:
                 self._finish()
             await self._bell.wait()
-        outcome = self._ready.popleft()
-        if engine.held and len(self._ready) < self._rules.buffer:
-            engine.hold(False)
-        elif engine.source is not None and len(self._ready) * 2 <= self._rules.buffer:
+        ready, source = self._ready, engine.source
+        outcome = ready.popleft()
+        if engine.held:
+            if len(ready) < self._rules.buffer:
+                engine.hold(False)
+        elif source is not None and (engine.idle or source.is_async) and len(ready) * 2 <= self._rules.buffer:
             engine.refill_soon()
         return outcome
 
@@ -128,31 +131,42 @@ class OutcomeStream(Generic[T, R]):
         self._raised = True
         raise problem
 
-    def _put(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
-        """Take an outcome in; stop starting jobs when the reader is behind."""
-        if self._arrived(outcome):
-            engine = self._engine
-            assert engine is not None  # noqa: S101 - entered
-            if len(self._ready) >= self._rules.buffer:
-                engine.hold(True)
+    def _way_in(self) -> Callable[[Outcome[Any, Any]], None]:
+        """Return what is to be called with each outcome."""
+        if self._ordered:
+            return self._put_in_turn
+        return self._put_failed if self._only_failed else self._put
 
-    def _arrived(self, outcome: Outcome[T, R]) -> bool:
-        """Let the reader have an outcome when its turn has come; True if it has."""
-        if self._only_failed and outcome.state == "done":
-            return False
-        if not self._ordered or outcome.parent is not None:
-            self._ready.append(outcome)
+    def _put(self, outcome: Outcome[Any, Any]) -> None:
+        """Let the reader have an outcome; stop starting jobs when it is behind."""
+        ready = self._ready
+        ready.append(outcome)
+        if self._bell.spots:
+            self._bell.ring()
+        if len(ready) >= self._rules.buffer:
+            self._hold()
+
+    def _put_failed(self, outcome: Outcome[Any, Any]) -> None:
+        """Let the reader have an outcome if the job is not done."""
+        if outcome.state != "done":
+            self._put(outcome)
+
+    def _put_in_turn(self, outcome: Outcome[Any, Any]) -> None:
+        """Let the reader have an outcome when its turn has come."""
+        if outcome.parent is not None:
+            self._put(outcome)
         elif outcome.index != self._turn:
             self._early[outcome.index] = outcome
-            return False
         else:
-            self._ready.append(outcome)
-            self._turn += 1
-            while (following := self._early.pop(self._turn, None)) is not None:
-                self._ready.append(following)
+            following: Outcome[Any, Any] | None = outcome
+            while following is not None:
+                self._put(following)
                 self._turn += 1
-        self._bell.ring()
-        return True
+                following = self._early.pop(self._turn, None)
+
+    def _hold(self) -> None:
+        if self._engine is not None:
+            self._engine.hold(True)
 
     def _judge(self, outcome: Outcome[Any, Any]) -> None:
         engine = self._engine

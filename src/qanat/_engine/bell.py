@@ -13,30 +13,33 @@ class Bell:
 
     All of them are woken, so that none is forgotten because another one was cancelled meanwhile:
     who is woken looks again whether what it waits for is there.
+
+    Attributes:
+        spots: Where they wait.
     """
 
-    __slots__ = ("_loop", "_spots")
+    __slots__ = ("_loop", "spots")
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._spots: list[Spot] = []
+        self.spots: list[Spot] = []
 
     def __bool__(self) -> bool:
         """Whether anybody waits."""
-        return bool(self._spots)
+        return bool(self.spots)
 
     async def wait(self) -> None:
         """Wait for the next ring."""
         spot = self._loop.spot()
-        self._spots.append(spot)
+        self.spots.append(spot)
         try:
             await spot.wait()
         finally:
-            if spot in self._spots:  # it rang for nobody: the wait was cancelled
-                self._spots.remove(spot)
+            if spot in self.spots:  # it rang for nobody: the wait was cancelled
+                self.spots.remove(spot)
 
     def ring(self) -> None:
         """Wake all who wait; in the loop's thread."""
-        spots, self._spots = self._spots, []
+        spots, self.spots = self.spots, []
         for spot in spots:
             spot.wake()

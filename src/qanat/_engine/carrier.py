@@ -194,7 +194,7 @@ class Carrier:
         running_carrier.set(self)
         dispatcher = engine.dispatcher
         next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
-        ended, append = dispatcher.ended, engine.append
+        ended, append, wants_done = dispatcher.ended, engine.append, engine.wants_done
         mark, count = self._mark, count_references
         cell = self._renew_cell()
         copies = count(self._variables) if self._variables is not None else -1
@@ -231,7 +231,11 @@ class Carrier:
                             or not dispatcher.is_plain
                             or dispatcher.running >= dispatcher.capacity
                             or now >= timeline.at
-                            or (source.counts_unread and source.room() <= 0)
+                            or (
+                                source.counts_unread
+                                and (dispatcher.scheduled or not source.is_held)
+                                and source.room() <= 0
+                            )
                         ):
                             job = None if engine.held else next_job(now)
                             if ended:
@@ -282,6 +286,8 @@ class Carrier:
                                 continue
                             if source.may_block:
                                 now = clock()
+                            # The user's own iterator may look at what runs, and a reader's room is counted.
+                            one_by_one = source.may_block or (source.counts_unread and not source.is_held)
                             drawn = settled = self.draws = True
                             dispatcher.running += 1
                             task = source.task
@@ -371,19 +377,21 @@ class Carrier:
                                     settled = False
                                     break
                                 dispatcher.done += 1
-                                outcome = Outcome(
-                                    number, number, item, value, None, "done", attempts, None, None, None,
-                                    first, first, now, now - started + ran, "concurrency",
-                                )  # fmt: skip
-                                if append is None:
-                                    break
-                                append(outcome)
+                                if wants_done:
+                                    outcome = Outcome(
+                                        number, number, item, value, None, "done", attempts, None, None, None,
+                                        first, first, now, now - started + ran, "concurrency",
+                                    )  # fmt: skip
+                                    if append is None:
+                                        break
+                                    append(outcome)
                                 if (
-                                    source.one_by_one
+                                    one_by_one
                                     or engine.drawn is not source
                                     or seen.held
                                     or decided.waiting
                                     or now >= timeline.at
+                                    or (source.counts_unread and decided.scheduled)
                                     or count(self._variables) != copies
                                     or count(self._cell) != changes
                                     or mark._must_cancel

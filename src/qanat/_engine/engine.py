@@ -67,6 +67,7 @@ class Engine:
         dispatcher: Who decides.
         drawn: The source, if carriers may take items straight from it.
         append: Called with each outcome, if that is all there is to do; else `settle` is.
+        wants_done: Whether `append` is to be called with jobs that are done, too; it may be all the same.
         held: True while nobody reads the outcomes: nothing is started.
         keeper: Who keeps outcomes until they are recorded; None if they are not.
         is_full: With batches, whether no more jobs can come before some that wait are started.
@@ -119,6 +120,7 @@ class Engine:
         "stopped",
         "tops_up",
         "turn",
+        "wants_done",
     )
 
     def __init__(
@@ -147,6 +149,7 @@ class Engine:
         self._samples = False
         self.observe = observe
         self.append = append
+        self.wants_done = True
         self.checks = Checks(self)
         self.dispatcher = (make_dispatcher or Dispatcher)(
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),

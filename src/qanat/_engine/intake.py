@@ -190,7 +190,7 @@ class Intake:
         draws: Whether an item may be started at once, as nothing chooses among those that were read.
         may_block: Whether reading an item may take so long that the clock has to be read again.
         counts_unread: Whether outcomes that are not read take up room.
-        one_by_one: Whether a carrier that drew an item looks at everything anew before the next.
+        is_held: Whether the engine is held when they fill it up, so that nobody need count them here.
         task: What the jobs share.
         iterator: What the items are read from.
     """
@@ -248,7 +248,7 @@ class Intake:
         self.draws = not (self.is_async or chooses or callbacks or gathers)
         self._chunk = 1 if self.may_block or not gathers else gathers
         self.counts_unread = unread is not nothing_unread
-        self.one_by_one = self.may_block or self.counts_unread
+        self.is_held = False
 
     def pull(self) -> bool:
         """Read and offer some items if there is room; False if nothing came of it."""

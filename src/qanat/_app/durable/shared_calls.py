@@ -111,7 +111,7 @@ class SharedStream(OutcomeStream[T, R]):
             with self._scope:
                 async with in_this_loop(_queue_of(self._rules)) as queue:
                     self._sharing = Sharing(
-                        self._handler, self._items, self._rules, queue, emit=self._arrived,
+                        self._handler, self._items, self._rules, queue, emit=self._way_in(),
                         unread=self._unread, progress=self._rules.progress or False,
                     )  # fmt: skip
                     await self._sharing.run()
