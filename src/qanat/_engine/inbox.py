@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from threading import get_ident
-from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from qanat._core.arguments import whole
 from qanat._engine.loop import running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from qanat._engine.loop import Spot
 
@@ -126,19 +126,14 @@ class Inbox(Generic[T]):
         self._let_put()
         return found
 
-    def __iter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __next__(self) -> T:
-        """Return the next item; that there is none now does not mean that none will come."""
+    def __iter__(self) -> Iterator[T]:
+        """Take out the items that are in it; that there are no more does not mean that none will come."""
         items = self._items
-        if not items:
-            raise StopIteration
-        item = items.popleft()
-        if self._putters:
-            self._let_put()
-        return item
+        while items:
+            item = items.popleft()
+            if self._putters:
+                self._let_put()
+            yield item
 
     def __repr__(self) -> str:
         """Show how many items are in it."""

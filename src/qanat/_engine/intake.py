@@ -35,7 +35,7 @@ LONG = 0.001
 
 
 QUICK_ITERATORS = frozenset(
-    (type(iter(range(0))), type(iter(())), type(iter([0])), type(iter({0: 0})), type(iter({0})), Inbox)
+    (type(iter(range(0))), type(iter(())), type(iter([0])), type(iter({0: 0})), type(iter({0})))
 )
 """Iterators whose next item takes no time worth looking at the clock for."""
 
@@ -188,6 +188,7 @@ class Intake:
         error: What the source raised, if it did; the items before it count.
         tops_up: Whether the buffer is kept full, because an order or lanes choose among what is in.
         draws: Whether an item may be started at once, as nothing chooses among those that were read.
+        is_added_to: Whether the source may be empty now and have items later.
         may_block: Whether reading an item may take so long that the clock has to be read again.
         counts_unread: Whether outcomes that are not read take up room.
         is_held: Whether the engine is held when they fill it up, so that nobody need count them here.
@@ -244,7 +245,8 @@ class Intake:
         self.tops_up = self.is_async or (chooses and not self._whole)
         self.needs_task = self.is_async or self._whole
         self._room_spot: Spot | None = None
-        self.may_block = type(self.iterator) not in QUICK_ITERATORS
+        self.is_added_to = self._inbox is not None
+        self.may_block = not self.is_added_to and type(self.iterator) not in QUICK_ITERATORS
         self.draws = not (self.is_async or chooses or callbacks or gathers)
         self._chunk = 1 if self.may_block or not gathers else gathers
         self.counts_unread = unread is not nothing_unread
@@ -308,10 +310,17 @@ class Intake:
             self._inbox is not None and not self._inbox.closed and self.error is None and not self._is_closed
         )
 
+    def went_dry(self) -> bool:
+        """Whether nothing was left to read only for now; if so, make ready to read what comes later."""
+        if self.is_dry:
+            self.iterator = iter(cast("Inbox[Any]", self._inbox))
+            return True
+        return False
+
     def ended(self) -> None:
         """Note that the source has no more items, or none now."""
         engine = self._engine
-        if self.is_dry:
+        if self.went_dry():
             if engine.drawn is self:
                 engine.drawn = None
             return

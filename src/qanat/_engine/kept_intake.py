@@ -102,7 +102,7 @@ class KeptIntake(Intake):
             begun = engine.now()
             chunk = min(room, self._chunk)
             if self._read(chunk) < chunk:
-                if not self.is_dry:
+                if not self.went_dry():
                     return
                 spot = self._room_spot = engine.loop.spot()
                 await spot.wait()
