@@ -47,6 +47,26 @@ async def test_a_handle_can_be_awaited_for_the_value(virtual_time: VirtualTime):
     assert virtual_time.now() == 1.0
 
 
+@on_asyncio
+async def test_jobs_awaited_one_after_the_other_cost_a_turn_of_the_loop_each(virtual_time: VirtualTime):
+    async def at_once(item: int) -> int:
+        return item
+
+    loop, turns = asyncio.get_running_loop(), 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    async with qanat.Pool(at_once, concurrency=10) as pool:
+        await pool.submit(0)
+        turn()
+        for item in range(100):
+            await pool.submit(item)
+    assert turns < 110
+
+
 async def test_a_job_starts_while_the_body_goes_on(virtual_time: VirtualTime):
     diary = Diary(virtual_time)
     async with qanat.Pool(diary.taking(1.0), concurrency=2) as pool:

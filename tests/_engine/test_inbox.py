@@ -251,6 +251,30 @@ async def test_who_is_cancelled_when_just_woken_leaves_its_turn_to_the_next(virt
     assert inbox.clear() == [2]
 
 
+@pytest.mark.virtual_time("asyncio")
+async def test_items_that_come_one_after_the_other_cost_a_turn_of_the_loop_each(virtual_time: VirtualTime):
+    loop, turns = asyncio.get_running_loop(), 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    async def answer(future: asyncio.Future[None]) -> None:
+        future.set_result(None)
+
+    inbox: Inbox[asyncio.Future[None]] = Inbox()
+    async with qanat.stream(answer, inbox, only_failed=True) as outcomes:
+        turn()
+        for _ in range(100):
+            future = loop.create_future()
+            inbox.add(future)
+            await future
+        inbox.close()
+        assert [outcome async for outcome in outcomes] == []
+    assert turns < 110
+
+
 async def test_only_who_reads_an_inbox_can_leave_it(virtual_time: VirtualTime):
     inbox: Inbox[int] = Inbox()
     async with qanat.stream(double, inbox) as outcomes:

@@ -167,6 +167,7 @@ class Pool(Generic[T, R]):
             handler=self._handler, name="pool",
         )  # fmt: skip
         engine.spawner.tells = False
+        engine.lingers = True
         engine.spawner.count_roots = self._count_roots
         if engine.keeper is not None:
             engine.keeper.when_moved = partial(self._moved, engine)

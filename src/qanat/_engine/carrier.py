@@ -612,15 +612,33 @@ class Carrier:
         engine = self.engine
         if not engine.may_wait(self):
             return False
+        if engine.lingers and not engine.lingering and engine.done_seen != engine.dispatcher.done:
+            return await self._linger()
         spot = self._spot = engine.loop.spot()
         engine.idle[self] = None
-        engine.called = False
+        engine.called = engine.lingering
         try:
             await spot.wait()
         finally:
             self._spot = None
             engine.idle.pop(self, None)
             engine.called = False
+        engine.turn = self
+        return not engine.over
+
+    async def _linger(self) -> bool:
+        """Look once more when everything else has run; False if this carrier is to leave.
+
+        Who awaits one job after the other hands in the next as soon as it hears of the last, before this
+        carrier is at its turn again: so each costs one turn of the loop, and nobody is to be woken for it.
+        """
+        engine = self.engine
+        engine.done_seen = engine.dispatcher.done
+        engine.lingering = engine.called = True
+        try:
+            await engine.loop.checkpoint()
+        finally:
+            engine.lingering = engine.called = False
         engine.turn = self
         return not engine.over
 

@@ -69,6 +69,10 @@ class Engine:
         append: Called with each outcome, if that is all there is to do; else `settle` is.
         wants_done: Whether `append` is to be called with jobs that are done, too; it may be all the same.
         held: True while nobody reads the outcomes: nothing is started.
+        lingers: Whether who hears that a job is done may hand in the next: a carrier that finds nothing
+            then looks once more when everything else has run.
+        lingering: Whether a carrier is about to.
+        done_seen: How many jobs were done when one did so last.
         keeper: Who keeps outcomes until they are recorded; None if they are not.
         is_full: With batches, whether no more jobs can come before some that wait are started.
         on_retry: Called with each job that will run again, and why; None: nobody wants that.
@@ -99,6 +103,7 @@ class Engine:
         "checks",
         "clock",
         "dispatcher",
+        "done_seen",
         "drawn",
         "epoch",
         "failure",
@@ -107,6 +112,8 @@ class Engine:
         "is_full",
         "isolates",
         "keeper",
+        "lingering",
+        "lingers",
         "loop",
         "name",
         "now",
@@ -173,6 +180,8 @@ class Engine:
         self.carriers: set[Carrier] = set()
         self.idle: dict[Carrier, None] = {}
         self.called = False
+        self.lingers = self.lingering = False
+        self.done_seen = 0
         self.held = False
         self._holders: set[str] = set()
         self.keeper: Keeper | None = None
@@ -228,6 +237,7 @@ class Engine:
         self.source = source
         self.tops_up = source is not None and source.tops_up
         self.drawn = source if isinstance(source, Intake) and source.draws else None
+        self.lingers = self.lingers or (isinstance(source, Intake) and source.is_added_to)
 
     def source_ended(self) -> None:
         """Hear that the source has no more items."""
