@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from weakref import finalize
 
 import qanat
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from qanat import Limit, OutcomeStream
 
+    _Call = tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any], float | None, Retry | None]
 __all__ = ["WorkerPool", "worker_pool"]
 
 T = TypeVar("T")
@@ -55,8 +56,8 @@ class WorkerPool:
             self._limits = (SlidingWindow(most, most / rate),)
         self._is_accepting = True
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._inbox: Inbox[_Call[Any]] = Inbox()
-        self._open: set[_Call[Any]] = set()
+        self._inbox: Inbox[_Call] = Inbox()
+        self._open: set[asyncio.Future[Any]] = set()
         self._load: asyncio.Task[None] | None = None
 
     def run(
@@ -88,24 +89,26 @@ class WorkerPool:
         if not self._is_accepting:
             raise RuntimeError("WorkerPool has shutdown and not accepting new tasks.")
         loop = asyncio.get_running_loop()
-        if not callable(cast("object", task)):
+        function: object = task
+        if not callable(function):
             raise TypeError(f"task must be a function, got {task!r}: pass it, do not call it")
         if timeout is not None and math.isnan(timeout):
             raise ValueError(f"timeout must be a number, got {timeout!r}")
         # Checked as the rule of a run is.
         retry = Retry(retries, on=tuple(retryable_exceptions), backoff=backoff) if retries else None
-        call = _Call(task, loop.create_future(), timeout, retry)
+        future: asyncio.Future[T] = loop.create_future()
         if loop is not self._loop:
             self._start(loop)
-        self._open.add(call)
-        self._inbox.add(call)
-        return call.future
+        self._open.add(future)
+        # A plain tuple, as it is made for every call.
+        self._inbox.add((task, future, timeout, retry))
+        return future
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to call, in the loop that runs: a new one each time that it is another."""
         self._loop = loop
         self._open = set()
-        inbox: Inbox[_Call[Any]] = Inbox()
+        inbox: Inbox[_Call] = Inbox()
         self._inbox = inbox
         retrying = _Retrying()
         calls = _Calls(self._open)
@@ -153,21 +156,6 @@ async def worker_pool(size: int | None = None, rate: float | None = None) -> Asy
         await pool.shutdown()
 
 
-class _Call(Generic[T]):
-    """One call, and who waits for it."""
-
-    __slots__ = ("function", "future", "retry", "timeout")
-
-    def __init__(
-        self, function: Callable[[], Awaitable[T]], future: asyncio.Future[T], timeout: float | None,
-        retry: Retry | None,
-    ) -> None:  # fmt: skip
-        self.function = function
-        self.future = future
-        self.timeout = timeout
-        self.retry = retry
-
-
 class _Retrying:
     """The retries of all calls, each by its own rules."""
 
@@ -177,7 +165,7 @@ class _Retrying:
     def may_retry(self, error: BaseException, attempt: int) -> bool:
         """Whether to try again, and note after which delay: it is asked for next."""
         item: object = qanat.current_job().item
-        retry = cast("_Call[Any]", item).retry
+        _, _, _, retry = cast("_Call", item)
         if retry is None or not retry.allows(error, attempt):
             return False
         self._delay = cast("Callable[[int], float]", retry.backoff)(attempt)
@@ -189,46 +177,46 @@ class _Retrying:
 
 
 class _Calls:
-    """The calls of a pool that have not ended."""
+    """The calls of a pool that have not ended, as the futures of those who wait."""
 
-    def __init__(self, open_calls: set[_Call[Any]]) -> None:
+    def __init__(self, open_calls: set[asyncio.Future[Any]]) -> None:
         self._open = open_calls
 
-    async def run(self, call: _Call[Any]) -> None:
+    async def run(self, call: _Call) -> None:
         """Call a function and tell who waits."""
-        future, timeout = call.future, call.timeout
+        function, future, timeout, _ = call
         if future.done():
-            self._open.discard(call)
+            self._open.discard(future)
             return
         if timeout is None:
-            value = await call.function()
+            value = await function()
         elif timeout > 0:
             async with asyncio.timeout(timeout):
-                value = await call.function()
+                value = await function()
         else:
             raise TimeoutError
-        self._open.discard(call)
+        self._open.discard(future)
         if not future.done():
             future.set_result(value)
 
-    async def serve(self, stream: OutcomeStream[_Call[Any], None]) -> None:
+    async def serve(self, stream: OutcomeStream[_Call, None]) -> None:
         """Run calls until no more come; tell who waits for one that failed."""
         async with stream as outcomes:
             async for outcome in outcomes:
-                call, error = outcome.item, outcome.error
-                self._open.discard(call)
-                if error is None or call.future.done():
+                (_, future, _, _), error = outcome.item, outcome.error
+                self._open.discard(future)
+                if error is None or future.done():
                     continue
                 if isinstance(error, asyncio.CancelledError):
                     # Raised as it is, it would be taken for the cancellation of whoever awaits.
                     cancelled = JobCancelledError("the task awaited something that was cancelled elsewhere")
                     cancelled.__cause__ = error
-                    call.future.set_exception(cancelled)
+                    future.set_exception(cancelled)
                 else:
-                    call.future.set_exception(error)
+                    future.set_exception(error)
 
     def cancel(self, load: asyncio.Task[None]) -> None:
         """Cancel what nobody calls any more."""
-        for call in self._open:
-            call.future.cancel("WorkerPool shutdown")
+        for future in self._open:
+            future.cancel("WorkerPool shutdown")
         self._open.clear()
