@@ -15,6 +15,7 @@ from qanat import Retry, constant
 from qanat._app.hosting import add_task, hosted, make_engine
 from qanat._app.rules import Rules
 from qanat._core.job import Job
+from qanat._engine.carrier import Carrier
 from qanat._engine.engine import Engine
 from qanat._engine.intake import Callbacks, Intake, nothing_unread
 from tests._app.diary import Diary
@@ -256,6 +257,49 @@ async def test_there_are_no_more_carriers_than_slots(virtual_time: VirtualTime):
         await anyio.sleep(0.5)
         assert pool._engine is not None
         assert len(pool._engine.carriers) == 3
+
+
+@pytest.mark.virtual_time("asyncio")
+async def test_jobs_that_wait_take_all_slots_within_few_turns_of_the_loop(virtual_time: VirtualTime):
+    """Called up one in each turn, 200 handlers of 10 ms took half a second until all were at work."""
+    running = 0
+
+    async def handler(_item: int) -> None:
+        nonlocal running
+        running += 1
+        await anyio.sleep(60.0)
+
+    async with qanat.Pool(handler, concurrency=64) as pool:
+        for item in range(100):
+            pool.submit(item)
+        turns = 0
+        while running < 64:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+        assert turns < 24
+        pool.cancel()
+    assert running == 64
+
+
+@pytest.mark.virtual_time("asyncio")
+async def test_no_more_are_called_up_than_jobs_wait(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    idle = 0
+    wait = Carrier._idle
+
+    async def counted(carrier: Carrier) -> bool:
+        nonlocal idle
+        idle += 1
+        return await wait(carrier)
+
+    monkeypatch.setattr(Carrier, "_idle", counted)
+    async with qanat.Pool(anyio.sleep, concurrency=64) as pool:
+        for _ in range(32):
+            pool.submit(60.0)
+        await anyio.sleep(1.0)
+        assert idle <= 2
+        pool.cancel()
 
 
 async def test_idle_carriers_above_a_smaller_size_go_home(virtual_time: VirtualTime):

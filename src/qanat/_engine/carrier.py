@@ -189,6 +189,7 @@ class Carrier:
         All of it is one frame: each resumption of a handler passes through every frame above it.
         """
         engine = self.engine
+        engine.coming.discard(self)
         self.task = engine.loop.current_task()
         self._mark = engine.loop.cancel_mark()
         running_carrier.set(self)
@@ -622,6 +623,7 @@ class Carrier:
         finally:
             self._spot = None
             engine.idle.pop(self, None)
+            engine.coming.discard(self)
             engine.called = False
         engine.turn = self
         return not engine.over
