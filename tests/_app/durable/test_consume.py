@@ -365,6 +365,20 @@ async def test_settles_that_wait_for_their_turn_take_along_what_ends_meanwhile(
         assert faults.sizes("settle")[0] >= 9
 
 
+async def test_claims_grow_with_the_first_jobs_that_end(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    """The pace took a quarter of a second to be known, and each claim until then was for a few jobs more."""
+    faults = put_in_place(monkeypatch)
+    async with qanat.open("memory://") as store:
+        queue = store.queue("q")
+        await queue.put_many(range(2000))
+        await qanat.consume(queue, Seen(0.01), burst=True, concurrency=10)
+        # 250 are held ahead of a thousand a second, and no more than have ended so far.
+        assert all(wished <= 10 + sum(faults.wished[:place]) for place, wished in enumerate(faults.wished))
+        assert sum(faults.wished[:16]) >= 400  # 270 while the mean was of the time before, too
+
+
 async def test_claims_are_for_a_third_of_what_is_held_ahead_while_jobs_wait(
     virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
 ):

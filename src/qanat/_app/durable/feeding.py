@@ -111,7 +111,7 @@ class Feed:
         self.is_dry = False
         self._pace = 0.0
         self._left = 0
-        self._paced_at = engine.now()
+        self._paced_at = self._began = engine.now()
         self._trip = 0.0
         self._rescued_at = engine.now()
         self._rescues_every = min(RESCUE, lease / 3.0)
@@ -298,8 +298,11 @@ class Feed:
         return max(1, min(third, self._store.step)) - room
 
     def _ahead(self) -> float:
-        """Return how many jobs may wait here beyond those for which slots are free."""
-        return min(self._pace * max(AHEAD, 2.0 * self._trip), self._buffer)
+        """Return how many jobs may wait here beyond those for which slots are free.
+
+        No more than have ended here: a few that were quick tell little of those to come.
+        """
+        return min(self._pace * max(AHEAD, 2.0 * self._trip), self._buffer, self._holding.left)
 
     def _active(self) -> int:
         """Return how many jobs wait here, but for those whose lane waits: they are in nobody's way."""
@@ -327,7 +330,9 @@ class Feed:
         elapsed = now - self._paced_at
         if elapsed > 0.0:
             left = self._holding.left
-            self._pace += ((left - self._left) / elapsed - self._pace) * min(1.0, elapsed / AHEAD)
+            # The mean of a quarter of a second; of all that there was before as much is over.
+            mean_over = min(AHEAD, now - self._began)
+            self._pace += ((left - self._left) / elapsed - self._pace) * min(1.0, elapsed / mean_over)
             self._left = left
             self._paced_at = now
         if self._was_full:
