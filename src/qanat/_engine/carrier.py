@@ -39,7 +39,7 @@ from __future__ import annotations
 import math
 from contextvars import copy_context
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -53,7 +53,6 @@ from qanat.errors import JobCancelledError, JobTimeoutError
 if TYPE_CHECKING:
     from contextvars import Context
 
-    from qanat._engine.callee import Callee
     from qanat._engine.context import Cell
     from qanat._engine.engine import Engine
     from qanat._engine.loop import Spot
@@ -427,9 +426,9 @@ class Carrier:
                         if function is None or not drawn:
                             try:
                                 if function is None:
-                                    job = cell.made()
+                                    job = cell.job or cell.made()
                                     assert job is not None  # noqa: S101 - it has one in hand
-                                    value, error = await cast("Callee", task.handler).call(self, job)
+                                    value, error = await task.handler.call(self, job)
                                 elif isolates:
                                     value = await run_in(copy_context(), function(item))
                                 else:
@@ -441,7 +440,7 @@ class Carrier:
                         if settled:
                             pass
                         elif error is None and not self.is_spent and type(value) is not CoroutineType:
-                            job = self._noted(job, drawn, attempts, first, ran)
+                            job = self._noted(job, drawn, attempts, first, ran) if drawn else given
                             outcome = finish(job, value, None, now)
                             self._job = None
                             self.draws = False

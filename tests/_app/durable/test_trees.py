@@ -13,6 +13,7 @@ import pytest
 import qanat
 from qanat import current_job
 from qanat._app.durable import brood as brood_module
+from qanat._app.durable import holding
 from qanat._app.durable.lineage import After, read_after
 from qanat.errors import JobCancelledError
 from tests._app.durable.faulty import put_in_place
@@ -522,16 +523,15 @@ async def test_a_parent_that_is_lost_after_its_first_chunks_counts_each_child_on
 
 
 def held_of(job: qanat.Job[Any]) -> Any:
-    held: Any = job._task.spawner
-    return held._holding.of(job).brood
+    held: Any = holding.held_of(job)
+    return held.brood
 
 
 def lease_of(job: qanat.Job[Any]) -> Any:
     from qanat._core.store.values import Lease
 
-    held: Any = job._task.spawner
-    stored = held._holding.of(job).stored
-    return Lease(stored.id, stored.token)
+    held: Any = holding.held_of(job)
+    return Lease(held.stored.id, held.stored.token)
 
 
 async def test_cancelling_a_child_sends_its_parent_on(virtual_time: VirtualTime):

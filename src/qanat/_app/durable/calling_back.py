@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from qanat._app.durable.holding import held_of
 from qanat._app.durable.lineage import read_after
 from qanat._core.branch import AfterJob, Children
 from qanat._core.job import Task
@@ -17,7 +18,6 @@ from qanat._stores.deeds import Look
 from qanat.errors import ChildrenFailedError, PutUnknown, SerialisationError, StoreFull, StoreUnavailable
 
 if TYPE_CHECKING:
-    from qanat._app.durable.holding import Holding
     from qanat._app.durable.lineage import After
     from qanat._core.job import Job
     from qanat._core.store.states import State
@@ -47,21 +47,17 @@ class CallingBack(Callee):
 
     Args:
         inner: How it is called; None if there is none, and the children are only judged.
-        holding: What is held.
         desk: Where deeds are handed in.
         queue: The queue's name.
         newest_first: Whether the queue gives later jobs smaller order numbers.
     """
 
-    __slots__ = ("_desk", "_holding", "_inner", "_newest_first", "_queue")
+    __slots__ = ("_desk", "_inner", "_newest_first", "_queue")
 
-    def __init__(
-        self, inner: Callee | None, holding: Holding, desk: Desk, queue: str, *, newest_first: bool
-    ) -> None:
+    def __init__(self, inner: Callee | None, desk: Desk, queue: str, *, newest_first: bool) -> None:
         """Keep how the callback is called, and where its children are found."""
         super().__init__(_nothing if inner is None else inner.function, on_loop=False)
         self._inner = inner
-        self._holding = holding
         self._desk = desk
         self._queue = queue
         self._newest_first = newest_first
@@ -73,7 +69,7 @@ class CallingBack(Callee):
 
     async def call(self, carrier: Carrier, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call it, write what it returns, and judge the children."""
-        held = self._holding.of(job)
+        held = held_of(job)
         assert held is not None  # noqa: S101 - it was leased
         stored = held.stored
         after = read_after(stored.after)

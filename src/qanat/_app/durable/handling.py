@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qanat._app.durable.brood import Brood
-    from qanat._app.durable.holding import Held, Holding
+    from qanat._app.durable.holding import Held
     from qanat._app.durable.queue import Queue
     from qanat._app.durable.sealing import Seal
     from qanat._app.rules import Rules
@@ -42,7 +42,7 @@ class Handling:
 
     def __init__(
         self, engine: Engine, queue: Queue[Any], table: Mapping[str, Callable[..., Any]], rules: Rules,
-        holding: Holding, seal: Seal | None = None,
+        seal: Seal | None = None,
     ) -> None:  # fmt: skip
         """Make a task of each function, by the names that jobs give."""
         self.tasks: list[Task] = []
@@ -50,8 +50,7 @@ class Handling:
         self._queue = queue
         self._table = table
         self._rules = rules
-        self._holding = holding
-        self._spawner = QueueSpawner(holding, queue._asking, table, rules)
+        self._spawner = QueueSpawner(queue._asking, table, rules)
         self._handlers: dict[str, Task] = {}
         self._callbacks: dict[str, Task] = {}
         made: dict[int, Task] = {}
@@ -61,7 +60,7 @@ class Handling:
         for name, function in table.items():
             task = made.get(id(function))
             if task is None:
-                callee = Sealing(callee_of(function, rules.executor), holding, self._put_ahead, seal)
+                callee = Sealing(callee_of(function, rules.executor), self._put_ahead, seal)
                 whole = callee if rules.batch is None else InBatches(callee)
                 task = made[id(function)] = self._add(name_of(function), whole, rules.batch)
             self._handlers[name] = task
@@ -86,7 +85,7 @@ class Handling:
             function = self._table[name] if name else None
             conf = self._queue._asking.conf
             callee = CallingBack(
-                None if function is None else callee_of(function, self._rules.executor), self._holding,
+                None if function is None else callee_of(function, self._rules.executor),
                 self._queue._store.desk, self._queue.name,
                 newest_first=conf is not None and conf.order == "lifo",
             )  # fmt: skip

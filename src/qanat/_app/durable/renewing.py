@@ -86,7 +86,7 @@ class Renewing:
         try:
             for begin in range(0, len(held), MOST):
                 part = held[begin : begin + MOST]
-                leases = [Lease(each.stored.id, each.stored.token, _note(each.job)) for each in part]
+                leases = [Lease(each.stored.id, each.stored.token, _note(each)) for each in part]
                 answers: list[Renewed] = connection.do(f"extend {self._queue} {self._lease!r}", leases)
                 for each, answer in zip(part, answers, strict=True):
                     if not answer.lost:
@@ -116,7 +116,7 @@ class Renewing:
             return False
         if not self._is_stalled:
             self._is_stalled = True
-            running = [each.stored.id for each in held if each.job._status == RUNNING]
+            running = [each.stored.id for each in held if each._status == RUNNING]
             _log.error(
                 "queue %s: a handler has blocked the event loop for %.3g s (stall_limit is %.3g s; running: "
                 "%s): its leases (%d) are renewed no more, and other workers take the jobs. Make it a plain "
@@ -174,8 +174,8 @@ class Renewing:
 
     def _stop(self, held: Held) -> None:
         """Stop a job, whether it waits or runs."""
-        if held.job._status == RUNNING or not self._engine.dispatcher.recall(held.job, self._engine.now()):
-            self._engine.cancel_job(held.job)
+        if held._status == RUNNING or not self._engine.dispatcher.recall(held, self._engine.now()):
+            self._engine.cancel_job(held)
         else:
             self._drop(held)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from qanat._app.durable.holding import Held, held_of
 from qanat._engine.callee import Callee
 from qanat._stores.codec import encode
 from qanat.errors import SerialisationError
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from qanat._app.durable.brood import Brood
-    from qanat._app.durable.holding import Held, Holding
     from qanat._core.job import Job
     from qanat._engine.carrier import Carrier
     from qanat._engine.outside import Outside
@@ -29,10 +29,10 @@ Seal: TypeAlias = "Callable[[object], bytes | None]"
 class Sealing(Callee):
     """A handler whose results are written as soon as they are there."""
 
-    __slots__ = ("_holding", "_inner", "_put_ahead", "_written")
+    __slots__ = ("_inner", "_put_ahead", "_written")
 
     def __init__(
-        self, inner: Callee, holding: Holding, put_ahead: Callable[[Held, Brood], Awaitable[object]],
+        self, inner: Callee, put_ahead: Callable[[Held, Brood], Awaitable[object]],
         seal: Seal | None = None,
     ) -> None:  # fmt: skip
         """Keep how the handler is called, where its results go, how children are put.
@@ -42,7 +42,6 @@ class Sealing(Callee):
         super().__init__(inner.function, on_loop=False)
         self._inner = inner
         self._written = seal or _as_json
-        self._holding = holding
         self._put_ahead = put_ahead
 
     def prepare(self, outside: Outside) -> None:
@@ -54,7 +53,7 @@ class Sealing(Callee):
         if job.members:
             return await self._call_batch(carrier, job)
         # In one frame and with one look at what is held: this is done for each job.
-        held = self._holding.of(job)
+        held = job if type(job) is Held and job.is_held else None
         inner = self._inner
         if held is not None:
             held.value = held.brood = None
@@ -82,7 +81,7 @@ class Sealing(Callee):
 
     async def _call_batch(self, carrier: Carrier, batch: Job[Any]) -> tuple[Any, BaseException | None]:
         """Call the function with several jobs, and write what it returns for each."""
-        members = [held for job in batch.members if (held := self._holding.of(job)) is not None]
+        members = [held for job in batch.members if (held := held_of(job)) is not None]
         for held in members:
             held.value = held.brood = None
             held.spawns = True
@@ -114,7 +113,7 @@ class Sealing(Callee):
 
     def _seal(self, job: Job[Any], value: object) -> None:
         written = self._written(value)
-        held = self._holding.of(job)
+        held = held_of(job)
         if held is not None:
             held.value = written
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat._core.store.bounds import ERROR_CHARACTERS, MOST, NOTE_CHARACTERS
 from qanat._core.store.states import ENDED
+from qanat._core.store.values import Settle
 from qanat._engine.bell import Bell
 from qanat.errors import StoreFull, StoreUnavailable
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qanat._app.durable.holding import Held, Holding
-    from qanat._core.store.values import Settle, Settled
+    from qanat._core.store.values import Settled
     from qanat._engine.courier import Call, Desk
     from qanat._engine.engine import Engine
     from qanat.errors import JobDiscardedError
@@ -65,10 +66,11 @@ class Settling:
         self._when_settled = when_settled
         self._step = step
         self._when_answered = when_answered
-        self._waiting: deque[tuple[float, Held, Settle]] = deque()
+        self._waiting: deque[Held] = deque()
+        self._all_plain = True
         self._under_way = 0
         self._call: Call | None = None
-        self._batch: list[tuple[float, Held, Settle]] = []
+        self._batch: list[Held] = []
         self._oldest = 0.0
         self._backoff = 0.0
         self._is_called = False
@@ -85,17 +87,18 @@ class Settling:
         """Get ready to send again what could not be sent."""
         self._alarm = self._engine.make_alarm(self._send)
 
-    def add(self, held: Held, settle: Settle, now: float | None = None) -> None:
-        """Settle a lease, as of now."""
-        if now is None:
-            now = self._engine.now()
+    def add(self, held: Held, now: float) -> None:
+        """Settle a lease, as of now: as `held.settle` says, or done with its value."""
         waiting, under_way = self._waiting, self._under_way
-        waiting.append((now, held, settle))
+        held.settled_at = now
+        waiting.append(held)
+        if held.settle is not None or held.value is not None:
+            self._all_plain = False
         if not self._is_called and not self._backoff and under_way < self._step:
             # What else ends in this turn of the loop goes with it: a batch of one costs as much as of fifty.
             self._is_called = True
             self._engine.loop.call_soon_threadsafe(self._called)
-        oldest = self._oldest if under_way else waiting[0][0]
+        oldest = self._oldest if under_way else waiting[0].settled_at
         if len(waiting) + under_way >= MOST or now - oldest > self._patience:
             self._engine.hold(True, by="queue")
 
@@ -106,7 +109,7 @@ class Settling:
             return
         if self._call is not None and self._under_way < self._step and self._desk.withdraw(self._call):
             # It waits behind a claim, and may as well take along what has ended since.
-            self._waiting.extendleft(reversed(self._batch))
+            self._take_back(self._batch)
             self._under_way, self._call, self._batch = 0, None, []
         self._send()
 
@@ -115,28 +118,48 @@ class Settling:
         waiting = self._waiting
         if self._under_way or not waiting:
             return
-        batch: list[tuple[float, Held, Settle]] = []
+        batch = self._next_batch()
+        self._under_way, self._batch = len(batch), batch
+        self._oldest = batch[0].settled_at
+        settles = [
+            held.settle or Settle(id=held.stored.id, token=held.stored.token, kind="done", value=held.value)
+            for held in batch
+        ]
+        self._call = self._desk.send(self._deed, settles, lambda call: self._heard(call, batch))
+
+    def _next_batch(self) -> list[Held]:
+        """Take out what goes in one batch."""
+        waiting, step = self._waiting, self._step
+        if self._all_plain and len(waiting) <= step:
+            batch = list(waiting)
+            waiting.clear()
+            return batch
+        batch = []
         size = children = 0
-        while waiting and len(batch) < self._step and size < MOST_BYTES:
-            settle = waiting[0][2]
-            if settle.children:
+        while waiting and len(batch) < step and size < MOST_BYTES:
+            held = waiting[0]
+            settle = held.settle
+            if settle is not None and settle.children:
                 children += len(settle.children)
                 if batch and children > MOST:
                     break
                 size += sum(len(new.body) for new in settle.children)
-            if settle.value is not None:
-                size += len(settle.value)
+            value = held.value if settle is None else settle.value
+            if value is not None:
+                size += len(value)
             batch.append(waiting.popleft())
-        self._under_way, self._batch = len(batch), batch
-        self._oldest = batch[0][0]
-        self._call = self._desk.send(
-            self._deed, [settle for _, _, settle in batch], lambda call: self._heard(call, batch)
-        )
+        self._all_plain = not waiting
+        return batch
 
-    def _heard(self, call: Call, batch: list[tuple[float, Held, Settle]]) -> None:
+    def _take_back(self, batch: list[Held]) -> None:
+        """Let a batch wait again, before all others."""
+        self._waiting.extendleft(reversed(batch))
+        self._all_plain = False
+
+    def _heard(self, call: Call, batch: list[Held]) -> None:
         self._under_way, self._call, self._batch = 0, None, []
         if isinstance(call.error, StoreUnavailable | StoreFull) and not self.gave_up:
-            self._waiting.extendleft(reversed(batch))
+            self._take_back(batch)
             if not self._backoff:
                 _log.warning("queue %s: outcomes cannot be stored, and are kept: %s", self._queue, call.error)
             self._backoff = min(max(self._backoff * 2.0, FIRST_BACKOFF), LONGEST_BACKOFF)
@@ -151,21 +174,20 @@ class Settling:
                 self._engine.cancel(call.error)
         else:
             tell = self._when_answered
-            for (_, held, settle), answer in zip(batch, call.answers, strict=True):
+            for held, settle, answer in zip(batch, call.asked, call.answers, strict=True):
                 if tell is not None:
                     tell(held, answer)
                 if (
                     answer.state == "done"
-                    and settle.kind == "done"
+                    and held.settle is None
                     and held.stored.parent is None
-                    and not (settle.children or settle.after or answer.ended)
+                    and not answer.ended
                 ):
                     # Nearly all: it has ended, and nothing else comes of that.
                     ended.append(held.stored.id)
                 else:
                     back = self._heard_of(held, settle, answer, ended) or back
-        for _, held, _ in batch:
-            self._holding.settled(held)
+        self._holding.settled(batch)
         if self._waiting:
             self._send()
         if self.pending < MOST // 2:

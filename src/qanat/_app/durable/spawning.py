@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 from msgspec.structs import replace
 
 from qanat._app.durable.brood import Brood
+from qanat._app.durable.holding import held_of
 from qanat._app.handle import Handle
 from qanat._app.handlers import name_of
 from qanat._app.spawning import check_spawn, checked_callback
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
     from qanat._app.durable.asking import Asking
-    from qanat._app.durable.holding import Held, Holding
+    from qanat._app.durable.holding import Held
     from qanat._app.rules import Rules
     from qanat._core.branch import Failure, Key
     from qanat._core.job import Job
@@ -55,13 +56,10 @@ class QueueSpawner:
         left_out: How many jobs were not taken because of `max_depth`.
     """
 
-    def __init__(
-        self, holding: Holding, asking: Asking, table: Mapping[str, Callable[..., Any]], rules: Rules
-    ) -> None:
+    def __init__(self, asking: Asking, table: Mapping[str, Callable[..., Any]], rules: Rules) -> None:
         """Spawn nothing yet."""
         self.problems: dict[Job[Any], Exception] = {}
         self.left_out = 0
-        self._holding = holding
         self._asking = asking
         self._table = table
         self._max_depth = rules.max_depth
@@ -128,7 +126,7 @@ class QueueSpawner:
 
     def scope(self, job: Job[Any]) -> tuple[str, str, str] | None:
         """Return what a child process needs to know the ids of what is spawned there."""
-        held = self._holding.of(job)
+        held = held_of(job)
         return None if held is None else (held.scope.life, held.scope.root, held.scope.root_life)
 
     def hear(self, job: Job[Any], frames: list[bytes]) -> None:
@@ -159,7 +157,7 @@ class QueueSpawner:
                 f"{what}() needs one job, and this is a batch of {len(job.members)}: "
                 f"call it on one of `current_job().members`"
             )
-        held = self._holding.of(job)
+        held = held_of(job)
         if held is None or job._status != RUNNING:
             raise ended_before(what)
         if held.stored.phase:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import anyio
 
 from qanat._app.durable.feeding import Feed
 from qanat._app.durable.handling import Handling, name_wanted
-from qanat._app.durable.holding import Held, Holding
+from qanat._app.durable.holding import Held, Holding, held_of
 from qanat._app.durable.lineage import read_metadata
 from qanat._app.durable.renewing import STALL_LIMIT, Renewing
 from qanat._app.durable.settling import Settling, discarded_text, error_text, reason_text
@@ -30,7 +30,7 @@ from qanat._core.job import RUNNING, WAITING, History, Job
 from qanat._core.store import bounds
 from qanat._core.store.values import Settle
 from qanat._engine.intake import Callbacks
-from qanat._stores.codec import decode
+from qanat._stores.codec import decode, decode_all
 from qanat.errors import JobDiscardedError, SerialisationError, StoreError, blamed_on_job
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Worker:
             give_back=self._give_back, has_retries=self._has_retries, release=self._release,
         )  # fmt: skip
         seal = None if listener is None else listener.seal
-        self._handling = Handling(engine, self._queue, self._table, rules, self._holding, seal)
+        self._handling = Handling(engine, self._queue, self._table, rules, seal)
         self._feed.tasks = self._handling.tasks
         if rules.batch is not None:
             engine.is_full = self._is_full
@@ -312,7 +312,7 @@ class Worker:
         self._feed.close()
         now = engine.now()
         for held in list(self._holding.live.values()):
-            if held.job._status != RUNNING and engine.dispatcher.recall(held.job, now):
+            if held._status != RUNNING and engine.dispatcher.recall(held, now):
                 self._drop(held)
         engine.stop()
         self._grace_alarm = engine.make_alarm(self._out_of_grace)
@@ -333,42 +333,47 @@ class Worker:
                 self._took(stored, sent)
             return
         offered_at, options = self._engine.now(), self._queue._asking.options
-        kind, safe_until, retries = options.type, sent + options.lease, self._retries
+        safe_until, retries = sent + options.lease, self._retries
+        items = decode_all([stored.body for stored in jobs], options.type)
+        if items is None:
+            for stored in jobs:
+                self._took(stored, sent)
+            return
         index = self._count
-        ids: list[str] = []
-        plain: list[Job[Any]] = []
-        held: list[Held] = []
-        for stored in jobs:
+        plain: list[Held] = []
+        for stored, item in zip(jobs, items, strict=True):
             if stored.attempt == 1 and not (
                 stored.handler or stored.lane or stored.metadata or stored.priority or stored.crashes
                 or stored.parent or stored.phase or stored.id in retries
             ):  # fmt: skip
-                try:
-                    item = decode(stored.body, kind)
-                except SerialisationError:
-                    pass  # which ends that job below
-                else:
-                    id = stored.id
-                    job: Job[Any] = Job(id, item, index, task, offered_at, WAITING)
-                    index += 1
-                    ids.append(id)
-                    plain.append(job)
-                    held.append(Held(stored, job, safe_until))
-                    continue
+                plain.append(
+                    Held(
+                        stored.id,
+                        item,
+                        index,
+                        task,
+                        offered_at,
+                        WAITING,
+                        stored=stored,
+                        safe_until=safe_until,
+                    )
+                )
+                index += 1
+                continue
             self._count = index
-            self._offer(ids, plain, held, offered_at)
-            ids, plain, held = [], [], []
+            self._offer(plain, offered_at)
+            plain = []
             self._took(stored, sent)
             index = self._count
         self._count = index
-        self._offer(ids, plain, held, offered_at)
+        self._offer(plain, offered_at)
 
-    def _offer(self, ids: list[str], plain: list[Job[Any]], held: list[Held], offered_at: float) -> None:
+    def _offer(self, plain: list[Held], offered_at: float) -> None:
         """Offer jobs that have nothing but an item."""
         if plain:
-            self._holding.take_all(ids, plain, held)
-            self._renewing.watch(held[0].safe_until)
-            self._engine.dispatcher.offer_all(plain, offered_at)
+            self._holding.take_all(plain)
+            self._renewing.watch(plain[0].safe_until)
+            self._engine.dispatcher.offer_all(cast("list[Job[Any]]", plain), offered_at)
 
     def _took(self, stored: StoredJob, sent: float) -> None:
         """Take a job that was leased."""
@@ -379,12 +384,13 @@ class Worker:
         task = self._handling.task(stored)
         index = self._count
         self._count = index + 1
-        job: Job[Any] = Job(stored.id, None, index, task or self._handling.any)
-        held = Held(stored, job, sent + options.lease)
-        self._holding.take(held)
-        self._renewing.watch(held.safe_until)
+        job = Held(
+            stored.id, None, index, task or self._handling.any, stored=stored, safe_until=sent + options.lease
+        )
+        self._holding.take(job)
+        self._renewing.watch(job.safe_until)
         if task is None:
-            self._park(held)
+            self._park(job)
             return
         job.attempt = stored.attempt
         job.lane = stored.lane or None
@@ -411,14 +417,14 @@ class Worker:
             _log.warning("queue %s: no handler %r here, and its jobs wait", self._queue.name, name)
         delay = min(UNKNOWN_FIRST * 2.0 ** min(stored.attempt - 1, 16), UNKNOWN_LONGEST)
         reason = f"no handler {name!r} at {stored.worker}"[:500]
-        self._settle(held.job, kind="retry", delay=delay, reason=reason)
+        self._settle(held, kind="retry", delay=delay, reason=reason)
 
     def _give_back(self, jobs: list[StoredJob]) -> None:
         """Release jobs that came when nobody wanted them any more."""
         for stored in jobs:
-            held = Held(stored, Job(stored.id, None, -1, self._handling.any), 0.0)
+            held = Held(stored.id, None, -1, self._handling.any, stored=stored)
             self._holding.take(held)
-            self._settle(held.job, kind="release")
+            self._settle(held, kind="release")
 
     def _release(self, lanes: set[str]) -> None:
         """Give back jobs that wait in lanes that wait; one of each lane stays, to open it."""
@@ -426,13 +432,12 @@ class Worker:
         now = engine.now()
         seen: set[str] = set()
         for held in list(self._holding.live.values()):
-            job = held.job
-            lane = "" if job.lane is None else str(job.lane)
-            if lane not in lanes or job._status == RUNNING:
+            lane = "" if held.lane is None else str(held.lane)
+            if lane not in lanes or held._status == RUNNING:
                 continue
             if lane not in seen:
                 seen.add(lane)
-            elif engine.dispatcher.recall(job, now):
+            elif engine.dispatcher.recall(held, now):
                 # Where the lanes are our own the store would give them back at once.
                 self._drop(held, 0.0 if self._rules.lane is None else 1.0)
 
@@ -440,14 +445,12 @@ class Worker:
 
     def _settle(self, job: Job[Any], **what: Any) -> None:
         """End what is held of a job; nothing if its lease is lost."""
-        held = self._holding.of(job)
+        held = held_of(job)
         if held is not None:
-            self._settle_as(job, Settle(id=held.stored.id, token=held.stored.token, **what))
+            self._settle_as(held, Settle(id=held.stored.id, token=held.stored.token, **what))
 
-    def _settle_as(self, job: Job[Any], settle: Settle) -> None:
-        held = self._holding.leave(job)
-        if held is None:
-            return
+    def _settle_as(self, held: Held, settle: Settle) -> None:
+        self._holding.leave(held)
         try:
             bounds.check_settle(self._queue.name, [settle], None)
         except (TypeError, ValueError) as error:
@@ -455,17 +458,18 @@ class Worker:
             _log.error("queue %s: job %s cannot end as it should: %s", self._queue.name, settle.id, error)
             settle = self._failed_as(held.stored, f"outcome: {reason_text(error)}"[: bounds.NOTE_CHARACTERS])
         if held.lost:
-            self._holding.settled(held)
+            self._holding.settled([held])
             self._feed.settled()
         else:
-            self._settling.add(held, settle)
+            held.settle = settle
+            self._settling.add(held, self._engine.now())
 
     def _drop(self, held: Held, delay: float = 0.0) -> None:
         """Let go of a job that waited here."""
         if held.cancel:
-            self._settle(held.job, kind="cancelled", reason="cancelled")
+            self._settle(held, kind="cancelled", reason="cancelled")
         else:
-            self._settle(held.job, kind="release", delay=delay)
+            self._settle(held, kind="release", delay=delay)
 
     def _returned(self, job: Job[Any], verdict: Verdict) -> None:
         """Hear that an attempt failed, and another one is to follow."""
@@ -477,15 +481,14 @@ class Worker:
 
     def _ended(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
         """Hear that a job has ended here, for good or because it was stopped."""
-        held = self._holding.of(job)
-        if held is None:
+        if type(job) is not Held or not job.is_held:
             return
-        held.outcome = outcome
+        held = job
+        if self._listener is not None:
+            held.outcome = outcome
         if outcome.state == "done" and held.brood is None and self._turning is None and not held.lost:
-            self._holding.leave(job)
-            stored = held.stored
-            settle = Settle(id=stored.id, token=stored.token, kind="done", value=held.value)
-            self._settling.add(held, settle, outcome.ended_at)
+            self._holding.leave(held)
+            self._settling.add(held, outcome.ended_at)
             return
         error = outcome.error
         if outcome.state == "done":
@@ -493,7 +496,7 @@ class Worker:
                 brood = {} if held.brood is None else held.brood.settled
                 self._settle(job, kind="done", value=held.value, **brood)
             else:
-                self._settle_as(job, self._turning.done(held.stored, held.value))
+                self._settle_as(held, self._turning.done(held.stored, held.value))
         elif outcome.state == "cancelled" or error is None:
             if any(left.index == job.index for left in self._engine.outside.left_behind):
                 # A thread cannot be stopped: nobody else is to begin while it may still run.
@@ -501,17 +504,18 @@ class Worker:
                 held.lost = True
             self._drop(held)
         else:
-            reason = reason_text(error)
-            if isinstance(error, JobDiscardedError):
-                reason = discarded_text(error)
-            elif isinstance(error, SerialisationError):
-                stage = "undecodable" if outcome.started_at is None else "result"
-                reason = f"{stage}: {reason}"[:500]
-            self._hold_for(held)
-            if isinstance(error, JobDiscardedError):
-                self._settle(job, kind="dead", reason=reason, error=error_text(error))
-            else:
-                self._settle_as(job, self._failed_as(held.stored, reason, error_text(error)))
+            self._died(held, error, began=outcome.started_at is not None)
+
+    def _died(self, held: Held, error: BaseException, *, began: bool) -> None:
+        """Settle a job that has failed for good."""
+        self._hold_for(held)
+        if isinstance(error, JobDiscardedError):
+            self._settle(held, kind="dead", reason=discarded_text(error), error=error_text(error))
+            return
+        reason = reason_text(error)
+        if isinstance(error, SerialisationError):
+            reason = f"{'result' if began else 'undecodable'}: {reason}"[:500]
+        self._settle_as(held, self._failed_as(held.stored, reason, error_text(error)))
 
     def _failed_as(self, stored: StoredJob, reason: str, error: str = "") -> Settle:
         """Return how the lease of a job ends that failed for good: an item of a rotation comes again."""
