@@ -523,6 +523,23 @@ def test_pulse_carries_calls_past_the_deeds():
     courier.close()
 
 
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_claims_wait_for_no_other_deed(virtual_time: VirtualTime):
+    store, claims = Store(held=True), Store()
+    free = iter([store, claims])
+    courier = Courier(lambda: next(free).connect())
+    held_up = courier.desk().begin("settle", [1])
+    until(store.entered.is_set)
+    try:
+        assert await courier.claim_desk().ask("claim", [2]) == [2]
+    finally:
+        store.let_go.set()
+    assert await held_up.wait() == [1]
+    await courier.aclose()
+    assert store.closed == claims.closed == 1
+    assert store.threads != claims.threads
+
+
 def test_pulse_that_cannot_connect_is_tried_again(monkeypatch, caplog):
     monkeypatch.setattr(line_module, "AGAIN", 0.001)
     store = Store()

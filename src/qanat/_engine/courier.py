@@ -1,9 +1,10 @@
 """The courier: carries the calls of event loops and threads to a store that only knows plain calls.
 
 A store is synchronous and speaks in deeds, each of which takes a list. Its courier has a thread for
-the deeds and, where leases have to be renewed, one for the pulse, each with a connection of its own,
-made in that thread. What is asked for while a round trip is under way waits, and goes together in the
-next one: so commits come in groups without a timer, the larger the slower the store is.
+the deeds; where leases have to be renewed, one for the pulse; and where a server can be at work for both, one
+for the claims of a worker beside its settles: each with a connection of its own, made in that thread. What
+is asked for while a round trip is under way waits, and goes together in the next one: so commits come in
+groups without a timer, the larger the slower the store is.
 
     courier = Courier(connect)
     desk = courier.desk()                       # in an event loop
@@ -63,6 +64,7 @@ class Courier:
         self._most = most
         self._deeds = Line(connect, f"{name}-deeds", most)
         self._pulse: Line | None = None
+        self._claims: Line | None = None
         self._desks: list[Desk] = []
 
     def desk(self, *, pulse: bool = False) -> Desk:
@@ -72,6 +74,14 @@ class Courier:
             pulse: Go by the thread of the pulse, past all deeds that wait.
         """
         desk = Desk(self._line(pulse=pulse), running_loop(), clock_in_use())
+        self._desks.append(desk)
+        return desk
+
+    def claim_desk(self) -> Desk:
+        """Return where the running event loop hands in claims, which wait for no other deed."""
+        if self._claims is None:
+            self._claims = Line(self._connect, f"{self._name}-claims", self._most)
+        desk = Desk(self._claims, running_loop(), clock_in_use())
         self._desks.append(desk)
         return desk
 
@@ -145,7 +155,7 @@ class Courier:
         return self._pulse
 
     def _lines(self) -> list[Line]:
-        return [line for line in (self._deeds, self._pulse) if line is not None]
+        return [line for line in (self._deeds, self._pulse, self._claims) if line is not None]
 
 
 class PlainBegun:

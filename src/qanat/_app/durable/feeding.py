@@ -184,7 +184,7 @@ class Feed:
         sent = self._engine.now()
         self._came_back = False
         try:
-            claim: Claim = (await self._store.desk.ask(f"claim {self._queue}", [wish], self._late))[0]
+            claim: Claim = (await self._store.claim_desk.ask(f"claim {self._queue}", [wish], self._late))[0]
         except (StoreUnavailable, StoreFull) as error:
             await self._back_off(error)
             return False

@@ -204,6 +204,7 @@ class Store(_Face):
         super().__init__(url, reach, running_loop())
         self._desk = self.courier.desk()
         self._pulse_desk: Desk | None = None
+        self._claim_desk: Desk | None = None
         self.pulse: Pulse = Pulse(self)
         # By queue, who is told of the ids of jobs that ended here.
         self.watchers: dict[str, list[Callable[[list[str]], object]]] = {}
@@ -339,6 +340,17 @@ class Store(_Face):
     def desk(self) -> Desk:
         """Where deeds are handed in."""
         return self._desk
+
+    @property
+    def claim_desk(self) -> Desk:
+        """Where consumers hand in their claims: beside settles, where a server is at work for both in turns.
+
+        A file has one writer at a time, and what is in memory makes nobody wait.
+        """
+        if self._claim_desk is None:
+            has_server = self._url.kind not in {"memory", "sqlite"}
+            self._claim_desk = self.courier.claim_desk() if has_server else self._desk
+        return self._claim_desk
 
     @property
     def pulse_desk(self) -> Desk:

@@ -248,7 +248,7 @@ class Worker:
     async def _await_claim(self) -> None:
         """Wait until a claim under way is answered, as what it got goes back; deeds come in order."""
         try:
-            await self._queue._store.desk.ask("call", [_do_nothing])
+            await self._queue._store.claim_desk.ask("call", [_do_nothing])
         except StoreError:
             pass  # and so it got nothing
 
