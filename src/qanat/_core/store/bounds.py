@@ -188,11 +188,13 @@ def check_claim(queue: str, n: int, worker: str, lease: float, skip: Collection[
     check_many("skip", skip)
 
 
-def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> None:
-    """Check a settle."""
+def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> bool:
+    """Check a settle; return whether all are plainly done, with tokens that a store may have given."""
     checked_name("queue", queue)
     check_many("settles", settles)
     check_stamp(stamp)
+    if all(map(_is_plain_done, settles)):
+        return True
     more = 0
     for settle in settles:
         more += len(settle.children) + len(settle.also)
@@ -202,14 +204,22 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
             f"children and also must be at most {MOST} in one batch, got {more}: "
             "put the others before, under the parent's lease"
         )
+    return False
 
 
 def _is_plain_done(settle: Settle) -> bool:
     """Whether a job is done, and that is all: so are nearly all, and this is quick."""
+    id, token = settle.id, settle.token
     return (
         settle.kind == "done"
         and settle.value is None
-        and is_short(settle.id)
+        # As `is_short`, without the call.
+        and type(id) is str
+        and 0 < len(id) <= NAME_BYTES
+        and id.isascii()
+        and "\0" not in id
+        and type(token) is int
+        and 0 <= token <= LARGEST
         and not (settle.children or settle.after or settle.also)
         and settle.delay == 0
         and settle.reason == ""

@@ -240,7 +240,7 @@ class Claim(Struct, frozen=True):
     paused: bool = False
 
 
-class Settle(Struct, frozen=True, kw_only=True):
+class Settle(Struct, frozen=True, kw_only=True, gc=False):
     """How one lease ends.
 
     Every settle sets the job's crashes to 0. After a cancel request a job never goes back or on:
@@ -281,7 +281,7 @@ class Settle(Struct, frozen=True, kw_only=True):
     also: tuple[NewJob, ...] = ()
 
 
-class Settled(Struct, frozen=True):
+class Settled(Struct, frozen=True, gc=False):
     """What became of one settle.
 
     Attributes:

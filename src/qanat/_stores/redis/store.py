@@ -127,8 +127,9 @@ class RedisStore:
 
     def settle(self, queue: str, settles: Sequence[Settle], *, stamp: Stamp | None = None) -> list[Settled]:
         """End leases."""
-        bounds.check_settle(queue, settles, stamp)
-        answer = self._run("settle", queue, *_settle_arguments(settles, stamp), twice=stamp is not None)
+        plain = bounds.check_settle(queue, settles, stamp)
+        arguments = _settle_arguments(settles, stamp, plain=plain)
+        answer = self._run("settle", queue, *arguments, twice=stamp is not None)
         return wire.settled_of(settles, _answer(answer, stamp, "settle"))
 
     def extend(self, queue: str, leases: Sequence[Lease], lease: float) -> Extended:
@@ -260,12 +261,12 @@ class RedisStore:
         """Send a settle and go on, as `begin_put`."""
         if any(each.children or each.also or (each.value and len(each.value) > SMALL) for each in settles):
             return None
-        bounds.check_settle(queue, settles, stamp)
+        plain = bounds.check_settle(queue, settles, stamp)
 
         def understand(answer: Any) -> list[Settled] | None:
             return wire.settled_of(settles, answer[1]) if answer[0] == b"ok" else None
 
-        return self._begin("settle", queue, _settle_arguments(settles, stamp), understand)
+        return self._begin("settle", queue, _settle_arguments(settles, stamp, plain=plain), understand)
 
     def begin_claim(
         self, queue: str, n: int, *, worker: str, lease: float, skip: Collection[str] = (), suspect: bool
@@ -336,8 +337,9 @@ def _put_arguments(jobs: Sequence[NewJob], stamp: Stamp | None) -> list[Any]:
     return [*_stamped(stamp), len(jobs), *wire.put_arguments(jobs)]
 
 
-def _settle_arguments(settles: Sequence[Settle], stamp: Stamp | None) -> list[Any]:
-    return [*_stamped(stamp), *wire.settle_arguments(settles)]
+def _settle_arguments(settles: Sequence[Settle], stamp: Stamp | None, *, plain: bool) -> list[Any]:
+    arguments = wire.done_arguments(settles) if plain else wire.settle_arguments(settles)
+    return [*_stamped(stamp), *arguments]
 
 
 def _claim_arguments(

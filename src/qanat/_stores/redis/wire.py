@@ -39,8 +39,7 @@ _MIDDLE: Final = 2**52
 """What order numbers are counted from."""
 _TOKEN: Final = 7
 """Bytes of a token in a record."""
-_TOO_HIGH: Final = 2**53
-"""Lua's numbers are whole below."""
+_DONE: Final = STATES.index("done") + 1
 _number = int.from_bytes
 
 
@@ -140,11 +139,13 @@ def put_arguments(jobs: Sequence[NewJob]) -> list[Any]:
     return arguments
 
 
+def done_arguments(settles: Sequence[Settle]) -> list[Any]:
+    """Return token and id of each, all of them plainly done, behind how many they are, as in a drain."""
+    return [len(settles), b"D", *[each.token.to_bytes(_TOKEN, "big") + each.id.encode() for each in settles]]
+
+
 def settle_arguments(settles: Sequence[Settle]) -> list[Any]:
-    """Return how many they are, whether all are plainly done, and then each as that is sent."""
-    done = _all_done(settles)
-    if done is not None:
-        return [len(settles), b"D", *done]
+    """Return how many they are, and then each as that is sent."""
     arguments: list[Any] = [len(settles), b""]
     for each in settles:
         if each.kind == "done" and each.value is None and not (each.children or each.after or each.also):
@@ -166,24 +167,6 @@ def settle_arguments(settles: Sequence[Settle]) -> list[Any]:
         arguments += put_arguments(each.children)
         arguments += put_arguments(each.also)
     return arguments
-
-
-def _all_done(settles: Sequence[Settle]) -> list[bytes] | None:
-    """Return token and id of each, if all are plainly done, as in a drain; else None."""
-    members: list[bytes] = []
-    for each in settles:
-        token = each.token
-        if (
-            each.kind != "done"
-            or each.value is not None
-            or each.children
-            or each.after
-            or each.also
-            or not 0 <= token < _TOO_HIGH
-        ):
-            return None
-        members.append(token.to_bytes(_TOKEN, "big") + each.id.encode())
-    return members
 
 
 def extend_arguments(leases: Sequence[Lease]) -> list[Any]:
@@ -233,7 +216,10 @@ def placed_of(jobs: Sequence[NewJob], answer: bytes) -> list[Placed]:
 
 def settled_of(settles: Sequence[Settle], answer: bytes) -> list[Settled]:
     """Return what became of settles."""
-    return [_settled(settle, result) for settle, result in zip(settles, _anything(answer), strict=True)]
+    results: list[Any] = _anything(answer)
+    if results.count(_DONE) == len(results) == len(settles):
+        return [Settled(settle.id, "ok", "done") for settle in settles]
+    return [_settled(settle, result) for settle, result in zip(settles, results, strict=True)]
 
 
 def _settled(settle: Settle, result: Any) -> Settled:
