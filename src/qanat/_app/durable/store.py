@@ -102,6 +102,8 @@ class Opening:
         """
         if self._store is not None:
             raise RuntimeError("the store is open: open it again by another call of qanat.open")
+        # AnyIO brings its parts in with their first use, which is not to be a worker's first claim.
+        anyio.get_cancelled_exc_class()
         store = self._store = Store(self._url, self._reach)
         try:
             _check_durability(self._url, self._required, await store.guarantees())
