@@ -126,6 +126,11 @@ class Feed:
             self.wake()
         return False
 
+    def _look_when_some_started(self, *, wanted: bool) -> None:
+        """Be pulled with each job that starts, if that may be a reason to claim."""
+        if self._engine.source is self:
+            self._engine.tops_up = wanted or bool(self._skipped)
+
     def _has_room(self) -> bool:
         """Whether it is worth to claim, looked at once enough of what waits has started: asked often."""
         if self._engine.dispatcher.waiting > self._look_below:
@@ -181,6 +186,7 @@ class Feed:
             suspect=not self._holding.suspects,
         )  # fmt: skip
         spot = self._spot = self._engine.loop.spot()
+        self._look_when_some_started(wanted=False)
         sent = self._engine.now()
         self._came_back = False
         try:
@@ -244,6 +250,7 @@ class Feed:
         waiting = self._engine.dispatcher.waiting
         self._look_below = waiting - max(waiting // 8, self._missing())
         spot = self._spot = spot or self._engine.loop.spot()
+        self._look_when_some_started(wanted=for_room)
         try:
             with anyio.move_on_after(seconds):
                 await spot.wait()
