@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qanat._stores.codec import MOST_BYTES, MOST_DEPTH, decode, encode
+from qanat._stores.codec import MOST_BYTES, MOST_DEPTH, decode, decode_all, encode
 from qanat.errors import SerialisationError
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -147,3 +147,21 @@ def test_brackets_in_texts_are_no_depth():
 def test_a_type_is_held_to():
     with pytest.raises(SerialisationError, match=r"^data must be a Order: Expected `int`, got `str`"):
         decode(json.dumps({"number": "1", "lines": []}).encode(), Order)
+
+
+def test_many_are_read_as_each_would_be():
+    values = [1, "x" * 200, None, {"a": [1, 2]}, [[]] * 60]
+    written = [encode(value) for value in values]
+    assert decode_all(written) == values
+    assert decode_all([]) == []
+    assert decode_all([b"1", b"2"], float) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [b"", b"{", b"1 2", b"\xff", b"[" * 101 + b"]" * 101, b'"' + b"x" * MOST_BYTES + b'"'],
+    ids=["nothing", "cut short", "two", "no text", "too deep", "too large"],
+)
+def test_many_are_looked_at_one_by_one_if_one_of_them_is_wrong(wrong: bytes):
+    assert decode_all([b"1", wrong, b"[" + b" " * 100 + b"]"]) is None
+    assert decode_all([b"1", b'"a"'], int) is None

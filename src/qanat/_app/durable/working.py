@@ -2,8 +2,8 @@
 
 The same engine and rules as everywhere; only where jobs come from and where outcomes go is another:
 
-    Feed ---> dispatcher, carriers ---> Settling ---> store
-       |________ Holding, Renewing (pulse) ________|
+    Feed, Taking ---> dispatcher, carriers ---> Settling ---> store
+          |________ Holding, Renewing (pulse) ________|
 
 An attempt that is to be tried again is not waited for here: it goes back to the store, with its delay,
 and comes to whoever is free then. What was throttled waits here, in its closed lane.
@@ -14,24 +14,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 
 from qanat._app.durable.feeding import Feed
-from qanat._app.durable.handling import Handling, name_wanted
+from qanat._app.durable.handling import Handling
 from qanat._app.durable.holding import Held, Holding, held_of
-from qanat._app.durable.lineage import read_metadata
 from qanat._app.durable.renewing import STALL_LIMIT, Renewing
 from qanat._app.durable.settling import Settling, discarded_text, error_text, reason_text
+from qanat._app.durable.taking import Taking
 from qanat._app.failures import FailureLimit
 from qanat._app.hosting import hosted, make_engine
-from qanat._core.job import RUNNING, WAITING, History, Job
+from qanat._core.job import RUNNING, Job
 from qanat._core.store import bounds
 from qanat._core.store.values import Settle
 from qanat._engine.intake import Callbacks
-from qanat._stores.codec import decode, decode_all
-from qanat.errors import JobDiscardedError, SerialisationError, StoreError, blamed_on_job
+from qanat.errors import JobDiscardedError, SerialisationError, StoreError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,9 +67,6 @@ Handler = Callable[[Any], Any]
 
 LAST_WORDS: Final = 5.0
 """Seconds in which the last outcomes have to reach the store, once nothing runs any more."""
-UNKNOWN_FIRST: Final = 5.0
-UNKNOWN_LONGEST: Final = 300.0
-"""Seconds for which a job waits whose handler is not known here, doubled each time."""
 
 
 def _do_nothing(_deeds: object) -> None:
@@ -118,11 +114,9 @@ class Worker:
         self._progress = progress if rules.progress is None else rules.progress
         self._stopping_by_signal = stopping
         self._failures = FailureLimit(rules.max_failures)
-        self._count = 0
         self._stopping = self._works = self._all_read = False
         self._problem: BaseException | None = None
         self._retries: dict[str, float] = {}
-        self._unknown: set[str] = set()
         self._failing: set[Held] = set()
         self._grace_alarm: Any = None
         self._stop_grace = math.inf
@@ -182,16 +176,20 @@ class Worker:
             engine, name, lease, self._holding, self._drop, stall=None if beats_itself else self._stall,
             stalled=self._stalled,
         )  # fmt: skip
-        self._callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
         self._feed = Feed(
             store, name, engine, self._holding, self._settling, lease=lease, buffer=rules.buffer,
             gathers=0 if rules.batch is None else rules.batch.size, burst=self._burst,
-            knows_lanes=rules.lane is None, slots_only=self._has_slots_only(), took=self._took_all,
+            knows_lanes=rules.lane is None, slots_only=self._has_slots_only(), took=self._take,
             give_back=self._give_back, has_retries=self._has_retries, release=self._release,
         )  # fmt: skip
         seal = None if listener is None else listener.seal
         self._handling = Handling(engine, self._queue, self._table, rules, seal)
         self._feed.tasks = self._handling.tasks
+        callbacks = Callbacks(rules.lane, rules.priority, cost=rules.cost, deadline=rules.deadline)
+        self._taking = Taking(
+            self._queue, engine, self._handling, self._holding, self._renewing.watch, callbacks,
+            self._retries, self._settle,
+        )  # fmt: skip
         if rules.batch is not None:
             engine.is_full = self._is_full
         host = hosted(
@@ -325,99 +323,9 @@ class Worker:
 
     # --- jobs in ---------------------------------------------------------------------------
 
-    def _took_all(self, jobs: list[StoredJob], sent: float) -> None:
-        """Take jobs that were leased: those with nothing but an item together, which is half the work."""
-        task = self._handling.main
-        if task is None or self._callbacks or task.retry.deadline is not None:
-            for stored in jobs:
-                self._took(stored, sent)
-            return
-        offered_at, options = self._engine.now(), self._queue._asking.options
-        safe_until, retries = sent + options.lease, self._retries
-        items = decode_all([stored.body for stored in jobs], options.type)
-        if items is None:
-            for stored in jobs:
-                self._took(stored, sent)
-            return
-        index = self._count
-        plain: list[Held] = []
-        for stored, item in zip(jobs, items, strict=True):
-            if stored.attempt == 1 and not (
-                stored.handler or stored.lane or stored.metadata or stored.priority or stored.crashes
-                or stored.parent or stored.phase or stored.id in retries
-            ):  # fmt: skip
-                plain.append(
-                    Held(
-                        stored.id,
-                        item,
-                        index,
-                        task,
-                        offered_at,
-                        WAITING,
-                        stored=stored,
-                        safe_until=safe_until,
-                    )
-                )
-                index += 1
-                continue
-            self._count = index
-            self._offer(plain, offered_at)
-            plain = []
-            self._took(stored, sent)
-            index = self._count
-        self._count = index
-        self._offer(plain, offered_at)
-
-    def _offer(self, plain: list[Held], offered_at: float) -> None:
-        """Offer jobs that have nothing but an item."""
-        if plain:
-            self._holding.take_all(plain)
-            self._renewing.watch(plain[0].safe_until)
-            self._engine.dispatcher.offer_all(cast("list[Job[Any]]", plain), offered_at)
-
-    def _took(self, stored: StoredJob, sent: float) -> None:
-        """Take a job that was leased."""
-        engine = self._engine
-        self._retries.pop(stored.id, None)
-        now = engine.now()
-        options = self._queue._asking.options
-        task = self._handling.task(stored)
-        index = self._count
-        self._count = index + 1
-        job = Held(
-            stored.id, None, index, task or self._handling.any, stored=stored, safe_until=sent + options.lease
-        )
-        self._holding.take(job)
-        self._renewing.watch(job.safe_until)
-        if task is None:
-            self._park(job)
-            return
-        job.attempt = stored.attempt
-        job.lane = stored.lane or None
-        job.priority = stored.priority
-        job.parent = stored.parent
-        if task.retry.deadline is not None and stored.started_at is not None:
-            # The store knows since when the job was due, and not when it first ran.
-            job._history = History(first_started_at=now - max(0.0, stored.started_at - stored.born_at))
-        try:
-            job.item = decode(stored.body, options.type)
-            job.metadata = read_metadata(stored.metadata)
-            self._callbacks.fill(job, now)
-        except BaseException as error:  # noqa: BLE001 - the user's functions may raise anything
-            engine.dispatcher.refuse(job, blamed_on_job(error), now)
-        else:
-            engine.dispatcher.offer(job, now)
-
-    def _park(self, held: Held) -> None:
-        """Let a job wait for a worker that knows its handler."""
-        stored = held.stored
-        name = name_wanted(stored)
-        if name not in self._unknown:
-            self._unknown.add(name)
-            _log.warning("queue %s: no handler %r here, and its jobs wait", self._queue.name, name)
-        delay = min(UNKNOWN_FIRST * 2.0 ** min(stored.attempt - 1, 16), UNKNOWN_LONGEST)
-        reason = f"no handler {name!r} at {stored.worker}"[:500]
-        self._settle(held, kind="retry", delay=delay, reason=reason)
+    def _take(self, jobs: list[StoredJob], sent: float) -> None:
+        """Take jobs that were leased by a claim."""
+        self._taking.take_all(jobs, sent)
 
     def _give_back(self, jobs: list[StoredJob]) -> None:
         """Release jobs that came when nobody wanted them any more."""
