@@ -531,7 +531,8 @@ async def test_claims_wait_for_no_other_deed(virtual_time: VirtualTime):
     held_up = courier.desk().begin("settle", [1])
     until(store.entered.is_set)
     try:
-        assert await courier.claim_desk().ask("claim", [2]) == [2]
+        for _ in range(2):
+            assert await courier.claim_desk().ask("claim", [2]) == [2]
     finally:
         store.let_go.set()
     assert await held_up.wait() == [1]
