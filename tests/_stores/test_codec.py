@@ -150,7 +150,7 @@ def test_a_type_is_held_to():
 
 
 def test_many_are_read_as_each_would_be():
-    values = [1, "x" * 200, None, {"a": [1, 2]}, [[]] * 60]
+    values: list[object] = [1, "x" * 200, None, {"a": [1, 2]}, [[]] * 60]
     written = [encode(value) for value in values]
     assert decode_all(written) == values
     assert decode_all([]) == []

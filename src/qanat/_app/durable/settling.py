@@ -130,11 +130,11 @@ class Settling:
     def _next_batch(self) -> list[Held]:
         """Take out what goes in one batch."""
         waiting, step = self._waiting, self._step
+        batch: list[Held] = []
         if self._all_plain and len(waiting) <= step:
-            batch = list(waiting)
+            batch += waiting
             waiting.clear()
             return batch
-        batch = []
         size = children = 0
         while waiting and len(batch) < step and size < MOST_BYTES:
             held = waiting[0]
