@@ -1,7 +1,7 @@
 """The ear of the Redis store: told by the scripts that leave work behind, through a channel of its own.
 
 A claim that gets less than it asked for notes in the same step that its process waits, under the name of
-its ear (`waiters`, see `unit.lua`). Whatever makes jobs ready wakes as many of those as there are jobs, and
+its ear (`waiters`, see `waking.lua`). Whatever makes jobs ready wakes as many of those as there are jobs, and
 no others: a hundred idle workers do not all come for one job, and while nobody waits nothing is sent.
 """
 

@@ -13,24 +13,26 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 _FOLDER: Final = Path(__file__).parent / "lua"
-_LIFE: Final = ("clock", "prelude", "records", "unit", "life")
+_GROUND: Final = ("clock", "ground", "waking")
+_LONG: Final = ("prelude", "records", "unit")
+_LIFE: Final = (*_LONG, "life")
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
-    "put": (*_LIFE, "put"),
-    "claim": (*_LIFE, "claim"),
-    "settle": (*_LIFE, "settle"),
-    "extend": (*_LIFE, "extend"),
-    "rescue": (*_LIFE, "rescue"),
-    "cancel": (*_LIFE, "cancel"),
-    "requeue": (*_LIFE, "requeue"),
-    "delete": (*_LIFE, "deleting", "delete"),
-    "purge": (*_LIFE, "deleting", "purge"),
-    "forget": (*_LIFE, "forget"),
-    "get": ("clock", "prelude", "records", "unit", "describing", "get"),
-    "find": ("clock", "prelude", "records", "unit", "describing", "find"),
-    "resume": ("clock", "prelude", "records", "unit", "resume"),
-    "count": ("clock", "prelude", "count"),
-    "conf": ("clock", "prelude", "records", "unit", "conf"),
-    "check": (*_LIFE, "looking", "check"),
+    "put": (*_GROUND, "short_put", "shortly", *_LIFE, "put"),
+    "claim": (*_GROUND, "short_claim", "shortly", *_LIFE, "claim"),
+    "settle": (*_GROUND, "short_settle", "shortly", *_LIFE, "settle"),
+    "extend": (*_GROUND, *_LIFE, "extend"),
+    "rescue": (*_GROUND, *_LIFE, "rescue"),
+    "cancel": (*_GROUND, *_LIFE, "cancel"),
+    "requeue": (*_GROUND, *_LIFE, "requeue"),
+    "delete": (*_GROUND, *_LIFE, "deleting", "delete"),
+    "purge": (*_GROUND, *_LIFE, "deleting", "purge"),
+    "forget": (*_GROUND, *_LIFE, "forget"),
+    "get": (*_GROUND, *_LONG, "describing", "get"),
+    "find": (*_GROUND, *_LONG, "describing", "find"),
+    "resume": (*_GROUND, *_LONG, "resume"),
+    "count": (*_GROUND, "prelude", "count"),
+    "conf": (*_GROUND, *_LONG, "conf"),
+    "check": (*_GROUND, *_LIFE, "looking", "check"),
     "now": ("clock", "now"),
 }
 """What each script is made of; the files are put one behind the other."""

@@ -1,17 +1,9 @@
--- What every script begins with, behind the time: the names of keys, and the settings and counters.
+-- What scripts that go the long way begin with: the settings and counters of the queue.
 --
 -- A script reads first, and keeps what it decides in tables; `flush` then writes all of it, after a look
 -- at the type of every key that it is about to write, because Redis takes nothing back when a later
 -- command fails. Bodies are never read here: they are copied as they came.
 -- Texts are compared as numbers or not at all: `<` on texts follows the server's locale.
-local call, unpack, pairs, ipairs, tonumber = redis.call, unpack, pairs, ipairs, tonumber
-local sub, byte = string.sub, string.byte
-local pack, parse = struct.pack, struct.unpack
-
-local PREFIX = sub(KEYS[1], 1, -5)
--- The one place where the name of a key is made.
-local function key(name) return PREFIX .. name end
-
 local SCHEDULED, READY, LEASED, WAITING, DONE, DEAD, CANCELLED = 1, 2, 3, 4, 5, 6, 7
 local STATES = {'scheduled', 'ready', 'leased', 'waiting', 'done', 'dead', 'cancelled'}
 -- Values in one call: Lua can unpack 7,990.

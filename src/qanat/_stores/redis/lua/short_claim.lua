@@ -1,0 +1,66 @@
+-- The short way of a claim: of a queue with one lane, where all that is to be had lies as it was put; or of
+-- one with none, where nothing is to be had.
+local function shortly()
+  local n, worker, ear = tonumber(ARGV[1]), ARGV[2], ARGV[5]
+  if n < 1 or n > FEW or ARGV[6] ~= '0' then return nil end
+  local meta = call('HMGET', KEYS[1], 'paused', 'max_age', 'tokens', 'given', 'ready', 'leased')
+  if meta[1] or (meta[2] and meta[2] ~= '') then return nil end
+  local due = call('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES')[2]
+  if due and due + 0 <= now then return nil end
+  local ring = call('ZRANGE', key('ring'), 0, 1)
+  local lane = ring[1]
+  local line = 'line:' .. (lane or '')
+  if #ring > 1 or call('EXISTS', key('suspects'), key('links'), key('value'), key('error'), key(line)) > 0 then
+    return nil
+  end
+  local expires = call('ZRANGE', key('leased'), 0, 0, 'WITHSCORES')[2]
+  local jobs, found = {}, 0
+  if lane then
+    local name = key('list:' .. lane)
+    local waiting = (call('HGET', key('lanes'), lane) or 0) + 0
+    local entries, ids = call('LRANGE', name, 0, math.min(n, waiting) - 1), {}
+    found = #entries
+    for i = 1, found do ids[i] = sub(entries[i], 8) end
+    local blobs, records = call('HMGET', key('jobs'), unpack(ids)), call('HMGET', key('live'), unpack(ids))
+    local until_at, tokens = now + ARGV[3], (meta[3] or 0) + 0
+    -- What `lease_pristine` makes.
+    local score, first, started = string.format('%.0f', until_at), pack('>BI4I4', 3, 1, 0), pack('>I6', now)
+    local tail, live, leases = pack('>dI2I2', 0, #lane, #worker) .. lane .. worker, {}, {}
+    for i = 1, found do
+      local blob, order = blobs[i], sub(entries[i], 1, 7)
+      if not blob or records[i] or sub(blob, 1, 7) ~= order then return nil end
+      local token = pack('>I7', tokens + i)
+      live[2 * i - 1] = ids[i]
+      live[2 * i] = first .. token .. token .. started .. sub(blob, 8, 13) .. order .. tail
+      leases[2 * i - 1], leases[2 * i] = score, token .. ids[i]
+      jobs[4 * i - 3], jobs[4 * i - 2], jobs[4 * i - 1], jobs[4 * i] = ids[i], blob, tokens + i, ''
+    end
+    local left, given = waiting - found, 0
+    if left > 0 then
+      given = ((meta[4] or 0) + found) % (call('HGET', key('weights'), lane) or 1)
+    else
+      call('ZCARD', key('names'))
+    end
+
+    -- Nothing that comes now can fail.
+    call('DEL', key('none')) -- see `let_in_when_full`
+    if left > 0 then
+      call('LTRIM', name, found, -1)
+      call('HSET', key('lanes'), lane, left)
+    else
+      call('UNLINK', name)
+      call('ZREM', key('ring'), lane)
+      call('ZREM', key('names'), lane)
+      call('HDEL', key('lanes'), lane)
+    end
+    call('ZADD', key('leased'), unpack(leases))
+    call('HSET', key('live'), unpack(live))
+    local ready, leased = meta[5] - found, (meta[6] or 0) + found
+    call('HSET', KEYS[1], 'tokens', tokens + found, 'ready', ready, 'leased', leased)
+    if given ~= (meta[4] or 0) + 0 then call('HSET', KEYS[1], 'given', given) end
+    expires = math.min(expires or until_at, until_at)
+  end
+  if found < n then wait_for_more(ear) else wait_no_more(ear) end
+  local next_due = math.min(due or math.huge, expires or math.huge)
+  return {0, next_due < math.huge and math.max(0, next_due - now), now, jobs, {}, {}, {}}
+end

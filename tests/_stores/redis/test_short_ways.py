@@ -1,0 +1,169 @@
+"""The short ways of scripts: they leave and tell what the long ways do, and ask the server for less."""
+
+from __future__ import annotations
+
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from redis import Redis
+
+from qanat._core.store.values import Conf, NewJob, Settle, Stamp
+from qanat._stores.redis import RedisStore, scripts
+from tests._stores.redis.conftest import START
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from qanat._core.store.values import StoredJob
+    from tests._stores.redis.servers import Server
+
+pytestmark = pytest.mark.real
+
+Q = "q"
+KINDS: dict[bytes, tuple[Any, ...]] = {
+    b"hash": ("HGETALL",), b"list": ("LRANGE", 0, -1), b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+    b"set": ("SMEMBERS",),
+}  # fmt: skip
+
+
+def all_of(client: Redis) -> dict[bytes, Any]:
+    """Return everything that a server holds."""
+    found: dict[bytes, Any] = {}
+    for key in client.keys("*"):
+        command, *rest = KINDS[client.type(key)]
+        found[key] = client.execute_command(command, key, *rest)
+    return found
+
+
+@pytest.fixture
+def only_long(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Give what leaves only the long ways."""
+
+    def leave() -> None:
+        for name, parts in scripts._PARTS.items():
+            long = tuple(part for part in parts if not part.startswith("short"))
+            monkeypatch.setitem(scripts._PARTS, name, long)
+        scripts.script.cache_clear()
+
+    yield leave
+    monkeypatch.undo()
+    scripts.script.cache_clear()
+
+
+class History:
+    """What happens to a queue, drawn from a seed, and what was told and left after each step."""
+
+    def __init__(self, server: Server, seed: int) -> None:
+        self.client = Redis(unix_socket_path=server.socket, protocol=2)
+        self.random = Random(seed)
+        self.now = START
+        self.store = RedisStore.open(server.url, clock=lambda: self.now, ear="ear")
+        self.number = 0
+        self.made = 0
+        self.held: list[Any] = []
+        self.last: Any = None
+
+    def run(self, steps: int) -> list[Any]:
+        draw = self.random
+        conf = Conf(
+            order=draw.choice(["fifo", "fifo", "lifo", "due"]), keep=draw.choice([0.0, 0.0, 0.0, 5.0]),
+            max_age=draw.choice([None, None, None, 60.0]), weights=draw.choice([{}, {}, {"": 2}]),
+            unique=draw.choice([None, "pending"]),
+        )  # fmt: skip
+        told: list[Any] = [self.store.conf(Q, conf)]
+        often = [self.put, self.claim, self.settle]
+        for number in range(steps):
+            step = draw.choice([*often, *often, self.other])
+            told.append(step())
+            if number % 5 == 0:
+                told.append(all_of(self.client))
+        self.store.close()
+        self.client.close()
+        return told
+
+    def stamped(self, deed: Any, batch: list[Any]) -> Any:
+        """Do something with a stamp, or without; and now and then the last thing once more."""
+        draw = self.random
+        if self.last is None or draw.random() < 0.9:
+            self.number += 1
+            stamp = Stamp("client", self.number) if draw.random() < 0.9 else None
+            self.last = deed, batch, stamp
+        deed, batch, stamp = self.last
+        return deed(Q, batch, stamp=stamp)
+
+    def job(self) -> NewJob:
+        draw = self.random
+        self.made += draw.choice([1, 1, 1, 1, 1, 1, 0])
+        given: dict[str, Any] = draw.choice(
+            [{}] * 24 + [{"lane": "a"}, {"delay": 3.0}, {"priority": -1.0}, {"key": "k"}, {"dedupe_for": 9.0}]
+        )
+        return NewJob(id=f"j{self.made}", body=b"%d" % self.made, **given)
+
+    def put(self) -> Any:
+        how_many = self.random.choice([1, 1, 1, 1, 1, 3, 3, 51])
+        return self.stamped(self.store.put, [self.job() for _ in range(how_many)])
+
+    def claim(self) -> Any:
+        n = self.random.choice([1, 1, 3, 20, 51])
+        skip = self.random.choice([()] * 9 + [("",)])
+        claim = self.store.claim(Q, n, worker="w", lease=self.random.choice([1.0, 30.0]), skip=skip)
+        self.held += claim.jobs
+        return claim
+
+    def settle(self) -> Any:
+        draw = self.random
+        draw.shuffle(self.held)
+        mine, self.held = self.held[:5], self.held[5:]
+        kind = draw.choice(["done"] * 12 + ["retry", "dead", "release"])
+        again = mine[:1] if draw.random() < 0.1 else []
+        settles = [Settle(id=each.id, token=each.token, kind=kind) for each in (*mine, *again)]
+        return self.stamped(self.store.settle, settles)
+
+    def other(self) -> Any:
+        self.now += self.random.choice([1, 500, 2000, 40_000])
+        what = self.random.choice([self.store.rescue, self.store.pause, self.store.resume, self.store.resume])
+        return what(Q)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_short_ways_tell_and_leave_what_the_long_ways_do(
+    server: Server, only_long: Callable[[], None], seed: int
+):
+    short = History(server, seed).run(100)
+    server.command("FLUSHALL")
+    only_long()
+    assert short == History(server, seed).run(100)
+
+
+def test_a_plain_put_a_claim_and_a_settle_ask_the_server_for_little(server: Server, store: RedisStore):
+    stamps = (Stamp("client", number) for number in count(1))
+
+    def put(id: str) -> None:
+        store.put(Q, [NewJob(id=id)], stamp=next(stamps))
+
+    def claim() -> list[StoredJob]:
+        return store.claim(Q, 1, worker="w", lease=30.0).jobs
+
+    def settle(jobs: list[StoredJob]) -> None:
+        done = [Settle(id=job.id, token=job.token, kind="done") for job in jobs]
+        store.settle(Q, done, stamp=next(stamps))
+
+    store.conf(Q, Conf())
+    put("first")
+    settle(claim())  # the server knows the scripts now
+    with Redis(unix_socket_path=server.socket, protocol=2) as client:
+
+        def calls(deed: Callable[..., Any], *arguments: Any) -> int:
+            client.config_resetstat()
+            deed(*arguments)
+            found = client.info("commandstats")
+            return sum(each["calls"] for name, each in found.items() if "config" not in name)
+
+        putting = [calls(put, "a"), calls(put, "b")]
+        jobs = claim()
+        claiming = [calls(claim), calls(claim)]
+        settling = [calls(settle, jobs)]
+    # The script itself counts too. The long ways ask 23 and 19 times, 35 and 15, and 27.
+    assert (putting, claiming, settling) == ([17, 13], [20, 7], [14])
