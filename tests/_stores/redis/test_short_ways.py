@@ -28,7 +28,7 @@ KINDS: dict[bytes, tuple[Any, ...]] = {
 }  # fmt: skip
 
 
-def all_of(client: Redis) -> dict[bytes, Any]:
+def all_of(client: Any) -> dict[bytes, Any]:
     """Return everything that a server holds."""
     found: dict[bytes, Any] = {}
     for key in client.keys("*"):
@@ -116,14 +116,14 @@ class History:
         draw = self.random
         draw.shuffle(self.held)
         mine, self.held = self.held[:5], self.held[5:]
-        kind = draw.choice(["done"] * 12 + ["retry", "dead", "release"])
+        kind: Any = draw.choice(["done"] * 12 + ["retry", "dead", "release"])
         again = mine[:1] if draw.random() < 0.1 else []
         settles = [Settle(id=each.id, token=each.token, kind=kind) for each in (*mine, *again)]
         return self.stamped(self.store.settle, settles)
 
     def other(self) -> Any:
         self.now += self.random.choice([1, 500, 2000, 40_000])
-        what = self.random.choice([self.store.rescue, self.store.pause, self.store.resume, self.store.resume])
+        what: Any = self.random.choice([self.store.rescue, self.store.pause, self.store.resume, self.store.resume])
         return what(Q)
 
 
