@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import threading
@@ -126,6 +127,16 @@ def run(backend: str, server: Server, body: Callable[[Courier, Any], Awaitable[N
             await courier.aclose()
 
     anyio.run(main, backend=backend)
+
+
+def test_a_call_leaves_nothing_that_only_the_collector_finds(server: Server, backend: str):
+    async def body(_courier: Courier, desk: Any) -> None:
+        await desk.begin("put", [1], str).wait()
+        gc.collect()
+        await desk.begin("put", [1], str).wait()
+        assert gc.collect() == 0
+
+    run(backend, server, body)
 
 
 def test_small_calls_begin_in_the_loop(server: Server, backend: str):

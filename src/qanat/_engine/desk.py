@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat._engine.call import Call, Home
 from qanat._engine.line import Flight, deal, tell
@@ -49,16 +49,7 @@ class Desk(Home):
             RuntimeError: If the courier is closed.
         """
         call = Call(deed, asked, self, on_end)
-        self._clock.work_outside_began()
-        try:
-            calls = self._line.put(call, begins=self._begins)
-        except BaseException:
-            if self._line.is_held_for(call):
-                self._line.give_up([])
-            self._clock.work_outside_ended()
-            raise
-        if calls:
-            self._begin(calls)
+        self._hand_in(call)
         return call
 
     def withdraw(self, call: Call) -> bool:
@@ -77,7 +68,9 @@ class Desk(Home):
             late: Called in the loop's thread with the answers that came for a caller that was
                 cancelled meanwhile: to give back what it claimed.
         """
-        return Begun(self, self._loop.spot(), deed, asked, late)
+        begun = Begun(self, self._loop.spot(), deed, asked, late)
+        self._hand_in(begun)
+        return begun
 
     async def ask(
         self, deed: str, asked: list[Any], late: Callable[[list[Any]], object] | None = None
@@ -87,7 +80,19 @@ class Desk(Home):
         Raises:
             BaseException: What the store raised.
         """
-        return await Begun(self, self._loop.spot(), deed, asked, late).wait()
+        return await self.begin(deed, asked, late).wait()
+
+    def _hand_in(self, call: Call) -> None:
+        self._clock.work_outside_began()
+        try:
+            calls = self._line.put(call, begins=self._begins)
+        except BaseException:
+            if self._line.is_held_for(call):
+                self._line.give_up([])
+            self._clock.work_outside_ended()
+            raise
+        if calls:
+            self._begin(calls)
 
     # What is begun here.
 
@@ -214,23 +219,24 @@ class Desk(Home):
                 self._clock.work_outside_ended()
 
 
-class Begun:
-    """A call that is under way for one caller; made by `Desk.begin`."""
+class Begun(Call):
+    """A call that is under way for one caller; made by `Desk.begin`.
 
-    __slots__ = ("_call", "_desk", "_late", "_spot", "_told")
+    It is the call itself, and what is told of its end is no method of it: one that held the other would be
+    garbage that nothing but the collector finds.
+    """
+
+    __slots__ = ("_desk", "_late", "_spot", "_told")
 
     def __init__(
         self, desk: Desk, spot: Spot, deed: str, asked: list[Any], late: Callable[[list[Any]], object] | None
     ) -> None:
+        """Ask for nothing yet."""
+        super().__init__(deed, asked, desk, _wake)
         self._desk = desk
         self._spot = spot
         self._late = late
         self._told = False
-        self._call = desk.send(deed, asked, self._tell)
-
-    def _tell(self, _call: Call) -> None:
-        self._told = True
-        self._spot.wake()
 
     async def wait(self) -> list[Any]:
         """Wait for the answers.
@@ -245,25 +251,28 @@ class Begun:
         except BaseException:
             self.leave()
             raise
-        return self._call.unwrap()
+        return self.unwrap()
 
     def leave(self) -> None:
         """Wait no more: take the call back if its round trip has not begun."""
         if self._told:
             # Cancelled in the very turn of the loop in which the answers came.
-            _told_late(self._late)(self._call)
-        elif not self._desk.withdraw(self._call):
-            self._call.on_end = _told_late(self._late)
+            _tell_late(self)
+        elif not self._desk.withdraw(self):
+            self.on_end = _tell_late
 
 
-def _told_late(late: Callable[[list[Any]], object] | None) -> Callable[[Call], object]:
-    """Return who hears of a call whose caller has gone."""
+def _wake(call: Call) -> None:
+    begun = cast("Begun", call)
+    begun._told = True
+    begun._spot.wake()
 
-    def hear(call: Call) -> None:
-        if late is not None and call.error is None:
-            late(call.answers)
 
-    return hear
+def _tell_late(call: Call) -> None:
+    """Tell of a call whose caller has gone."""
+    begun = cast("Begun", call)
+    if begun._late is not None and begun.error is None:
+        begun._late(begun.answers)
 
 
 def _dealt(calls: list[Call], begun: BegunDeed) -> bool:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Spot(Protocol):
     """Where one task waits once, until it is woken; waking twice is harmless."""
 
-    async def wait(self) -> None:
+    def wait(self) -> Awaitable[None]:
         """Wait to be woken; returns at once if that has happened. Cancellation is raised."""
         ...
 
@@ -137,8 +137,8 @@ class _AsyncioSpot:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._future: asyncio.Future[None] = loop.create_future()
 
-    async def wait(self) -> None:
-        await self._future
+    def wait(self) -> Awaitable[None]:
+        return self._future
 
     def wake(self) -> None:
         if not self._future.done():

@@ -77,7 +77,7 @@ class Asking:
         self.options = options
         self._ids = ids
         self._worker = worker
-        self._put = f"put {name} {options.replicas} {'durable' if options.durable else '-'}"
+        self.deed_of_put: str = f"put {name} {options.replicas} {'durable' if options.durable else '-'}"
         self.conf: Conf | None = None
         """What the queue is set to; None before the first use."""
         self.turning: Turning | None = None
@@ -153,19 +153,32 @@ class Asking:
         Raises:
             ValueError: If one has a key, and keys have no meaning here.
         """
-        if self.conf is not None and self.conf.unique is None:
-            for each in new:
-                if each.key is not None:
-                    raise ValueError(
-                        f"key must be None, as queue {self.name!r} has unique=None, got {shown(each.key)}: "
-                        'open it with unique="active" or another mode at its first use'
-                    )
+        for each in new:
+            if each.key is not None:
+                self._check_key(each.key)
         kind = self.options.type
 
         def understand(answers: list[Placed]) -> list[QueueJob[Any]]:
             return [of_placed(each, placed, kind) for each, placed in zip(new, answers, strict=True)]
 
-        return Ask(self._put, list(new), understand, rings=True)
+        return Ask(self.deed_of_put, list(new), understand, rings=True)
+
+    def check_put(self, new: NewJob) -> None:
+        """Check a single job that is to be put; errors as `put` and `check_kind`."""
+        self.check_kind()
+        if new.key is not None:
+            self._check_key(new.key)
+
+    def placed(self, new: NewJob, answers: list[Placed]) -> QueueJob[Any]:
+        """Return what the caller gets who put a single job."""
+        return of_placed(new, answers[0], self.options.type)
+
+    def _check_key(self, key: str) -> None:
+        if self.conf is not None and self.conf.unique is None:
+            raise ValueError(
+                f"key must be None, as queue {self.name!r} has unique=None, got {shown(key)}: "
+                'open it with unique="active" or another mode at its first use'
+            )
 
     # Workers.
 

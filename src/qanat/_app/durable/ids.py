@@ -35,17 +35,17 @@ class Ids:
     def make(self) -> str:
         """Return a new id."""
         # A clock that was set back, or more than 65,536 in a millisecond, borrow from the time to come.
-        self._last = last = max(int(self._wall() * 1000.0) * _COUNTS, self._last + 1)
-        return f"{last:016x}{self._random()}"
+        last = self._last + 1
+        at_least = int(self._wall() * 1000.0) * _COUNTS
+        if last < at_least:
+            last = at_least
+        self._last = last
+        if not self._digits or os.getpid() != self._process:
+            self._fetch()
+        return f"{last:016x}{self._digits.pop()}"
 
-    def _random(self) -> str:
-        """Return 16 random digits; after a fork two processes would have the same left."""
-        if os.getpid() == self._process:
-            try:
-                return self._digits.pop()
-            except IndexError:
-                pass
+    def _fetch(self) -> None:
+        """Fetch random digits, 16 for each id; after a fork two processes would have the same left."""
         digits = os.urandom(8 * _AT_ONCE).hex()
-        first, *rest = (digits[at : at + 16] for at in range(0, 16 * _AT_ONCE, 16))
-        self._process, self._digits = os.getpid(), rest
-        return first
+        self._digits = [digits[at : at + 16] for at in range(0, 16 * _AT_ONCE, 16)]
+        self._process = os.getpid()

@@ -97,8 +97,13 @@ class PlainQueue(Generic[T]):
             item, id=id, key=key, priority=priority, lane=lane, delay=delay, metadata=metadata,
             handler=handler,
         )  # fmt: skip
-        (job,) = self._put([new])
-        return job
+        asking, store = self._asking, self._store
+        if asking.conf is None:
+            store.carry(asking.first(), self.name)
+        asking.check_put(new)
+        answers = store.courier.ask(asking.deed_of_put, [new])
+        store.hints.ring(asking.name)
+        return asking.placed(new, answers)
 
     def _put(self, new: list[NewJob]) -> list[QueueJob[T]]:
         if self._asking.conf is None:

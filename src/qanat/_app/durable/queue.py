@@ -102,8 +102,18 @@ class Queue(Generic[T]):
             item, id=id, key=key, priority=priority, lane=lane, delay=delay, metadata=metadata,
             handler=handler,
         )  # fmt: skip
-        (job,) = await self._put([new])
-        return job
+        # Without an ask: what all puts share is there already, and most programs put one at a time.
+        asking, store = self._asking, self._store
+        if asking.conf is None:
+            await store.carry(asking.first(), self.name)
+        asking.check_put(new)
+        answers = await store.desk.begin(asking.deed_of_put, [new], self._ring).wait()
+        self._ring()
+        return asking.placed(new, answers)
+
+    def _ring(self, _answers: object = None) -> None:
+        """Tell who waits that there is work."""
+        self._store.hints.ring(self._asking.name)
 
     async def _put(self, new: list[NewJob]) -> list[QueueJob[T]]:
         if self._asking.conf is None:

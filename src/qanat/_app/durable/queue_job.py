@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class QueueJob(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False):
+class QueueJob(msgspec.Struct, Generic[T], frozen=True, kw_only=True, eq=False, gc=False):
     """A job in a queue, as it was when it was put, leased, got or found.
 
     Points in time are UTC seconds on the store's clock.
