@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import socket
+import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -236,3 +238,27 @@ def test_commands_go_over_the_connection_of_the_scripts(deeds: Deeds, server):
     with server.client() as client:
         # And that of the test.
         assert len(client.client_list(_type="normal")) == 2
+
+
+def test_the_driver_gets_its_connection_back_as_it_was(deeds: Deeds):
+    deeds.do("count q", [None])
+    direct: Any = deeds.store._calls._direct  # type: ignore[attr-defined]
+    sock = direct._socket
+    assert sock.gettimeout() is None
+    direct.give_back()
+    assert sock.gettimeout() == 0.2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"),
+    [(None, (0, 0)), (0.2, (0, 200_000)), (2.0, (2, 0)), (1e-9, (0, 1))],
+    ids=["for ever", "less than a second", "whole", "next to nothing"],
+)
+def test_a_socket_waits_as_long_by_the_means_of_the_system(seconds: float | None, kept: tuple[int, int]):
+    with socket.socket(socket.AF_UNIX) as sock:
+        direct_module._let_block(sock, seconds)
+        for name in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            found = struct.unpack("ll", sock.getsockopt(socket.SOL_SOCKET, name, struct.calcsize("ll")))
+            assert found[0] == kept[0]
+            # Systems round to their own ticks.
+            assert abs(found[1] - kept[1]) <= 10_000

@@ -123,7 +123,9 @@ class History:
 
     def other(self) -> Any:
         self.now += self.random.choice([1, 500, 2000, 40_000])
-        what: Any = self.random.choice([self.store.rescue, self.store.pause, self.store.resume, self.store.resume])
+        what: Any = self.random.choice(
+            [self.store.rescue, self.store.pause, self.store.resume, self.store.resume]
+        )
         return what(Q)
 
 

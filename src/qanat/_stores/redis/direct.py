@@ -8,12 +8,15 @@ What must stay true:
 - A connection is borrowed from the driver's pool, and is back in it when the driver itself sends.
 - One script is on its way at most. Who sends the next one has read the answer of the one before.
 - A connection of which it is not certain what comes next is closed.
+- The system keeps the time of a borrowed socket, which blocks: Python would ask it before each reading and
+  each writing whether there is something. What the driver has set is there again when it gets it back.
 """
 
 from __future__ import annotations
 
 import select
 import socket
+import struct
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -113,6 +116,7 @@ class Direct:
         self._socket: Any = None
         self._reader: Any = None
         self._poll: Any = None
+        self._timeout: float | None = None
         self._used_at = 0.0
         self._buffer = bytearray(CHUNK)
 
@@ -151,6 +155,8 @@ class Direct:
             sock = connection._sock
             if not isinstance(sock, socket.socket):
                 raise Unconnected("the connection is gone")
+            self._timeout = sock.gettimeout()
+            _let_block(sock, self._timeout)
         except BaseException:
             self._pool.release(connection)
             raise
@@ -164,6 +170,8 @@ class Direct:
     def give_back(self) -> None:
         """Let the driver have the connection."""
         connection, self._connection = self._connection, None
+        if connection is not None and connection._sock is self._socket:
+            self._socket.settimeout(self._timeout)
         self._socket = self._reader = self._poll = None
         if connection is not None:
             self._pool.release(connection)
@@ -197,7 +205,7 @@ class Direct:
             return None
         try:
             self._socket.sendall(packed)
-        except TimeoutError:
+        except BlockingIOError:
             self.close()
             raise Unanswered("the server takes nothing") from None
         except BaseException as error:
@@ -209,28 +217,34 @@ class Direct:
 
     def read_there(self) -> Any:
         """Return the answer if all of it is there, or what tells that it is not."""
-        while self._poll.poll(0):
-            answer = self._feed()
-            if answer is not _NOTHING:
+        while True:
+            try:
+                size = self._socket.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return _NOTHING
+            except OSError as error:
+                raise Unconnected(f"the connection broke: {error}") from error
+            answer = self._feed(size)
+            if answer is not _NOTHING or size < CHUNK:
                 return answer
-        return _NOTHING
 
     def read(self) -> Any:
         """Wait for the answer and return it; what is missing has to begin to come within the timeout."""
         if self._socket is None:
             raise Unconnected("the connection was closed")
         while True:
-            answer = self._feed()
+            try:
+                size = self._socket.recv_into(self._buffer)
+            except BlockingIOError:
+                raise Unanswered("the server does not answer") from None
+            except OSError as error:
+                raise Unconnected(f"the connection broke: {error}") from error
+            answer = self._feed(size)
             if answer is not _NOTHING:
                 return answer
 
-    def _feed(self) -> Any:
-        try:
-            size = self._socket.recv_into(self._buffer)
-        except TimeoutError:
-            raise Unanswered("the server does not answer") from None
-        except OSError as error:
-            raise Unconnected(f"the connection broke: {error}") from error
+    def _feed(self, size: int) -> Any:
+        """Take in so many bytes of the buffer; return the answer, or what tells that it is not all there."""
         if not size:
             raise Unconnected("the server has closed the connection")
         self._reader.feed(self._buffer, 0, size)
@@ -238,3 +252,13 @@ class Direct:
         if answer is not _NOTHING:
             self._used_at = time.monotonic()
         return answer
+
+
+def _let_block(sock: socket.socket, seconds: float | None) -> None:
+    """Let a socket wait so long by the system's own means; None: for ever."""
+    sock.settimeout(None)
+    whole = int(seconds or 0.0)
+    # A whole microsecond at least: nothing means for ever here.
+    left = 0 if seconds is None else max(int((seconds - whole) * 1e6), 0 if whole else 1)
+    for name in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, name, struct.pack("ll", whole, left))
