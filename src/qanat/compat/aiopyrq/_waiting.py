@@ -117,9 +117,10 @@ class Waiting(ABC):
                 # Nobody hears of them. Shielded, as who is cancelled once may be so again.
                 await asyncio.shield(asyncio.ensure_future(queue.release(*jobs)))
             raise
-        for job in jobs:
-            self._taken[job.item].append(job)
-        return [self._texts.given_back(job.item) for job in jobs]
+        texts = [job.item for job in jobs]  # which is read anew each time
+        for text, job in zip(texts, jobs, strict=True):
+            self._taken[text].append(job)
+        return [self._texts.given_back(text) for text in texts]
 
     async def _lease(self, queue: qanat.Queue[str], count: int, jobs: list[QueueJob[str]]) -> None:
         """Add leased jobs to those that are there, up to so many."""
