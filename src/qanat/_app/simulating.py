@@ -20,6 +20,7 @@ from qanat._core.family import Family
 from qanat._core.schedules.schedule import checked_schedule, instant
 from qanat._engine.callee import is_coroutine_function
 from qanat._engine.comings import Recurring
+from qanat._engine.inbox import Inbox
 from qanat._engine.intake import nothing_unread
 from qanat._engine.simulated import SimulatedEngine
 from qanat.errors import SimulatedError
@@ -85,8 +86,8 @@ def simulate(
 
     Raises:
         TypeError: If an argument is of the wrong kind.
-        ValueError: If an argument is out of range, or `latency` gives no length of time, or one of more
-            than 1e12 seconds that no timeout ends.
+        ValueError: If an argument is out of range, `items` is an `Inbox` that is open, or `latency` gives no
+            length of time, or one of more than 1e12 seconds that no timeout ends.
         BaseException: What `items`, `latency` or `failures` raised.
 
     Examples:
@@ -103,6 +104,11 @@ def simulate(
     if isinstance(cast("object", items), AsyncIterable) and not isinstance(cast("object", items), Iterable):
         raise TypeError(
             f"items must be a plain iterable or a number of items, as nothing is awaited here, got {items!r}"
+        )
+    if isinstance(items, Inbox) and not items.closed:
+        raise ValueError(
+            f"items must not be an Inbox that is open, as nothing is put into it meanwhile, got {items!r}: "
+            "close it first"
         )
     seed = whole("seed", seed, 0)
     return run_simulation(
@@ -142,7 +148,7 @@ def recurring(schedules: object, until: float | None, wall: float, seed: int) ->
 
 
 def run_simulation(
-    items: Iterable[Any], latency: Latency, failures: Failures | None, seed: int, rules: Rules,
+    items: Iterable[Any], latency: Latency | float, failures: Failures | None, seed: int, rules: Rules,
     comings: Comings | None = None,
 ) -> Simulation:  # fmt: skip
     """Simulate with what was checked."""
@@ -206,8 +212,8 @@ async def _no_handler(_item: object) -> None:
     """Stand where a handler would: nothing calls it."""
 
 
-def latency_of(latency: object, timeout: float | None) -> Latency:
-    """Return a function that gives the seconds of an attempt, checked.
+def latency_of(latency: object, timeout: float | None) -> Latency | float:
+    """Return the seconds of an attempt, or a function that gives them, checked.
 
     Raises:
         TypeError: If it is neither a number nor a plain function.
@@ -218,9 +224,8 @@ def latency_of(latency: object, timeout: float | None) -> Latency:
     most = MOST_SECONDS if timeout is None else math.inf
     if not callable(latency):
         if isinstance(latency, float) and latency == longest:
-            return lambda _item, _rng, _running: math.inf
-        seconds = _length("latency", number("latency", latency), most)
-        return lambda _item, _rng, _running: seconds
+            return math.inf
+        return float(_length("latency", number("latency", latency), most))
     if is_coroutine_function(latency):
         raise TypeError(f"latency must be a number of seconds or a plain function, got {latency!r}")
     function = cast("Callable[[Any, Random, int], object]", latency)

@@ -13,12 +13,12 @@ import msgspec
 
 from qanat._app.why import Held, duration_words, why_waited
 from qanat._core.arguments import whole
-from qanat._engine.simulated import END, START, UNRUN
+from qanat._engine.simulation_log import END, START, UNRUN
 
 if TYPE_CHECKING:
     from array import array
 
-    from qanat._engine.simulated import Log
+    from qanat._engine.simulation_log import Log
 
 StepKind = Literal["start", "again", "end"]
 _KINDS: tuple[StepKind, ...] = ("start", "again", "end", "end")

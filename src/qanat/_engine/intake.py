@@ -15,7 +15,7 @@ import anyio
 
 from qanat._core.branch import FamilyJob, checked_key
 from qanat._core.costs import checked_cost
-from qanat._core.job import WAITING, Job
+from qanat._core.job import RUNNING, WAITING, Job
 from qanat._engine.inbox import Inbox
 from qanat.errors import blamed_on_job
 
@@ -291,6 +291,22 @@ class Intake:
     def read_chunk(self, most: int = CHUNK) -> bool:
         """Read and offer some items, for an engine without an event loop; True if that were all."""
         return self._read(most) < most
+
+    def draw(self, most: int) -> list[Job[Any]]:
+        """Read up to so many items that start at once, for an engine without an event loop that counts them.
+
+        Fewer mean that the source has ended.
+        """
+        task, now = self.task, self._engine.now()
+        jobs: list[Job[Any]] = []
+        try:
+            drawn: Iterable[Any] = islice(self.iterator, most)
+            for number, item in enumerate(drawn, self.count):
+                jobs.append(Job(number, item, number, task, now, RUNNING))
+        except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
+            self._fail(error)
+        self.count += len(jobs)
+        return jobs
 
     def take(self, item: Any, now: float) -> None:
         """Offer an item that came by itself, for an engine without an event loop."""

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from qanat._core.dispatcher import Dispatcher
 from qanat._core.events import RunEnded, RunStarted
+from qanat._engine.simulation_log import AGAIN, ATTEMPTS, END, UNRUN, Log
+from qanat._engine.smooth import SmoothRun
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
@@ -36,35 +38,14 @@ if TYPE_CHECKING:
     Failures = Callable[[Any, Random, int], BaseException | None]
     """Why an attempt fails, given its item, a source of randomness and its number; None: it does not."""
 
-START, AGAIN, END, UNRUN = range(4)
-"""Kinds of entries: an attempt began; ended, its job comes again; ended for good; a job ended unrun."""
-_ATTEMPTS = 1 << 14
-"""Attempts are counted up to here in the log; they share a number with the kind and the index."""
 
+def _always(seconds: float) -> Latency:
+    """Return a function that always gives the same."""
 
-class Log:
-    """What happened to the jobs of a simulation, sixteen bytes an entry."""
+    def same(_item: Any, _rng: Random, _running: int) -> float:
+        return seconds
 
-    __slots__ = ("at", "codes")
-
-    def __init__(self) -> None:
-        """Begin with no entries."""
-        self.at: array[float] = array("d")
-        self.codes: array[int] = array("q")
-
-    def add(self, at: float, kind: int, index: int, attempt: int) -> None:
-        """Add an entry."""
-        self.at.append(at)
-        self.codes.append((index * _ATTEMPTS + min(attempt, _ATTEMPTS - 1)) * 4 + kind)
-
-    def __len__(self) -> int:
-        """Return the number of entries."""
-        return len(self.at)
-
-    def entry(self, number: int) -> tuple[float, int, int, int]:
-        """Return an entry by its number: time, kind, the job's position in the input, and attempt."""
-        code = self.codes[number]
-        return self.at[number], code & 3, (code >> 2) // _ATTEMPTS, (code >> 2) % _ATTEMPTS
+    return same
 
 
 class SimulatedEngine:
@@ -158,7 +139,7 @@ class SimulatedEngine:
     def run(
         self,
         intake: Intake,
-        latency: Latency,
+        latency: Latency | float,
         failures: Failures | None,
         *,
         read_whole: bool,
@@ -168,7 +149,7 @@ class SimulatedEngine:
 
         Args:
             intake: Where the jobs come from.
-            latency: How long each attempt takes, asked at its start.
+            latency: How long each attempt takes; a function is asked at its start.
             failures: Why an attempt fails, asked at its end; None: none does.
             read_whole: Whether to read the source to its end before the first start.
             comings: Items that come by themselves, besides those of the intake's source.
@@ -182,8 +163,12 @@ class SimulatedEngine:
         while read_whole and not self._source_ended:
             if intake.read_chunk():
                 intake.ended()
-        self._turn(intake, latency, failures, comings)
         dispatcher = self.dispatcher
+        asked, seconds = (latency, None) if callable(latency) else (_always(latency), latency)
+        if self._is_smooth(intake, failures):
+            SmoothRun(self, intake, asked, seconds).run()
+        else:
+            self._turn(intake, asked, failures, comings)
         dispatcher.detach()
         if self._observe is not None:
             self._observe(RunEnded(self._now, dispatcher.counts, dispatcher.waits))
@@ -193,6 +178,17 @@ class SimulatedEngine:
             problem = self.failure
         if problem is not None:
             raise problem
+
+    def _is_smooth(self, intake: Intake, failures: Failures | None) -> bool:
+        """Whether each attempt ends well, as far as is known, and nobody looks at how."""
+        return (
+            failures is None
+            and self._on_failure is None
+            and self._comings is None
+            and intake.task.timeout is None
+            and not intake.tops_up
+            and self.dispatcher.goes_together()
+        )
 
     def _turn(
         self,
@@ -276,7 +272,7 @@ class SimulatedEngine:
             number += 1
             add_at(now)
             attempt = job.attempt
-            add_code((job.index * _ATTEMPTS + (attempt if attempt < _ATTEMPTS else _ATTEMPTS - 1)) * 4)
+            add_code((job.index * ATTEMPTS + (attempt if attempt < ATTEMPTS else ATTEMPTS - 1)) * 4)
             if self.failure is not None:
                 # It was given out just as the run stopped.
                 error = JobCancelledError("the job was cancelled before it ended")
@@ -313,7 +309,7 @@ class SimulatedEngine:
     def _end_well(self, job: Job[Any], now: float) -> None:
         """End a job that is done: `_settle` and `_count` in one, a twentieth of a simulated job less."""
         attempt = job.attempt
-        code = (job.index * _ATTEMPTS + (attempt if attempt < _ATTEMPTS else _ATTEMPTS - 1)) * 4 + END
+        code = (job.index * ATTEMPTS + (attempt if attempt < ATTEMPTS else ATTEMPTS - 1)) * 4 + END
         self.busy += now - job.started_at
         outcome = self._finish(job, None, None, now)
         assert outcome is not None  # noqa: S101 - without an error it does not come again
@@ -334,9 +330,9 @@ class SimulatedEngine:
     ) -> None:  # fmt: skip
         """End an attempt."""
         attempt = job.attempt
-        if attempt >= _ATTEMPTS:
-            attempt = _ATTEMPTS - 1
-        code = (job.index * _ATTEMPTS + attempt) * 4
+        if attempt >= ATTEMPTS:
+            attempt = ATTEMPTS - 1
+        code = (job.index * ATTEMPTS + attempt) * 4
         self.busy += now - job.started_at
         # Virtual wall time is the same as virtual time.
         outcome = self._finish(job, value, error, now, now, cancelled)

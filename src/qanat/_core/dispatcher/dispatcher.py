@@ -38,6 +38,7 @@ from qanat._core.dispatcher.parking import change_priority, head_changed, offer_
 from qanat._core.dispatcher.straight import finish_job, next_job
 from qanat._core.dispatcher.throttling import Throttling
 from qanat._core.dispatcher.timeline import Timeline
+from qanat._core.dispatcher.together import end_together, goes_together, relay, start_together
 from qanat._core.dispatcher.tree import Tree
 from qanat._core.job import CHILDREN, NEW, SCHEDULED, WAITING, History, Job, Task
 from qanat._core.orders.fifo import Fifo
@@ -332,6 +333,8 @@ class Dispatcher:
     # --- starting --------------------------------------------------------------------------
 
     next = next_job
+    goes_together = goes_together
+    start_together = start_together
 
     @property
     def may_start_more(self) -> bool:
@@ -390,6 +393,8 @@ class Dispatcher:
     # --- ending ----------------------------------------------------------------------------
 
     finish = finish_job
+    end_together = end_together
+    relay = relay
 
     def hold(self, job: Job[Any], error: BaseException | None = None) -> Job[Any]:
         """Return a stand-in that goes on holding what a job took, for `release`.

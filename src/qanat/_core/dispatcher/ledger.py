@@ -185,12 +185,19 @@ def waited_since(then: Mark, since: float, path: tuple[Node, Node]) -> dict[str,
     As `waited_between` with the mark that the path has now, which need not be made for this.
     """
     root, task = path
+    before_all, parked_for = then.lost, then.cause
+    if len(root.lost) == 1 and not task.lost and len(before_all) <= 2:
+        # All was lost for one cause, as above: a third of the steps.
+        (only,) = root.lost
+        more = root.lost[only] - (before_all[-1] if before_all else 0.0)
+        if parked_for == only:
+            more -= since - then.since
+        return {only: more} if more > LEAST else {}
     lost = root.lost.copy()
     for cause, seconds in task.lost.items():
         lost[cause] = lost.get(cause, 0.0) + seconds
     waited: dict[str, float] = {}
-    before = dict(zip(then.lost[::2], then.lost[1::2], strict=True))
-    parked_for = then.cause
+    before = dict(zip(before_all[::2], before_all[1::2], strict=True))
     for cause, seconds in lost.items():
         earlier = before.get(cause, 0.0)
         if cause == parked_for:

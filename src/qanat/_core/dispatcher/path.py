@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat._core.dispatcher import ledger
 from qanat._core.limits import Concurrency, FixedWindow, SlidingWindow, Spacing, TokenBucket
@@ -46,14 +46,16 @@ class Straight:
             Where there are fewer, one that always says yes stands in.
         asks: The `ready_at` of those whose answer is not stored, bound.
         takes: The `take` of all, bound, three of them and a tuple of the others; None where there are fewer.
+        is_quiet: Whether these are three limits at most, of kinds of this library's own that do nothing at an
+            end, and whose taking cannot fail and does nothing else.
         is_clear: Whether none of the nodes is parked or woken for sure: whatever parks or wakes one sets it
             to False.
         mark: The mark of the lane while that holds; nobody's mark if it is not known.
     """
 
     __slots__ = (
-        "_since", "_then", "_waits", "asks", "fifo", "held", "is_clear", "lane", "mark", "path", "root",
-        "stored", "takes", "task",
+        "_since", "_then", "_waits", "asks", "fifo", "held", "is_clear", "is_quiet", "lane", "mark", "path",
+        "root", "stored", "takes", "task",
     )  # fmt: skip
 
     def __init__(self, tree: Tree, task: Node, lane: Node) -> None:
@@ -67,6 +69,7 @@ class Straight:
         self.asks = tuple(limit.ready_at for limit in self.path if not _is_stored(limit))
         self.takes = _in_places([limit.take for limit in self.path], None)
         self.fifo: Any = lane.order if type(lane.order) is Fifo else _NotPlain()
+        self.is_quiet = len(self.path) <= 3 and all(_is_quiet(limit) for limit in self.path)
         self.is_clear = False
         self.mark: Any = self
         # The last answer of `waited`, and to what.
@@ -122,3 +125,11 @@ def _in_places(found: list[Any], missing: Any) -> tuple[Any, Any, Any, tuple[Any
 def _is_stored(limit: Limit) -> bool:
     """Whether reading a limit's time is as good as asking it; a subclass may answer otherwise."""
     return getattr(limit.ready_at, "__func__", None) in STORED
+
+
+def _is_quiet(limit: Limit) -> bool:
+    """Whether taking a limit has no other effect and cannot fail, and it does nothing at the end."""
+    kind = type(limit)
+    if kind is Spacing:
+        return not cast("Spacing", limit)._after_finish
+    return kind in (SlidingWindow, FixedWindow, TokenBucket)

@@ -370,6 +370,10 @@ class RecordingDispatcher(Dispatcher):
             self._note_ended(now)
         return outcome
 
+    def goes_together(self) -> bool:
+        """Return False: each start and each end is noted."""
+        return False
+
     def _finish_batch(
         self, batch: BatchJob, value: Any, error: BaseException | None, now: float, wall: float,
         cancelled: bool, holding: bool,
