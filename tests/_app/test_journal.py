@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import qanat
 from qanat import Batch, JournalError, Pool, Retry, SerialisationError, StoreFull
 from qanat._app.journaling import ValueCodec
+from qanat._engine import commits as commits_module
 from qanat._engine import keeper as keeper_module
 from qanat._stores import journal as journal_module
 from qanat._stores.sqlite import opener as opener_module
@@ -767,7 +768,7 @@ async def test_commits_are_bounded_by_number_and_size(
         return keep(self, asked)
 
     monkeypatch.setattr(journal_module.JournalConnection, "_keep", counted)
-    monkeypatch.setattr(keeper_module, name, value)
+    monkeypatch.setattr(commits_module, name, value)
     outcomes = await qanat.collect(calls.double, range(1000, 1100), journal=path, concurrency=50)
     assert outcomes.values() == [[item] * 2 for item in range(1000, 1100)]
     assert max(sizes) == 3
@@ -868,7 +869,7 @@ async def test_nothing_starts_while_too_much_waits_for_its_commit(
 ):
     import threading
 
-    monkeypatch.setattr(keeper_module, "MOST_UNKEPT", 5)
+    monkeypatch.setattr(commits_module, "MOST_UNKEPT", 5)
     may_go = threading.Event()
     keep = journal_module.JournalConnection._keep
 

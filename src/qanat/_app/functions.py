@@ -73,6 +73,7 @@ async def gather(
         handler=handler,
         name="run",
     )
+    engine.extend = outcomes.extend
     intake = make_intake(engine, handler, items, rules, unread=nothing_unread)
     host = hosted(
         engine,

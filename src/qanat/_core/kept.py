@@ -50,6 +50,7 @@ class Entry(msgspec.Struct, eq=False):
     Attributes:
         key: The key.
         job: Who leads.
+        began: Who led at first, and was looked up.
         delay: Seconds before which it does not start.
         offered_at: When it arrived.
         where: Where it is: `ASKING`, `WITH_DISPATCHER` or `KEEPING`.
@@ -63,6 +64,7 @@ class Entry(msgspec.Struct, eq=False):
 
     key: Key
     job: Job[Any]
+    began: Job[Any]
     delay: float
     offered_at: float
     where: int = ASKING

@@ -70,6 +70,8 @@ class Engine:
         coming: Carriers that were called up, and did not look yet.
         append: Called with each outcome, if that is all there is to do; else `settle` is.
         wants_done: Whether `append` is to be called with jobs that are done, too; it may be all the same.
+        extend: Called with outcomes of roots that are done, where nobody has their handles and there is
+            nothing else to do; None: each is to be delivered by itself.
         held: True while nobody reads the outcomes: nothing is started.
         lingers: Whether who hears that a job is done may hand in the next: a carrier that finds nothing
             then looks once more when everything else has run.
@@ -109,6 +111,7 @@ class Engine:
         "done_seen",
         "drawn",
         "epoch",
+        "extend",
         "failure",
         "held",
         "idle",
@@ -160,6 +163,7 @@ class Engine:
         self.observe = observe
         self.append = append
         self.wants_done = True
+        self.extend: Callable[[list[Outcome[Any, Any]]], object] | None = None
         self.checks = Checks(self)
         self.dispatcher = (make_dispatcher or Dispatcher)(
             rng=rng, capacity=capacity, limits=limits, owner=threading.get_ident(),
@@ -289,7 +293,7 @@ class Engine:
         dispatcher = self.dispatcher
         dispatcher.detach()
         # They reach the outcomes, which would be freed in one piece whenever garbage is looked for.
-        self.append = self._on_outcome = self._on_failure = self._on_release = None
+        self.append = self.extend = self._on_outcome = self._on_failure = self._on_release = None
         if self.observe is not None and self._group is not None:
             self.observe(RunEnded(self.now(), dispatcher.counts, dispatcher.waits))
         if interruption is not None:

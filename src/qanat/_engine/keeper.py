@@ -21,7 +21,7 @@ What must stay true:
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from qanat._core.branch import FamilyJob
 from qanat._core.content_key import given_key
@@ -29,6 +29,7 @@ from qanat._core.job import ENDED, NEW, WAITING, Job
 from qanat._core.kept import ASKING, DONE, FAILED, KEEPING, WITH_DISPATCHER, Entry, Kept, failed_instead
 from qanat._core.outcome import Outcome
 from qanat._engine.bell import Bell
+from qanat._engine.commits import Commits, Endings
 from qanat.errors import JobCancelledError, SerialisationError, blamed_on_job
 
 if TYPE_CHECKING:
@@ -40,15 +41,8 @@ if TYPE_CHECKING:
     from qanat._engine.courier import Call, Courier, Desk
     from qanat._engine.engine import Engine
 
-Ending: TypeAlias = "tuple[Entry, Outcome[Any, Any]]"
-"""A key whose job has ended, and its outcome."""
-
-MOST_UNKEPT: Final = 4096
-"""Outcomes that wait for their commit, beyond which nothing more starts."""
-MOST_BYTES: Final = 32 * 2**20
-"""Of their values, likewise."""
 AT_ONCE: Final = 2048
-"""Jobs that are looked up or recorded in one go."""
+"""Jobs that are looked up in one go."""
 MOST_FAILURES: Final = 10_000
 """Failures that are remembered for items that are equal and come later; the oldest are forgotten."""
 LONGEST_MESSAGE: Final = 2_000
@@ -119,16 +113,15 @@ class Keeper:
         self._codec = codec
         self._retry_failed = retry_failed
         self._fresh = fresh
-        self._entries: dict[Key, Entry] = {}
-        self._by_job: dict[Job[Any], Entry] = {}
-        self._to_ask: list[Entry] = []
-        # Of each that waits to be committed its ending, and what is recorded of it.
-        self._to_keep: list[Ending] = []
-        self._rows: list[tuple[Any, ...]] = []
+        # Of a plain job there is no entry but itself, and by the job its key.
+        self._entries: dict[Key, Entry | Job[Any]] = {}
+        self._by_job: dict[Job[Any], Entry | Key] = {}
+        self._to_ask: list[Key] = []
+        self._askers: list[Job[Any]] = []
+        self._commits = Commits(engine, hand_over=self._hand_over, broke=self._break, moved=self._moved)
         self._failures: dict[Key, Outcome[Any, Any]] = {}
         self._forgotten: set[str] = set()
-        self._asking = self._keeping = False
-        self._unkept = self._unkept_bytes = 0
+        self._asking = False
         self._followers = 0
         self._asked = 0
         self._answered = Bell(engine.loop)
@@ -148,7 +141,7 @@ class Keeper:
             JournalError: If the file is no journal, or cannot be trusted.
             StoreError: If it cannot be used now.
         """
-        self._desk = self._courier.desk()
+        self._desk = self._commits.desk = self._courier.desk()
         try:
             await self._desk.ask("forget" if self._fresh else "look", [None] if self._fresh else [])
         except BaseException as error:
@@ -165,7 +158,7 @@ class Keeper:
     @property
     def pending(self) -> int:
         """How many jobs are here at all."""
-        return self._asked + self._followers + self._unkept
+        return self._asked + self._followers + self._commits.number
 
     def holds(self, job: Job[Any]) -> bool:
         """Whether a job is here, or came by way of here and has not ended."""
@@ -173,7 +166,11 @@ class Keeper:
 
     def under_way(self) -> list[tuple[Key, Job[Any]]]:
         """Return the keys that are under way, each with the job that leads."""
-        return [(key, entry.job) for key, entry in self._entries.items()]
+        # Copied in one step, as whoever asks may be in another thread.
+        under_way = list(self._entries.items())
+        return [
+            (key, entry.job if type(entry) is Entry else cast("Job[Any]", entry)) for key, entry in under_way
+        ]
 
     def arrived(self, job: Job[Any], now: float, delay: float = 0.0, key: Key | None = None) -> None:
         """Take a new job in; it goes to the dispatcher, or ends, when it was looked up.
@@ -192,24 +189,42 @@ class Keeper:
                 self._refuse(job, error, now)
                 return
         self._take(job, key, now, delay)
+        if self._to_ask and not self._asking:
+            self._ask()
 
     def arrived_all(self, jobs: list[Job[Any]], now: float) -> None:
         """Take new jobs in, as `arrived` does; they are roots with `offered_at` set to now."""
-        key_of, entries, failures, by_job = self._key_of, self._entries, self._failures, self._by_job
-        for job in jobs:
+        key_of = self._key_of
+        while jobs:
+            keys: list[Key] = []
             try:
-                key = key_of(job.item)
+                for job in jobs:
+                    keys.append(key_of(job.item))  # noqa: PERF401 - of those before one that fails, too
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
-                self._refuse(job, error, now)
-                continue
-            if key in entries or key in failures or self.when_arrived is not None:
-                self._take(job, key, now, 0.0)
-            else:
-                entry = entries[key] = by_job[job] = Entry(key, job, 0.0, now)
-                self._to_ask.append(entry)
-                self._asked += 1
+                self._refuse(jobs[len(keys)], error, now)
+            self._take_all(jobs[: len(keys)], keys, now)
+            jobs = jobs[len(keys) + 1 :]
         if self._to_ask and not self._asking:
             self._ask()
+
+    def _take_all(self, jobs: list[Job[Any]], keys: list[Key], now: float) -> None:
+        """Let new roots be looked up; as plain jobs if nobody has the key of any."""
+        entries, failures = self._entries, self._failures
+        new = dict(zip(keys, jobs, strict=True))
+        if (
+            self.when_arrived is None
+            and len(new) == len(jobs)
+            and entries.keys().isdisjoint(keys)
+            and (not failures or failures.keys().isdisjoint(keys))
+        ):
+            entries.update(new)
+            self._by_job.update(zip(jobs, keys, strict=True))
+            self._asked += len(jobs)
+            self._to_ask += keys
+            self._askers += jobs
+        else:
+            for job, key in zip(jobs, keys, strict=True):
+                self._take(job, key, now, 0.0)
 
     def _refuse(self, job: Job[Any], error: BaseException, now: float) -> None:
         """End a job of whose key nothing is known but what the asking raised."""
@@ -218,8 +233,8 @@ class Keeper:
 
     def _take(self, job: Job[Any], key: Key, now: float, delay: float) -> None:
         """Let a job be looked up, follow another one, or share its failure."""
-        entry = self._entries.get(key)
-        if entry is not None:
+        if key in self._entries:
+            entry = self._entry_at(key)
             entry.followers.append(job)
             self._by_job[job] = entry
             self._followers += 1
@@ -229,21 +244,39 @@ class Keeper:
             self._share(job, failure)
             self._engine.offered()
             return
-        entry = self._entries[key] = self._by_job[job] = Entry(key, job, delay, now)
+        entry = self._entries[key] = self._by_job[job] = Entry(key, job, job, delay, now)
         if job.parent is not None:
             self._inherit(entry, job)
         elif self.when_arrived is not None:
             self.when_arrived(key, job)
         self._asked += 1
-        self._to_ask.append(entry)
-        if not self._asking:
-            self._ask()
+        self._to_ask.append(key)
+        self._askers.append(job)
+
+    def _entry_at(self, key: Key) -> Entry:
+        """Return the entry of a key that is under way; a plain job gets one."""
+        found = self._entries[key]
+        if type(found) is Entry:
+            return found
+        job = cast("Job[Any]", found)
+        entry = self._entries[key] = Entry(key, job, job, 0.0, job.offered_at)
+        if job in self._by_job:
+            self._by_job[job] = entry
+            entry.where = ASKING if job._status == NEW else WITH_DISPATCHER
+        else:
+            entry.where = KEEPING
+        return entry
+
+    def _entry_of(self, job: Job[Any]) -> Entry | None:
+        """Return the entry of a job that is here; a plain one gets one."""
+        found = self._by_job.get(job)
+        return found if found is None or type(found) is Entry else self._entry_at(cast("Key", found))
 
     def _inherit(self, entry: Entry, job: Job[Any]) -> None:
         """Note of a job that was spawned what follows from who did, and from its handler."""
         above = job._above.job if type(job) is FamilyJob and job._above is not None else None
         parent = None if above is None else self._by_job.get(above)
-        entry.opens = parent is not None and parent.opens
+        entry.opens = type(parent) is Entry and parent.opens
         if self._fresh and isinstance(entry.key, tuple) and entry.key[0] not in self._forgotten:
             name = entry.key[0]
             self._forgotten.add(name)
@@ -255,39 +288,23 @@ class Keeper:
             await self._answered.wait()
 
     def _ask(self) -> None:
-        entries, self._to_ask = self._to_ask[:AT_ONCE], self._to_ask[AT_ONCE:]
+        keys, self._to_ask = self._to_ask[:AT_ONCE], self._to_ask[AT_ONCE:]
+        jobs, self._askers = self._askers[:AT_ONCE], self._askers[AT_ONCE:]
         self._asking = True
-        self._desk.send("look", [entry.key for entry in entries], lambda call: self._heard(call, entries))
+        self._desk.send("look", keys, lambda call: self._heard(call, keys, jobs))
 
-    def _heard(self, call: Call, entries: list[Entry]) -> None:
+    def _heard(self, call: Call, keys: list[Key], jobs: list[Job[Any]]) -> None:
         """Hear what is kept of jobs that were asked about."""
         if call.error is not None:
             self._break(call.error)
-            answers: list[Kept | None] = [None] * len(entries)
-        else:
-            answers = call.answers
+        answers: list[Kept | None] = call.answers or [None] * len(keys)
         now = self._engine.now()
-        under_way = self._entries
-        simply = not self._retry_failed
-        new: list[Job[Any]] = []
-        for entry, kept in zip(entries, answers, strict=True):
-            if under_way.get(entry.key) is not entry:
-                continue  # all of its jobs were cancelled meanwhile
-            self._asked -= 1
-            job = entry.job
-            if (
-                kept is None and simply and not entry.delay and type(job) is Job and job.lane is None
-                and (not new or new[0]._task is job._task)
-            ):  # fmt: skip
-                entry.where = WITH_DISPATCHER
-                job.offered_at = now
-                job._status = WAITING
-                new.append(job)
-            else:
-                self._offer_all(new, now)
-                new = []
-                self._go_on(entry, kept, now)
-        self._offer_all(new, now)
+        entries = self._entries
+        if not self._retry_failed and not any(answers) and list(map(entries.get, keys)) == jobs:
+            self._asked -= len(jobs)
+            self._offer_all(jobs, now)
+        else:
+            self._heard_each(keys, jobs, answers, now)
         # Not before: what recalled jobs had spawned is looked up in one go.
         self._asking = False
         if self._to_ask:
@@ -295,6 +312,73 @@ class Keeper:
         elif not self._asked:
             self._answered.ring()
         self._moved()
+
+    def _heard_each(
+        self, keys: list[Key], jobs: list[Job[Any]], answers: list[Kept | None], now: float
+    ) -> None:
+        """Hear of each job by itself what is kept of it."""
+        new: list[Job[Any]] = []
+        recalled: list[tuple[Job[Any], Kept]] = []
+        simply = not self._retry_failed and self._engine.dispatcher.family is None
+        for key, job, kept in zip(keys, jobs, answers, strict=True):
+            found = self._entries.get(key)
+            if found is job and simply and (kept is None or (kept.state == DONE and kept.spawned is None)):
+                self._asked -= 1
+                if kept is None:
+                    new.append(job)
+                else:
+                    recalled.append((job, kept))
+                continue
+            if found is None:
+                continue  # all of its jobs were cancelled meanwhile
+            entry = self._entry_at(key)
+            if entry.began is not job:
+                continue  # likewise, and others have come
+            self._asked -= 1
+            # Before others hear of it, who may cancel one of these.
+            self._offer_all(new, now)
+            self._recall(recalled, now)
+            new, recalled = [], []
+            self._go_on(entry, kept, now)
+        self._offer_all(new, now)
+        self._recall(recalled, now)
+
+    def _recall(self, recalled: list[tuple[Job[Any], Kept]], now: float) -> None:
+        """End plain jobs that are done with the values that are kept."""
+        if not recalled:
+            return
+        decode = self._codec.decode
+        jobs: list[Job[Any]] = []
+        outcomes: list[Outcome[Any, Any]] = []
+        failed: list[tuple[Entry, SerialisationError]] = []
+        for job, kept in recalled:
+            try:
+                value = decode(kept.value)
+            except SerialisationError as error:
+                failed.append((self._entry_at(cast("Key", self._by_job[job])), error))
+                continue
+            del self._entries[cast("Key", self._by_job.pop(job))]
+            job._status = ENDED
+            outcome: Outcome[Any, Any] = Outcome(
+                job.id, job.index, job.item, value, None, "done", kept.attempts, job.lane, job.metadata,
+                job.parent, now, None, now, kept.ran, _NO_WAITS,
+            )  # fmt: skip
+            outcomes.append(outcome)
+            jobs.append(job)
+        self.recalled += len(jobs)
+        self._engine.dispatcher.done += len(jobs)
+        self._deliver_all(jobs, outcomes)
+        for entry, problem in failed:
+            self._leave(entry, self._ended(entry.job, "dead", now, error=problem))
+
+    def _deliver_all(self, jobs: list[Job[Any]], outcomes: list[Outcome[Any, Any]]) -> None:
+        """Hand over the outcomes of plain jobs that are done, and of which no entry is left."""
+        engine = self._engine
+        if engine.extend is not None and self.when_arrived is None:
+            engine.extend(outcomes)
+        else:
+            for job, outcome in zip(jobs, outcomes, strict=True):
+                engine.deliver(job, outcome)
 
     def _go_on(self, entry: Entry, kept: Kept | None, now: float) -> None:
         """Let a job run that was looked up, or end."""
@@ -328,9 +412,12 @@ class Keeper:
             self._offer(entry, now)
 
     def _offer_all(self, jobs: list[Job[Any]], now: float) -> None:
-        """Let jobs of one task run that nothing sets apart."""
+        """Let plain jobs run, which are of one task."""
         if not jobs:
             return
+        for job in jobs:
+            job.offered_at = now
+            job._status = WAITING
         engine = self._engine
         engine.dispatcher.offer_all(jobs, now)
         if engine.stopped:
@@ -362,7 +449,7 @@ class Keeper:
 
     def seal(self, job: Job[Any], branch: Branch | None, outcome: Outcome[Any, Any]) -> Outcome[Any, Any]:
         """Write what a job of a tree is done with; return its outcome, which failed if that cannot be."""
-        entry = self._by_job.get(job)
+        entry = self._entry_of(job)
         if entry is None or entry.where != WITH_DISPATCHER or outcome.error is not None:
             return outcome
         error = self._write(entry, job, outcome)
@@ -386,9 +473,22 @@ class Keeper:
 
     def keeps(self, job: Job[Any], outcome: Outcome[Any, Any]) -> bool:
         """Take the outcome of a job that ended, to hand it over later; False if it is not kept."""
-        entry = self._by_job.pop(job, None)
-        if entry is None:
+        found = self._by_job.get(job)
+        if found is None:
             return False
+        if type(found) is not Entry and outcome.error is None:
+            try:
+                plain = self._codec.encode(outcome.value)
+            except SerialisationError:
+                pass  # told below
+            else:
+                self._kept_one = True
+                del self._by_job[job]
+                row = (found, DONE, outcome.attempts, outcome.ran, None, plain, None)
+                self._commits.add(job, outcome, row)
+                return True
+        entry = self._entry_at(cast("Key", found)) if type(found) is not Entry else found
+        del self._by_job[job]
         if outcome.state == "cancelled":
             self._succeed(entry)
             return False
@@ -403,19 +503,8 @@ class Keeper:
         assert content is not None  # noqa: S101 - or it failed
         entry.where = KEEPING
         entry.job = job
-        self._unkept += 1
-        self._unkept_bytes += len(content)
-        self._to_keep.append((entry, outcome))
-        self._rows.append((entry.key, state, outcome.attempts, outcome.ran, spawned, content, entry.row))
-        if self.broken is not None:
-            self._rows.clear()
-            batch, self._to_keep = self._to_keep, []
-            self._unkept_bytes -= len(content)
-            self._hand_over(batch)
-        elif not self._keeping:
-            self._keep()
-        if self._unkept >= MOST_UNKEPT or self._unkept_bytes >= MOST_BYTES:
-            self._engine.hold(True, by="journal")
+        row = (entry.key, state, outcome.attempts, outcome.ran, spawned, content, entry.row)
+        self._commits.add(entry, outcome, row)
         if entry.stops is not None:
             self._engine.cancel(entry.stops)
         return True
@@ -427,48 +516,18 @@ class Keeper:
         dispatcher.failed += 1
         return failed_instead(outcome, error)
 
-    def _keep(self) -> None:
-        """Send what waits to be committed."""
-        batch, rows = self._to_keep, self._rows
-        size = self._unkept_bytes
-        if len(rows) > AT_ONCE or size > MOST_BYTES:
-            number = size = 0
-            while number < min(AT_ONCE, len(rows)) and size < MOST_BYTES:
-                size += len(rows[number][5])
-                number += 1
-            batch, self._to_keep = batch[:number], batch[number:]
-            rows, self._rows = rows[:number], rows[number:]
+    def _hand_over(self, endings: Endings) -> None:
+        """Hand over outcomes that are committed, or never will be."""
+        entries = self._entries
+        leaders, outcomes = endings.leaders, endings.outcomes
+        keys = [row[0] for row in endings.rows]
+        if endings.plain and list(map(entries.get, keys)) == leaders:
+            for key in keys:
+                del entries[key]
+            self._deliver_all(cast("list[Job[Any]]", leaders), outcomes)
         else:
-            self._to_keep, self._rows = [], []
-        self._keeping = True
-        self._desk.send("keep", rows, lambda call: self._kept(call, batch, size))
-
-    def _kept(self, call: Call, batch: list[Ending], size: int) -> None:
-        """Hear that a batch was committed, or why it was not."""
-        self._keeping = False
-        if call.error is not None:
-            self._break(call.error)
-            batch = [*batch, *self._to_keep]
-            size = self._unkept_bytes
-            self._to_keep, self._rows = [], []
-        self._unkept_bytes -= size
-        if self._to_keep:
-            self._keep()  # before the outcomes are handed over, as the courier would be idle meanwhile
-        self._hand_over(batch)
-        self._moved()
-
-    def _hand_over(self, batch: list[Ending]) -> None:
-        engine, entries, leave = self._engine, self._entries, self._leave
-        deliver = engine.deliver
-        for entry, outcome in batch:
-            self._unkept -= 1
-            if outcome.state == "done" and not entry.followers:
-                del entries[entry.key]
-                deliver(entry.job, outcome)
-            else:
-                leave(entry, outcome)
-        if self._unkept <= MOST_UNKEPT // 2 and self._unkept_bytes <= MOST_BYTES // 2:
-            engine.hold(False, by="journal")
+            for key, outcome in zip(keys, outcomes, strict=True):
+                self._leave(self._entry_at(key), outcome)
 
     def _leave(self, entry: Entry, outcome: Outcome[Any, Any]) -> None:
         """Hand over the outcome of a key to the job that led and to those that followed."""
@@ -519,20 +578,21 @@ class Keeper:
         """End the run, as the journal cannot be used any more."""
         if self.broken is None:
             self.broken = error
+        self._commits.broken = True
         self._engine.cancel(error)
 
     # --- single jobs -----------------------------------------------------------------------
 
     def leader_of(self, job: Job[Any]) -> Job[Any] | None:
         """Return the job that the dispatcher has for this one; None if the journal is at it."""
-        entry = self._by_job.get(job)
+        entry = self._entry_of(job)
         if entry is None:
             return job if job._status != ENDED else None
         return entry.job if entry.where == WITH_DISPATCHER else None
 
     def cancel(self, job: Job[Any]) -> bool:
         """Cancel a job that is here and has not run; False if it is not, or has."""
-        entry = self._by_job.get(job)
+        entry = self._entry_of(job)
         if entry is None or (entry.job is job and entry.where != ASKING):
             return False
         if entry.job is not job and entry.where == KEEPING:
@@ -570,7 +630,7 @@ class Keeper:
 
     async def close(self) -> None:
         """Wait until all is committed and handed over, and close the journal; may be called again."""
-        while self.broken is None and (self._asking or self._keeping):
+        while self.broken is None and (self._asking or self._commits.under_way):
             # Each deed goes in its order, so these come back behind what is under way.
             await self._desk.ask("keep", [])
             await self._desk.ask("look", [])
