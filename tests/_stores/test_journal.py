@@ -7,6 +7,7 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import astuple
 
 from qanat._core.content_key import content_key
 from qanat._core.kept import DONE, FAILED, Kept
@@ -90,7 +91,7 @@ def test_rows_are_found_as_they_were_kept(path, filing, spawned):
     found.append(second.do("look", [each[0] for each in rows]))
     second.close()
     for kept in found:
-        assert [each[:5] for each in kept] == [
+        assert [astuple(each)[:5] for each in kept] == [
             (state, attempts, ran, value, spawned or None) for _, state, attempts, ran, _, value, _ in rows
         ]
 
@@ -264,7 +265,7 @@ def test_file_of_version_1_is_brought_over(path):
     make_first(path)
     for _ in range(2):
         connection = JournalConnection(path, "h", "")
-        assert [each and each[:5] for each in connection.do("look", KEYS[:4])] == [
+        assert [each and astuple(each)[:5] for each in connection.do("look", KEYS[:4])] == [
             (DONE, 2, 0.1, b"1", None),
             (FAILED, 3, 0.0, b'{"type":"E","message":""}', None),
             (DONE, 1, 1.5e-06, b'"\xf0\x9f\x90\xab"', b'{"spawned":[],"left":{}}'),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -19,8 +19,8 @@ DONE: Final = 1
 FAILED: Final = 2
 
 
-class Kept(NamedTuple):
-    """What is kept of a job.
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """What is kept of a job: numbers and bytes alone, so garbage collection need not look at it.
 
     Attributes:
         state: How it ended: `DONE` or `FAILED`.

@@ -26,7 +26,7 @@ What must stay true:
 
 from __future__ import annotations
 
-from itertools import accumulate
+from itertools import accumulate, repeat
 from operator import add
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -38,13 +38,16 @@ from qanat._stores.sqlite.opener import open_database
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
     from sqlite3 import Connection
 
 Key: TypeAlias = "bytes | tuple[str, bytes]"
 
 Row: TypeAlias = "tuple[Key, int, int, float, bytes | None, bytes, int | None]"
 """Key, state, attempts, seconds in the handler, what it spawned, value, and the row that it replaces."""
+
+Columns: TypeAlias = "tuple[tuple[Any, ...], ...]"
+"""Rows, turned: all keys, all states and so on."""
 
 PATIENCE: Final = 30.0
 """Seconds to wait for another run that writes to the same journal."""
@@ -93,24 +96,37 @@ _FORGET: Final = (
 
 _END: Final = "SELECT coalesce((SELECT max(id) FROM jobs), 0), coalesce((SELECT max(upto) FROM filed), 0)"
 _BEHIND: Final = (
-    "SELECT json_group_array(id<<2|state), CAST(coalesce(group_concat(key, ''), '') AS BLOB) "
+    "SELECT json_group_array(id<<2|state), CAST(coalesce(group_concat(key, ''), '') AS BLOB), "  # noqa: S608
+    f"coalesce(max(state={FAILED:d}), 0) "
     "FROM (SELECT id, state, key FROM jobs WHERE id>? AND handler=? ORDER BY id)"
 )
-_FOUND: Final = (
-    "SELECT "  # noqa: S608
-    "json_group_array(json_array(each.key, jobs.id, state, attempts, length(jobs.value), hex(spawned))), "
+# What is found of a row is one number: its attempts, how long its value is, and its state.
+_LENGTH_BITS: Final = 31
+_LENGTHS: Final = 2**_LENGTH_BITS - 1
+_FACTS: Final = (
+    f"json_group_array((attempts<<{2 + _LENGTH_BITS})|(length(jobs.value)<<2)|state), "
     "CAST(coalesce(group_concat(ran, ''), '') AS BLOB), CAST(coalesce(group_concat("
-    f"CASE WHEN length(jobs.value)>{LARGE} THEN x'' ELSE jobs.value END, ''), '') AS BLOB) FROM "
+    f"CASE WHEN length(jobs.value)>{LARGE} THEN x'' ELSE jobs.value END, ''), '') AS BLOB), "
 )
-_FIND_ROWS: Final = _FOUND + "json_each(?) AS each CROSS JOIN jobs ON jobs.id=each.value"
-_FIND_KEYS: Final = _FOUND + (
+_FOUND: Final = (
+    "SELECT json_group_array(each.key), json_group_array(jobs.id), "  # noqa: S608
+    f"{_FACTS} coalesce(group_concat(hex(spawned)), '') FROM "
+)
+_THESE_ROWS: Final = "json_each(?) AS each CROSS JOIN jobs ON jobs.id=each.value"
+_THESE_KEYS: Final = (
     "json_each(?2) AS each CROSS JOIN known ON known.handler=?1 AND known.key=substr(?3, 1+16*each.key, 16) "
     "CROSS JOIN jobs ON jobs.id=known.job"
 )
+_FIND_PLAIN: Final = (
+    f"SELECT {_FACTS} coalesce(max(length(jobs.value)), 0), "  # noqa: S608
+    f"coalesce(max(spawned IS NOT NULL), 0) FROM {_THESE_ROWS}"
+)
+_FIND_ROWS: Final = _FOUND + _THESE_ROWS
+_FIND_KEYS: Final = _FOUND + _THESE_KEYS
+_LARGE: Final = "SELECT value FROM jobs WHERE id=?"
 
 _encode = msgspec.json.Encoder().encode
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
-_decode_found = msgspec.json.Decoder(list[tuple[int, int, int, int, int, str]]).decode
 
 
 class _Behind:
@@ -129,9 +145,12 @@ class _Behind:
         self.seen = seen
         self.rows: dict[bytes, int] = {}
 
-    def add(self, keys: Sequence[bytes], numbers: Sequence[int]) -> None:
+    def add(self, keys: Iterable[bytes], numbers: Iterable[int], *, any_failed: bool) -> None:
         """Take rows in; of several of one key the last that is done counts, or else the last."""
         rows = self.rows
+        if not any_failed:
+            rows.update(zip(keys, numbers, strict=True))
+            return
         for key, number in zip(keys, numbers, strict=True):
             if number & 3 != FAILED or rows.get(key, FAILED) & 3 == FAILED:
                 rows[key] = number
@@ -215,40 +234,75 @@ class JournalConnection:
     def _found(self, behind: _Behind, keys: list[bytes]) -> list[Kept | None]:
         """Return what is kept of jobs of one handler."""
         self._catch_up(behind)
-        found: list[Kept | None] = [None] * len(keys)
         rows = behind.rows
-        if not self._filed and rows.keys().isdisjoint(keys):
-            return found
-        numbers = [rows.get(key) for key in keys]
-        here = [place for place, number in enumerate(numbers) if number is not None]
-        if here:
-            ids = [cast("int", numbers[place]) >> 2 for place in here]
-            self._fetch(found, here, _FIND_ROWS, (_encode(ids).decode(),))
+        numbers = list(map(rows.get, keys))
+        found: list[Kept | None] = [None] * len(keys)
+        if any(numbers):
+            here = [place for place, number in enumerate(numbers) if number is not None]
+            ids = [number >> 2 for number in numbers if number is not None]
+            wanted = _encode(ids).decode()
+            plain = self._fetch_plain(ids, wanted)
+            if plain is None:
+                self._fetch(found, here, _FIND_ROWS, (wanted,))
+            elif len(plain) == len(keys):
+                found = plain
+            else:
+                for place, kept in zip(here, plain, strict=True):
+                    found[place] = kept
         if self._filed:
             # One that failed at last may have been done before, by another run.
             there = [place for place, kept in enumerate(found) if kept is None or kept.state == FAILED]
-            wanted = b"".join([keys[place] for place in there])
-            zeros = _encode([0] * len(there)).decode()
-            self._fetch(found, there, _FIND_KEYS, (behind.handler, zeros, wanted))
+            if there:
+                zeros = _encode([0] * len(there)).decode()
+                theirs = b"".join([keys[place] for place in there])
+                self._fetch(found, there, _FIND_KEYS, (behind.handler, zeros, theirs))
         return found
+
+    def _fetch_plain(self, ids: list[int], wanted: str) -> list[Kept | None] | None:
+        """Return what rows say; None if one is gone, spawned others, or has a large value."""
+        read, all_ran, values, largest, spawned = self._database.execute(_FIND_PLAIN, (wanted,)).fetchone()
+        facts = _decode_numbers(read)
+        if spawned or len(facts) != len(ids) or largest > LARGE:
+            return None
+        sizes = [fact >> 2 & _LENGTHS for fact in facts]
+        return [
+            Kept(fact & 3, fact >> 2 + _LENGTH_BITS, ran, values[end - size : end], None, number)
+            for number, fact, ran, size, end in zip(
+                ids, facts, from_doubles(all_ran), sizes, accumulate(sizes), strict=True
+            )
+        ]
 
     def _fetch(
         self, found: list[Kept | None], places: list[int], statement: str, parameters: tuple[Any, ...]
     ) -> None:
         """Read rows, and put what each says to its place, unless a later one is there that is as good."""
-        facts, all_ran, values = self._database.execute(statement, parameters).fetchone()
-        begin = 0
-        for (each, number, state, attempts, size, spawned), ran in zip(
-            _decode_found(facts), from_doubles(all_ran), strict=True
+        which, ids, facts, all_ran, values, trees = self._database.execute(statement, parameters).fetchone()
+        numbers, found_facts = _decode_numbers(ids), _decode_numbers(facts)
+        contents = self._cut(values, numbers, [fact >> 2 & _LENGTHS for fact in found_facts])
+        # Where nothing was spawned there are but commas.
+        spawned = trees.split(",") if len(trees) >= len(numbers) else repeat("")
+        for each, number, fact, ran, content, front in zip(  # noqa: B905 - the commas never end
+            _decode_numbers(which), numbers, found_facts, from_doubles(all_ran), contents, spawned
         ):
+            place, state = places[each], fact & 3
+            if content is not None and (state != FAILED or found[place] is None):
+                children = bytes.fromhex(front) if front else None
+                found[place] = Kept(state, fact >> 2 + _LENGTH_BITS, ran, content, children, number)
+
+    def _cut(self, values: bytes, numbers: list[int], sizes: list[int]) -> list[bytes | None]:
+        """Return the values of rows, which were read in one piece but for large ones; None if one is gone."""
+        if not sizes or max(sizes) <= LARGE:
+            return [values[end - size : end] for end, size in zip(accumulate(sizes), sizes, strict=True)]
+        contents: list[bytes | None] = []
+        begin = 0
+        for number, size in zip(numbers, sizes, strict=True):
             if size > LARGE:
-                (value,) = self._database.execute("SELECT value FROM jobs WHERE id=?", (number,)).fetchone()
+                row = self._database.execute(_LARGE, (number,)).fetchone()
+                contents.append(None if row is None else row[0])
             else:
-                value = values[begin : begin + size]
+                contents.append(values[begin : begin + size])
                 begin += size
-            if state != FAILED or found[places[each]] is None:
-                children = bytes.fromhex(spawned) if spawned else None
-                found[places[each]] = Kept(state, attempts, ran, value, children, number)
+        return contents
 
     def _catch_up(self, behind: _Behind) -> None:
         """Get to know the rows that others have added, and those that were there before."""
@@ -261,8 +315,9 @@ class JournalConnection:
             self._file()
             return
         begin = max(behind.seen, filed)
-        numbers, keys = self._database.execute(_BEHIND, (begin, behind.handler)).fetchone()
-        behind.add([keys[at : at + _KEY] for at in range(0, len(keys), _KEY)], _decode_numbers(numbers))
+        numbers, keys, any_failed = self._database.execute(_BEHIND, (begin, behind.handler)).fetchone()
+        single = [keys[at : at + _KEY] for at in range(0, len(keys), _KEY)]
+        behind.add(single, _decode_numbers(numbers), any_failed=bool(any_failed))
         behind.seen = last
 
     def _is_much(self, last: int) -> bool:
@@ -288,13 +343,12 @@ class JournalConnection:
         if not asked:
             return []
         own = self._of(None)
-        keys, *_, replaced = zip(*asked, strict=True)
-        parameters = (
-            self._packed(own, asked) if set(map(type, keys)) == {bytes} and not any(replaced) else None
-        )
-        if parameters is not None:
-            last = self._database.change(*parameters)
-            self._kept(own, asked, last)
+        columns = tuple(zip(*asked, strict=True))
+        one_by_one = set(map(type, columns[0])) != {bytes} or any(columns[6])
+        statement = None if one_by_one else self._packed(own, columns)
+        if statement is not None:
+            last = self._database.change(*statement)
+            self._kept(own, columns, last)
         else:
             last = self._keep_mixed(asked)
         if self._is_much(last):
@@ -318,12 +372,12 @@ class JournalConnection:
             for behind, rows in parts:
                 ends.append(self._insert(connection, behind, rows))
         for (behind, rows), end in zip(parts, ends, strict=True):
-            self._kept(behind, rows, end)
+            self._kept(behind, tuple(zip(*rows, strict=True)), end)
         return ends[-1]
 
     def _insert(self, connection: Connection, behind: _Behind, rows: list[Row]) -> int:
         """Add rows of one handler; return the number of the last one."""
-        statement = self._packed(behind, rows)
+        statement = self._packed(behind, tuple(zip(*rows, strict=True)))
         if statement is not None:
             return connection.execute(*statement).lastrowid or 0
         last = 0
@@ -332,21 +386,22 @@ class JournalConnection:
             last = connection.execute(_KEEP_ONE, row).lastrowid or 0
         return last
 
-    def _kept(self, behind: _Behind, rows: list[Row], last: int) -> None:
+    def _kept(self, behind: _Behind, columns: Columns, last: int) -> None:
         """Keep in mind what was added, if nobody has added anything in between: else a look finds it."""
-        first = last - len(rows) + 1
+        keys, states = columns[:2]
+        first = last - len(keys) + 1
         if behind.seen == first - 1:
-            keys, states, *_ = zip(*rows, strict=True)
             if FAILED in states:
-                behind.add(keys, [number << 2 | state for number, state in enumerate(states, first)])
+                numbers = [number << 2 | state for number, state in enumerate(states, first)]
+                behind.add(keys, numbers, any_failed=True)
             else:
-                behind.rows.update(zip(keys, range(first << 2 | DONE, (last + 1) << 2, 4), strict=True))
+                behind.add(keys, range(first << 2 | DONE, (last + 1) << 2, 4), any_failed=False)
             behind.seen = last
 
-    def _packed(self, behind: _Behind, rows: list[Row]) -> tuple[str, tuple[Any, ...]] | None:
+    def _packed(self, behind: _Behind, columns: Columns) -> tuple[str, tuple[Any, ...]] | None:
         """Return the statement that adds rows, and its parameters; None if they do not go in together."""
-        keys, states, attempts, ran, spawned, values, _ = zip(*rows, strict=True)
-        trees = any(each is not None for each in spawned)
+        keys, states, attempts, ran, spawned, values, _ = columns
+        trees = any(spawned) or b"" in spawned
         fronts = [each or b"" for each in spawned] if trees else []
         if trees:
             values = tuple(map(add, fronts, values))
@@ -354,10 +409,18 @@ class JournalConnection:
         ends = list(accumulate(sizes))
         if ends[-1] >= _SIZES or max(attempts) > _MOST_ATTEMPTS:
             return None
-        numbers = [
-            (end - size) << 9 + _SIZE_BITS | size << 9 | tries << 2 | state
-            for end, size, tries, state in zip(ends, sizes, attempts, states, strict=True)
-        ]
+        if attempts.count(1) == states.count(DONE) == len(keys):
+            # As nearly all are: half the time of asking each.
+            least = 1 << 2 | DONE
+            numbers = [
+                (end - size) << 9 + _SIZE_BITS | size << 9 | least
+                for end, size in zip(ends, sizes, strict=True)
+            ]
+        else:
+            numbers = [
+                (end - size) << 9 + _SIZE_BITS | size << 9 | tries << 2 | state
+                for end, size, tries, state in zip(ends, sizes, attempts, states, strict=True)
+            ]
         parameters = (
             behind.handler, b"".join(keys), as_doubles(ran), b"".join(values), _encode(numbers).decode(),
         )  # fmt: skip
