@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import qanat
 from qanat._core.content_key import content_key
-from qanat._core.kept import DONE
+from qanat._core.kept import Rows
 from qanat._stores.journal import JournalConnection
 
 if TYPE_CHECKING:
@@ -46,9 +46,11 @@ def run(path: Path | None, items: int = ITEMS) -> Callable[[], object]:
 def keep(path: Path, items: int, group: int) -> None:
     """Commit rows as the journal does, without anything around it."""
     connection = JournalConnection(path, "floor", "")
-    rows = [(content_key(number), DONE, 1, 0.0, None, b"%d" % number, None) for number in range(items)]
+    keys = [content_key(number) for number in range(items)]
     for begin in range(0, items, group):
-        connection.do("keep", rows[begin : begin + group])
+        part = keys[begin : begin + group]
+        values = [b"%d" % number for number in range(begin, begin + len(part))]
+        connection.do("keep", [Rows(part, values, [1] * len(part), [0.0] * len(part))])
     connection.close()
 
 

@@ -764,7 +764,7 @@ async def test_commits_are_bounded_by_number_and_size(
     keep = journal_module.JournalConnection._keep
 
     def counted(self: Any, asked: list[Any]) -> list[Any]:
-        sizes.append(len(asked))
+        sizes.extend(len(rows.keys) for rows in asked)
         return keep(self, asked)
 
     monkeypatch.setattr(journal_module.JournalConnection, "_keep", counted)

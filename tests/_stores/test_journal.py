@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import astuple
 
 from qanat._core.content_key import content_key
-from qanat._core.kept import DONE, FAILED, Kept
+from qanat._core.kept import DONE, FAILED, PLAIN, Kept, Rows
 from qanat._stores import journal as journal_module
 from qanat._stores.journal import JournalConnection
 from qanat._stores.journal_file import _FIRST, KIND
@@ -51,6 +51,18 @@ def row(
     return key, state, attempts, ran, spawned, value, replaced
 
 
+def keep(connection: JournalConnection, rows: list[tuple[Any, ...]]) -> None:
+    if not rows:
+        return
+    others = [(state, spawned, replaced) for _, state, _, _, spawned, _, replaced in rows]
+    plain = set(others) == {PLAIN} and all(type(each[0]) is bytes for each in rows)
+    together = Rows(
+        [each[0] for each in rows], [each[5] for each in rows], [each[2] for each in rows],
+        [each[3] for each in rows], None if plain else others,
+    )  # fmt: skip
+    assert connection.do("keep", [together]) == [None]
+
+
 def look(connection: JournalConnection, *keys: Any) -> list[bytes | None]:
     return [None if kept is None else kept.value for kept in connection.do("look", list(keys))]
 
@@ -84,7 +96,7 @@ def test_rows_are_found_as_they_were_kept(path, filing, spawned):
         for place, (key, value) in enumerate(zip(KEYS, VALUES, strict=False))
     ]
     first = JournalConnection(path, "h", "")
-    first.do("keep", rows)
+    keep(first, rows)
     found = [first.do("look", [each[0] for each in rows])]
     first.close()
     second = JournalConnection(path, "h", "")
@@ -99,8 +111,8 @@ def test_rows_are_found_as_they_were_kept(path, filing, spawned):
 def test_rows_with_numbers_that_are_too_large_are_kept_one_by_one(path, filing, monkeypatch):
     monkeypatch.setattr(journal_module, "_SIZES", 10)
     connection = JournalConnection(path, "h", "")
-    connection.do("keep", [row(KEYS[0], b"x" * 11), row(KEYS[1], b"2", spawned=b"{}")])
-    connection.do("keep", [row(KEYS[2], b"3", attempts=1000), row(KEYS[3], b"4")])
+    keep(connection, [row(KEYS[0], b"x" * 11), row(KEYS[1], b"2", spawned=b"{}")])
+    keep(connection, [row(KEYS[2], b"3", attempts=1000), row(KEYS[3], b"4")])
     assert look(connection, *KEYS[:5]) == [b"x" * 11, b"2", b"3", b"4", None]
     assert connection.do("look", KEYS[1:3]) == [
         Kept(1, 1, 0.1, b"2", b"{}", 2),
@@ -116,7 +128,7 @@ def test_what_another_run_commits_is_found(two, filing):
     for turn in range(60):
         connection = rng.choice(two)
         new = [key for key in rng.sample(KEYS, 5) if key not in kept]
-        connection.do("keep", [row(key, b"%d" % turn) for key in new])
+        keep(connection, [row(key, b"%d" % turn) for key in new])
         kept.update(dict.fromkeys(new, b"%d" % turn))
         asked = rng.sample(KEYS, 30)
         assert look(rng.choice(two), *asked) == [kept.get(key) for key in asked]
@@ -130,7 +142,7 @@ def test_rows_in_mind_are_filed_when_they_are_many(path, monkeypatch):
     in_mind: list[int] = []
     for key in KEYS:
         connection.do("look", [key])
-        connection.do("keep", [row(key)])
+        keep(connection, [row(key)])
         in_mind.append(len(connection._of(None).rows))
     assert max(in_mind[:30]) < 10
     assert max(in_mind) == 19
@@ -145,11 +157,11 @@ def test_rows_in_mind_are_filed_when_they_are_many(path, monkeypatch):
 def test_rows_that_another_run_files_are_not_kept_in_mind(two, monkeypatch):
     first, second = two
     first.do("look", KEYS[:1])
-    first.do("keep", [row(key) for key in KEYS[:9]])
+    keep(first, [row(key) for key in KEYS[:9]])
     assert len(first._of(None).rows) == 9
     monkeypatch.setattr(journal_module, "FEW", 5)
     second.do("look", KEYS[:1])
-    second.do("keep", [row(KEYS[9])])
+    keep(second, [row(KEYS[9])])
     monkeypatch.undo()
     assert look(first, *KEYS[:11]) == [b"1"] * 10 + [None]
     assert len(first._of(None).rows) == 1
@@ -157,11 +169,11 @@ def test_rows_that_another_run_files_are_not_kept_in_mind(two, monkeypatch):
 
 def test_one_that_failed_is_replaced(path, filing):
     connection = JournalConnection(path, "h", "")
-    connection.do("keep", [row(key, b"no", state=FAILED) for key in KEYS[:4]])
+    keep(connection, [row(key, b"no", state=FAILED) for key in KEYS[:4]])
     for value in (b"no again", b"yes"):
         found = connection.do("look", KEYS[:4])
-        connection.do(
-            "keep",
+        keep(
+            connection,
             [
                 row(key, value, state=FAILED if value != b"yes" else DONE, replaced=kept.row)
                 for key, kept in zip(KEYS[:4], found, strict=True)
@@ -177,11 +189,11 @@ def test_one_that_failed_is_replaced(path, filing):
 
 def test_one_that_spawned_is_replaced_unless_it_fails_now(two, filing):
     first, second = two
-    first.do("keep", [row(key, b"old", spawned=b"{}") for key in KEYS[:4]])
+    keep(first, [row(key, b"old", spawned=b"{}") for key in KEYS[:4]])
     (kept, also) = first.do("look", KEYS[:2])
     assert look(second, *KEYS[:2]) == [b"old", b"old"]
-    first.do(
-        "keep",
+    keep(
+        first,
         [row(KEYS[0], b"no", state=FAILED, replaced=kept.row), row(KEYS[1], b"new", replaced=also.row)],
     )
     for connection in two:
@@ -194,8 +206,8 @@ def test_of_two_runs_the_one_that_did_it_counts(path, two, filing, done_first):
     for connection in two:
         connection.do("look", [KEYS[0]])
     for connection, state in zip(two, states, strict=True):
-        connection.do("keep", [row(KEYS[0], b"yes" if state == DONE else b"no", state=state)])
-        connection.do("keep", [row(key) for key in (KEYS[1:5] if state == states[0] else KEYS[5:6])])
+        keep(connection, [row(KEYS[0], b"yes" if state == DONE else b"no", state=state)])
+        keep(connection, [row(key) for key in (KEYS[1:5] if state == states[0] else KEYS[5:6])])
     third = JournalConnection(path, "h", "")
     for connection in (*two, third):
         assert look(connection, KEYS[0]) == [b"yes"]
@@ -210,12 +222,12 @@ def test_handlers_of_one_run_are_kept_apart(path, filing):
         row(("b", KEYS[0]), b"b"),
         row(("a", KEYS[1]), b"c"),
     ]
-    connection.do("keep", rows)
+    keep(connection, rows)
     asked = [("b", KEYS[0]), KEYS[0], KEYS[1], ("a", KEYS[1]), ("a", KEYS[0])]
     assert look(connection, *asked) == [b"b", b"own", None, b"c", b"a"]
     assert connection.do("forget", ["a"]) == [2]
     assert look(connection, *asked) == [b"b", b"own", None, None, None]
-    connection.do("keep", [row(("a", KEYS[0]), b"new")])
+    keep(connection, [row(("a", KEYS[0]), b"new")])
     assert look(connection, *asked) == [b"b", b"own", None, None, b"new"]
     assert connection.do("forget", [None]) == [1]
     connection.close()
@@ -228,11 +240,11 @@ def test_handlers_of_one_run_are_kept_apart(path, filing):
 
 def test_what_was_forgotten_is_gone_for_other_runs_and_can_be_kept_again(two, filing):
     first, second = two
-    first.do("keep", [row(key) for key in KEYS[:9]])
+    keep(first, [row(key) for key in KEYS[:9]])
     assert look(second, KEYS[8]) == [b"1"]
     second.do("forget", [None])
     assert look(first, *KEYS[:9]) == [None] * 9
-    first.do("keep", [row(KEYS[1], b"new")])
+    keep(first, [row(KEYS[1], b"new")])
     assert look(second, *KEYS[:2]) == look(first, *KEYS[:2]) == [None, b"new"]
 
 

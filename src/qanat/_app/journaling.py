@@ -17,7 +17,7 @@ import msgspec
 
 from qanat._app.handler_names import handler_name
 from qanat._app.text import safe_text
-from qanat._core.content_key import MOST_DEPTH, content_key, given_key
+from qanat._core.content_key import MOST_DEPTH, add_content_keys, content_key, given_key
 from qanat._core.shown import said_by
 from qanat._engine.callee import without_partials
 from qanat.errors import SerialisationError
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from qanat._app.rules import Rules
-    from qanat._core.kept import Codec
+    from qanat._core.kept import Codec, Key
     from qanat._core.outcome import Outcome
     from qanat._engine.engine import Engine
     from qanat._engine.keeper import Keeper
@@ -37,6 +37,7 @@ MOST_BYTES: Final = 64 * 2**20
 _PLAIN: Final[frozenset[type]] = frozenset((str, int, bool, float, type(None)))
 """Types that JSON has itself, so that their values need not be read back and compared."""
 _MOST_INT: Final = 2**63 - 1
+_LEAST_INT: Final = -_MOST_INT
 """Whole numbers up to which JSON is read back as them whatever reads it."""
 
 
@@ -81,10 +82,14 @@ def make_keeper(
     version = "" if rules.version is None else str(rules.version)
     key = rules.key
     key_of: Callable[[Any], bytes] = content_key if key is None else lambda item: given_key(key(item))
+    add_keys: Callable[[Iterable[Any], list[Key]], object] | None = None
+    if key is None and item_of is None:
+        add_keys = add_content_keys
     keeper = Keeper(
         engine,
         Courier(partial(JournalConnection, Path(rules.journal), name, version), name="qanat-journal"),
         key_of=key_of if item_of is None else lambda item: key_of(item_of(item)),
+        add_keys=add_keys,
         codec=codec,
         retry_failed=rules.retry_failed,
         fresh=fresh,
@@ -147,11 +152,14 @@ class ValueCodec:
         """
         kind = cast("type[object]", type(value))
         if kind in self._plain and (
-            kind is bool
-            or value is None
-            or (kind is int and -_MOST_INT <= value <= _MOST_INT)
-            or (kind is str and len(value) <= MOST_BYTES // 8 and value.isascii())
-            or (kind is float and math.isfinite(value))
+            _LEAST_INT <= value <= _MOST_INT
+            if kind is int
+            else (
+                (kind is str and len(value) <= MOST_BYTES // 8 and value.isascii())
+                or kind is bool
+                or value is None
+                or (kind is float and math.isfinite(value))
+            )
         ):
             return self._encode(value)
         if isinstance(value, (str, bytes)) and len(value) > MOST_BYTES:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from enum import Enum
 from hashlib import blake2b
@@ -61,6 +61,24 @@ def content_key(item: object) -> bytes:
     digest = _begun.copy()
     digest.update(content)
     return digest.digest()
+
+
+def add_content_keys(items: Iterable[object], keys: list[Any]) -> None:
+    """Add the keys of items to a list, in their order, up to the first that has none.
+
+    Numbers are most of what comes in long inputs of little things, so theirs are made right here.
+
+    Raises:
+        SerialisationError: As `content_key` does, for the first item that has no key.
+    """
+    begun, add = _begun.copy, keys.append
+    for item in items:
+        if type(item) is int:
+            digest = begun()
+            digest.update(b"i%x" % item)
+            add(digest.digest())
+        else:
+            add(content_key(item))
 
 
 def _as_plain_json(item: object) -> bytes | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -10,6 +10,8 @@ from qanat._core.job import Job
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qanat._core.outcome import Outcome
 
 Key: TypeAlias = "bytes | tuple[str, bytes]"
@@ -37,6 +39,30 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
     value: bytes
     spawned: bytes | None = None
     row: int | None = None
+
+
+Other: TypeAlias = "tuple[int, bytes | None, int | None]"
+"""How a job ended, what it spawned, and the row that it replaces."""
+
+PLAIN: Final[Other] = (DONE, None, None)
+
+
+class Rows(NamedTuple):
+    """What is to be kept of jobs that ended.
+
+    Attributes:
+        keys: Their keys.
+        values: As in `Kept`.
+        attempts: As in `Kept`.
+        ran: As in `Kept`.
+        others: What else there is of each; None: each is `PLAIN`, and its key is of the run's own handler.
+    """
+
+    keys: Sequence[Key]
+    values: Sequence[bytes]
+    attempts: Sequence[int]
+    ran: Sequence[float]
+    others: Sequence[Other] | None = None
 
 
 ASKING: Final = 0

@@ -195,6 +195,7 @@ class Carrier:
         dispatcher = engine.dispatcher
         next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
         ended, append, wants_done = dispatcher.ended, engine.append, engine.wants_done
+        settle = engine.settle if engine.keeper is None else engine.keeper.settle
         mark, count = self._mark, count_references
         cell = self._renew_cell()
         copies = count(self._variables) if self._variables is not None else -1
@@ -418,7 +419,7 @@ class Carrier:
                                 if timeout is not None:
                                     self.deadline = math.inf
                                 if append is None:
-                                    engine.settle(self._noted(job, drawn, 1, first, ran), outcome)
+                                    settle(self._noted(job, drawn, 1, first, ran), outcome)
                                 elif error is not None:
                                     source.failed(error)
                                     error = None  # as below
@@ -449,7 +450,7 @@ class Carrier:
                             if append is not None:
                                 append(outcome)
                             else:
-                                engine.settle(job, outcome)
+                                settle(job, outcome)
                         elif (
                             isinstance(error, Exception)
                             and not self.is_spent

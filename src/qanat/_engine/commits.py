@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qanat._core.kept import Entry
+from qanat._core.kept import PLAIN, Rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qanat._core.job import Job
+    from qanat._core.kept import Entry, Key, Other
     from qanat._core.outcome import Outcome
     from qanat._engine.courier import Call, Desk
     from qanat._engine.engine import Engine
@@ -28,27 +29,43 @@ class Endings:
     Attributes:
         leaders: The entries of their keys; of a plain job itself.
         outcomes: How they ended.
-        rows: What is recorded.
-        plain: Whether all are plain jobs that are done.
+        keys: Their keys.
+        contents: What is recorded as their values.
+        others: By their places those that are no plain jobs that are done: the state that is recorded, what
+            they spawned and which row they replace.
     """
 
-    __slots__ = ("leaders", "outcomes", "plain", "rows")
+    __slots__ = ("contents", "keys", "leaders", "others", "outcomes")
 
     def __init__(self) -> None:
         """Begin with none."""
         self.leaders: list[Entry | Job[Any]] = []
         self.outcomes: list[Outcome[Any, Any]] = []
-        self.rows: list[tuple[Any, ...]] = []
-        self.plain = True
+        self.keys: list[Key] = []
+        self.contents: list[bytes] = []
+        self.others: dict[int, Other] = {}
 
     def split(self, number: int) -> Endings:
         """Take so many out, the first ones."""
         first = Endings()
-        first.plain = self.plain
+        first.others = {place: other for place, other in self.others.items() if place < number}
+        self.others = {place - number: other for place, other in self.others.items() if place >= number}
         first.leaders, self.leaders = self.leaders[:number], self.leaders[number:]
         first.outcomes, self.outcomes = self.outcomes[:number], self.outcomes[number:]
-        first.rows, self.rows = self.rows[:number], self.rows[number:]
+        first.keys, self.keys = self.keys[:number], self.keys[number:]
+        first.contents, self.contents = self.contents[:number], self.contents[number:]
         return first
+
+    def rows(self) -> Rows:
+        """Return what is to be recorded."""
+        others = self.others
+        return Rows(
+            self.keys,
+            self.contents,
+            [outcome.attempts for outcome in self.outcomes],
+            [outcome.ran for outcome in self.outcomes],
+            [others.get(place, PLAIN) for place in range(len(self.keys))] if others else None,
+        )
 
 
 class Commits:
@@ -83,16 +100,23 @@ class Commits:
         self.broken = False
         self.desk: Desk
 
-    def add(self, leader: Entry | Job[Any], outcome: Outcome[Any, Any], row: tuple[Any, ...]) -> None:
-        """Take an outcome, of a plain job that is done or by its entry, and what is recorded of it."""
+    def add(self, entry: Entry, outcome: Outcome[Any, Any], content: bytes, other: Other) -> None:
+        """Take an outcome, and what is recorded of it."""
+        waiting = self._waiting
+        waiting.others[len(waiting.keys)] = other
+        self.add_plain(entry, entry.key, outcome, content)
+
+    def add_plain(
+        self, leader: Entry | Job[Any], key: Key, outcome: Outcome[Any, Any], content: bytes
+    ) -> None:
+        """Take the outcome of a plain job that is done."""
         waiting = self._waiting
         waiting.leaders.append(leader)
+        waiting.keys.append(key)
         waiting.outcomes.append(outcome)
-        waiting.rows.append(row)
-        if type(leader) is Entry:
-            waiting.plain = False
+        waiting.contents.append(content)
         self.number += 1
-        self._bytes += len(row[5])
+        self._bytes += len(content)
         if self.broken:
             self.give_up()
         elif not self.under_way:
@@ -103,17 +127,17 @@ class Commits:
     def _send(self) -> None:
         """Send what waits to be committed."""
         endings, size = self._waiting, self._bytes
-        rows = endings.rows
-        if len(rows) > AT_ONCE or size > MOST_BYTES:
+        contents = endings.contents
+        if len(contents) > AT_ONCE or size > MOST_BYTES:
             number = size = 0
-            while number < min(AT_ONCE, len(rows)) and size < MOST_BYTES:
-                size += len(rows[number][5])
+            while number < min(AT_ONCE, len(contents)) and size < MOST_BYTES:
+                size += len(contents[number])
                 number += 1
             endings = endings.split(number)
         else:
             self._waiting = Endings()
         self.under_way = True
-        self.desk.send("keep", endings.rows, lambda call: self._kept(call, endings, size))
+        self.desk.send("keep", [endings.rows()], lambda call: self._kept(call, endings, size))
 
     def _kept(self, call: Call, endings: Endings, size: int) -> None:
         """Hear that a batch was committed, or why it was not."""
@@ -122,7 +146,7 @@ class Commits:
             self.broken = True
             self._broke(call.error)
         self._bytes -= size
-        if self._waiting.rows and not self.broken:
+        if self._waiting.keys and not self.broken:
             self._send()  # before the outcomes are handed over, as the courier would be idle meanwhile
         self._leave(endings)
         if self.broken:
@@ -133,11 +157,11 @@ class Commits:
         """Hand over what waits, which cannot be recorded any more."""
         self.broken = True
         endings, self._waiting = self._waiting, Endings()
-        self._bytes -= sum([len(row[5]) for row in endings.rows])
+        self._bytes -= sum(map(len, endings.contents))
         self._leave(endings)
 
     def _leave(self, endings: Endings) -> None:
-        self.number -= len(endings.rows)
+        self.number -= len(endings.keys)
         self._hand_over(endings)
         if self.number <= MOST_UNKEPT // 2 and self._bytes <= MOST_BYTES // 2:
             self._engine.hold(False, by="journal")

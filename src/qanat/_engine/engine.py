@@ -586,8 +586,10 @@ class Engine:
 
     def settle(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
         """Hand an outcome over to whoever wants it; with a journal, once it is recorded."""
-        if self.keeper is None or not self.keeper.keeps(job, outcome):
+        if self.keeper is None:
             self.deliver(job, outcome)
+        else:
+            self.keeper.settle(job, outcome)
 
     def deliver(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
         """Hand an outcome over now."""

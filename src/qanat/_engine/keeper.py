@@ -33,7 +33,7 @@ from qanat._engine.commits import Commits, Endings
 from qanat.errors import JobCancelledError, SerialisationError, blamed_on_job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from qanat._core.branch import Branch
     from qanat._core.kept import Codec, Key
@@ -89,6 +89,8 @@ class Keeper:
         courier: Carries to the journal, and is closed with the keeper.
         key_of: Gives the key of an item; what it raises fails that job.
         codec: Writes and reads the handler's values.
+        add_keys: Adds the keys of several items to a list, up to one for which it raises; None calls
+            `key_of` for each.
         retry_failed: Run those only that failed before.
         fresh: Forget first what was done before.
 
@@ -103,6 +105,7 @@ class Keeper:
 
     def __init__(
         self, engine: Engine, courier: Courier, *, key_of: Callable[[Any], bytes], codec: Codec,
+        add_keys: Callable[[Iterable[Any], list[Key]], object] | None = None,
         retry_failed: bool = False, fresh: bool = False,
     ) -> None:  # fmt: skip
         """Begin with nothing; `open` begins the work."""
@@ -110,6 +113,7 @@ class Keeper:
         self._courier = courier
         self._desk: Desk
         self._key_of = key_of
+        self._add_keys = add_keys or self._add_each_key
         self._codec = codec
         self._retry_failed = retry_failed
         self._fresh = fresh
@@ -194,18 +198,20 @@ class Keeper:
 
     def arrived_all(self, jobs: list[Job[Any]], now: float) -> None:
         """Take new jobs in, as `arrived` does; they are roots with `offered_at` set to now."""
-        key_of = self._key_of
         while jobs:
             keys: list[Key] = []
             try:
-                for job in jobs:
-                    keys.append(key_of(job.item))  # noqa: PERF401 - of those before one that fails, too
+                self._add_keys([job.item for job in jobs], keys)
             except BaseException as error:  # noqa: BLE001 - the user's code may raise anything
                 self._refuse(jobs[len(keys)], error, now)
             self._take_all(jobs[: len(keys)], keys, now)
             jobs = jobs[len(keys) + 1 :]
         if self._to_ask and not self._asking:
             self._ask()
+
+    def _add_each_key(self, items: Iterable[Any], keys: list[Key]) -> None:
+        for item in items:
+            keys.append(self._key_of(item))  # noqa: PERF401 - of those before one that fails, too
 
     def _take_all(self, jobs: list[Job[Any]], keys: list[Key], now: float) -> None:
         """Let new roots be looked up; as plain jobs if nobody has the key of any."""
@@ -471,24 +477,29 @@ class Keeper:
         self._kept_one = True
         return None
 
-    def keeps(self, job: Job[Any], outcome: Outcome[Any, Any]) -> bool:
-        """Take the outcome of a job that ended, to hand it over later; False if it is not kept."""
+    def settle(self, job: Job[Any], outcome: Outcome[Any, Any]) -> None:
+        """Take the outcome of a job that ended, and hand it over once it is recorded, if it is kept."""
         found = self._by_job.get(job)
         if found is None:
-            return False
+            self._engine.deliver(job, outcome)
+            return
         if type(found) is not Entry and outcome.error is None:
             try:
-                plain = self._codec.encode(outcome.value)
+                content = self._codec.encode(outcome.value)
             except SerialisationError:
                 pass  # told below
             else:
                 self._kept_one = True
                 del self._by_job[job]
-                row = (found, DONE, outcome.attempts, outcome.ran, None, plain, None)
-                self._commits.add(job, outcome, row)
-                return True
+                self._commits.add_plain(job, cast("Key", found), outcome, content)
+                return
         entry = self._entry_at(cast("Key", found)) if type(found) is not Entry else found
         del self._by_job[job]
+        if not self._keeps(entry, job, outcome):
+            self._engine.deliver(job, outcome)
+
+    def _keeps(self, entry: Entry, job: Job[Any], outcome: Outcome[Any, Any]) -> bool:
+        """Take the outcome of a job that ended, to hand it over later; False if it is not kept."""
         if outcome.state == "cancelled":
             self._succeed(entry)
             return False
@@ -503,8 +514,7 @@ class Keeper:
         assert content is not None  # noqa: S101 - or it failed
         entry.where = KEEPING
         entry.job = job
-        row = (entry.key, state, outcome.attempts, outcome.ran, spawned, content, entry.row)
-        self._commits.add(entry, outcome, row)
+        self._commits.add(entry, outcome, content, (state, spawned, entry.row))
         if entry.stops is not None:
             self._engine.cancel(entry.stops)
         return True
@@ -520,8 +530,8 @@ class Keeper:
         """Hand over outcomes that are committed, or never will be."""
         entries = self._entries
         leaders, outcomes = endings.leaders, endings.outcomes
-        keys = [row[0] for row in endings.rows]
-        if endings.plain and list(map(entries.get, keys)) == leaders:
+        keys = endings.keys
+        if not endings.others and list(map(entries.get, keys)) == leaders:
             for key in keys:
                 del entries[key]
             self._deliver_all(cast("list[Job[Any]]", leaders), outcomes)

@@ -38,8 +38,6 @@ class KeptIntake(Intake):
         self._hand_in = keeper.arrived
         self.draws = False
         self.needs_task = True
-        # Told after every start that there may be room.
-        self.tops_up = True
 
     def room(self) -> int:
         """Return how many more items may be read now."""
@@ -54,10 +52,14 @@ class KeptIntake(Intake):
         return not self._keeper.pending and self.room() <= 0
 
     def pull(self) -> bool:
-        """Hear that a job has started, which may make room; nothing comes of it at once."""
+        """Hear that there may be room; nothing comes of it at once.
+
+        Where the buffer is kept full, this is called after every start; else when nothing waits any more,
+        as until then each commit says that there may be room.
+        """
         self._starts -= 1
         # Outcomes that are read make room as well, and of several that are the engine hears once.
-        if self._starts <= 0 or self.counts_unread:
+        if self._starts <= 0 or self.counts_unread or not self.tops_up:
             self._let_read()
         return False
 

@@ -6,7 +6,7 @@ is done stays as it is; one that failed is replaced by what came of it later. Va
 This is what a courier asks for deeds; the engine's keeper knows them by these names:
 
     look    for each key: None, or what is kept of it
-    keep    commits what ended; answers None to each
+    keep    commits what ended, which comes as `Rows`; answers None to each of these
     forget  drops what is kept of this handler, or of the one that is named; answers how many
 
 A key is of this handler, or comes in a pair behind the name of another one of the same version, as a run
@@ -28,26 +28,20 @@ from __future__ import annotations
 
 from itertools import accumulate, repeat
 from operator import add
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from qanat._core.kept import DONE, FAILED, Kept
+from qanat._core.kept import DONE, FAILED, PLAIN, Kept, Rows
 from qanat._stores.journal_file import KIND, as_doubles, file_rows, from_doubles
 from qanat._stores.sqlite.opener import open_database
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from sqlite3 import Connection
 
-Key: TypeAlias = "bytes | tuple[str, bytes]"
-
-Row: TypeAlias = "tuple[Key, int, int, float, bytes | None, bytes, int | None]"
-"""Key, state, attempts, seconds in the handler, what it spawned, value, and the row that it replaces."""
-
-Columns: TypeAlias = "tuple[tuple[Any, ...], ...]"
-"""Rows, turned: all keys, all states and so on."""
+    from qanat._core.kept import Key
 
 PATIENCE: Final = 30.0
 """Seconds to wait for another run that writes to the same journal."""
@@ -339,58 +333,61 @@ class JournalConnection:
 
     # --- keeping ---------------------------------------------------------------------------
 
-    def _keep(self, asked: list[Row]) -> list[None]:
-        if not asked:
-            return []
-        own = self._of(None)
-        columns = tuple(zip(*asked, strict=True))
-        one_by_one = set(map(type, columns[0])) != {bytes} or any(columns[6])
-        statement = None if one_by_one else self._packed(own, columns)
-        if statement is not None:
-            last = self._database.change(*statement)
-            self._kept(own, columns, last)
-        else:
-            last = self._keep_mixed(asked)
-        if self._is_much(last):
-            self._file()
+    def _keep(self, asked: list[Rows]) -> list[None]:
+        for rows in asked:
+            own = self._of(None)
+            simply = rows.others is None or (
+                set(map(type, rows.keys)) == {bytes} and not any(other[2] for other in rows.others)
+            )
+            statement = self._packed(own, rows) if simply else None
+            if statement is not None:
+                last = self._database.change(*statement)
+                self._kept(own, rows, last)
+            else:
+                last = self._keep_mixed(rows)
+            if self._is_much(last):
+                self._file()
         return [None] * len(asked)
 
-    def _keep_mixed(self, asked: list[Row]) -> int:
+    def _keep_mixed(self, rows: Rows) -> int:
         """Record what is of several handlers, or replaces rows; return the number of the last row."""
-        own = [row for row in asked if type(row[0]) is bytes]
-        replaced = [row for row in asked if row[6] is not None]
-        parts = [(self._of(None), own)] if own else []
-        for name in {row[0][0] for row in asked if type(row[0]) is tuple}:
-            theirs = [(row[0][1], *row[1:]) for row in asked if type(row[0]) is tuple and row[0][0] == name]
-            parts.append((self._of(name), cast("list[Row]", theirs)))
+        places: dict[str | None, list[int]] = {}
+        for place, key in enumerate(rows.keys):
+            places.setdefault(key[0] if type(key) is tuple else None, []).append(place)
+        parts = [(self._of(name), _part(rows, theirs)) for name, theirs in places.items()]
+        replaced = [other for other in rows.others or () if other[2] is not None]
         ends: list[int] = []
         with self._database.transaction() as connection:
             if replaced:
-                by_done = [row[6] for row in replaced if row[1] != FAILED]
-                both = [row[6] for row in replaced]
+                both = [row for _, _, row in replaced]
+                by_done = [row for state, _, row in replaced if state != FAILED]
                 connection.execute(_REPLACE, (_encode(both).decode(), _encode(by_done).decode()))
-            for behind, rows in parts:
-                ends.append(self._insert(connection, behind, rows))
-        for (behind, rows), end in zip(parts, ends, strict=True):
-            self._kept(behind, tuple(zip(*rows, strict=True)), end)
+            for behind, part in parts:
+                ends.append(self._insert(connection, behind, part))
+        for (behind, part), end in zip(parts, ends, strict=True):
+            self._kept(behind, part, end)
         return ends[-1]
 
-    def _insert(self, connection: Connection, behind: _Behind, rows: list[Row]) -> int:
+    def _insert(self, connection: Connection, behind: _Behind, rows: Rows) -> int:
         """Add rows of one handler; return the number of the last one."""
-        statement = self._packed(behind, tuple(zip(*rows, strict=True)))
+        statement = self._packed(behind, rows)
         if statement is not None:
             return connection.execute(*statement).lastrowid or 0
         last = 0
-        for key, state, attempts, ran, spawned, value, _ in rows:
-            row = (behind.handler, key, state, attempts, as_doubles([ran]), spawned, value)
+        keys, values, attempts, ran, others = rows
+        for key, value, tries, seconds, (state, spawned, _) in zip(
+            keys, values, attempts, ran, others or repeat(PLAIN, len(keys)), strict=True
+        ):
+            row = (behind.handler, key, state, tries, as_doubles([seconds]), spawned, value)
             last = connection.execute(_KEEP_ONE, row).lastrowid or 0
         return last
 
-    def _kept(self, behind: _Behind, columns: Columns, last: int) -> None:
+    def _kept(self, behind: _Behind, rows: Rows, last: int) -> None:
         """Keep in mind what was added, if nobody has added anything in between: else a look finds it."""
-        keys, states = columns[:2]
+        keys = cast("Sequence[bytes]", rows.keys)
         first = last - len(keys) + 1
         if behind.seen == first - 1:
+            states = [DONE] if rows.others is None else [state for state, _, _ in rows.others]
             if FAILED in states:
                 numbers = [number << 2 | state for number, state in enumerate(states, first)]
                 behind.add(keys, numbers, any_failed=True)
@@ -398,33 +395,34 @@ class JournalConnection:
                 behind.add(keys, range(first << 2 | DONE, (last + 1) << 2, 4), any_failed=False)
             behind.seen = last
 
-    def _packed(self, behind: _Behind, columns: Columns) -> tuple[str, tuple[Any, ...]] | None:
+    def _packed(self, behind: _Behind, rows: Rows) -> tuple[str, tuple[Any, ...]] | None:
         """Return the statement that adds rows, and its parameters; None if they do not go in together."""
-        keys, states, attempts, ran, spawned, values, _ = columns
-        trees = any(spawned) or b"" in spawned
-        fronts = [each or b"" for each in spawned] if trees else []
-        if trees:
-            values = tuple(map(add, fronts, values))
+        keys, values, attempts, ran, others = rows
+        fronts: list[bytes] | None = None
+        if others is not None and any(spawned is not None for _, spawned, _ in others):
+            fronts = [spawned or b"" for _, spawned, _ in others]
+            values = list(map(add, fronts, values))
         sizes = list(map(len, values))
         ends = list(accumulate(sizes))
         if ends[-1] >= _SIZES or max(attempts) > _MOST_ATTEMPTS:
             return None
-        if attempts.count(1) == states.count(DONE) == len(keys):
+        if others is None and attempts.count(1) == len(keys):
             # As nearly all are: half the time of asking each.
-            least = 1 << 2 | DONE
             numbers = [
-                (end - size) << 9 + _SIZE_BITS | size << 9 | least
+                (end - size) << 9 + _SIZE_BITS | size << 9 | 1 << 2 | DONE
                 for end, size in zip(ends, sizes, strict=True)
             ]
         else:
+            states = [state for state, _, _ in others or repeat(PLAIN, len(keys))]
             numbers = [
                 (end - size) << 9 + _SIZE_BITS | size << 9 | tries << 2 | state
                 for end, size, tries, state in zip(ends, sizes, attempts, states, strict=True)
             ]
         parameters = (
-            behind.handler, b"".join(keys), as_doubles(ran), b"".join(values), _encode(numbers).decode(),
+            behind.handler, b"".join(cast("Sequence[bytes]", keys)), as_doubles(ran), b"".join(values),
+            _encode(numbers).decode(),
         )  # fmt: skip
-        if not trees:
+        if fronts is None:
             return _KEEP_PLAIN, parameters
         return _KEEP_TREES, (*parameters, b"".join([b"%010d" % len(each) for each in fronts]))
 
@@ -438,3 +436,15 @@ class JournalConnection:
                 connection.execute("DELETE FROM known WHERE handler=?", (behind.handler,))
             behind.rows = {}
         return gone
+
+
+def _part(rows: Rows, places: list[int]) -> Rows:
+    """Return the rows at some places, which are of one handler, by their keys alone."""
+    keys = [rows.keys[place] for place in places]
+    return Rows(
+        [key[1] if type(key) is tuple else key for key in keys],
+        [rows.values[place] for place in places],
+        [rows.attempts[place] for place in places],
+        [rows.ran[place] for place in places],
+        None if rows.others is None else [rows.others[place] for place in places],
+    )
