@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 from qanat._core.content_key import content_key
 from qanat._core.kept import DONE, FAILED, PLAIN, Kept, Rows
 from qanat._stores import journal as journal_module
+from qanat._stores import journal_rows
 from qanat._stores.journal import JournalConnection
 from qanat._stores.journal_file import _FIRST, KIND
 from qanat.errors import JournalError
@@ -78,7 +79,7 @@ def rows_in(path: Path) -> int:
 
 VALUES = [
     b"", b"0", b'"\xc3\xa9\\u0000\xf0\x9f\x90\xab"', b"\x00\xff\x00", b"\xed\xa0\x80", b"[" + b"1," * 9000 + b"1]",
-    b"x" * (journal_module.LARGE + 1), b"x" * journal_module.LARGE,
+    b"x" * (journal_rows.LARGE + 1), b"x" * journal_rows.LARGE,
 ]  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def test_rows_are_found_as_they_were_kept(path, filing, spawned):
 
 
 def test_rows_with_numbers_that_are_too_large_are_kept_one_by_one(path, filing, monkeypatch):
-    monkeypatch.setattr(journal_module, "_SIZES", 10)
+    monkeypatch.setattr(journal_rows, "_SIZES", 10)
     connection = JournalConnection(path, "h", "")
     keep(connection, [row(KEYS[0], b"x" * 11), row(KEYS[1], b"2", spawned=b"{}")])
     keep(connection, [row(KEYS[2], b"3", attempts=1000), row(KEYS[3], b"4")])

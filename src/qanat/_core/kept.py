@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -102,6 +103,10 @@ class Entry(msgspec.Struct, eq=False):
     stops: SerialisationError | None = None
 
 
+LONGEST_MESSAGE: Final = 2_000
+"""Characters of an error's message that are kept."""
+
+
 class Codec(Protocol):
     """How the values of a handler are written, and read again."""
 
@@ -125,3 +130,12 @@ class Codec(Protocol):
 def failed_instead(outcome: Outcome[Any, Any], error: BaseException) -> Outcome[Any, Any]:
     """Return the outcome of a job that is done, as one that failed."""
     return msgspec.structs.replace(outcome, value=None, error=error, state="dead")
+
+
+def written(error: BaseException) -> bytes:
+    """Return what is kept of an error."""
+    try:
+        message = str(error)[:LONGEST_MESSAGE]
+    except Exception as problem:  # noqa: BLE001 - the user's code may raise anything
+        message = f"its str raised {type(problem).__name__}"
+    return json.dumps({"type": type(error).__name__, "message": message}).encode()

@@ -20,16 +20,26 @@ What must stay true:
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat._core.branch import FamilyJob
 from qanat._core.content_key import given_key
 from qanat._core.job import ENDED, NEW, WAITING, Job
-from qanat._core.kept import ASKING, DONE, FAILED, KEEPING, WITH_DISPATCHER, Entry, Kept, failed_instead
+from qanat._core.kept import (
+    ASKING,
+    DONE,
+    FAILED,
+    KEEPING,
+    WITH_DISPATCHER,
+    Entry,
+    Kept,
+    failed_instead,
+    written,
+)  # fmt: skip
 from qanat._core.outcome import Outcome
 from qanat._engine.bell import Bell
 from qanat._engine.commits import Commits, Endings
+from qanat._engine.under_way import UnderWay
 from qanat.errors import JobCancelledError, SerialisationError, blamed_on_job
 
 if TYPE_CHECKING:
@@ -40,45 +50,16 @@ if TYPE_CHECKING:
     from qanat._core.outcome import State
     from qanat._engine.courier import Call, Courier, Desk
     from qanat._engine.engine import Engine
+    from qanat._engine.kept_ports import Reader, Trees
 
 AT_ONCE: Final = 2048
 """Jobs that are looked up in one go."""
 MOST_FAILURES: Final = 10_000
 """Failures that are remembered for items that are equal and come later; the oldest are forgotten."""
-LONGEST_MESSAGE: Final = 2_000
-"""Characters of an error's message that are recorded."""
 
 
 class LeftOutError(JobCancelledError):
     """Say that a job was not run, as it had not failed before."""
-
-
-class Trees(Protocol):
-    """Who knows what jobs spawn, and how that is recorded."""
-
-    def codec_of(self, job: Job[Any]) -> Codec:
-        """Return what writes and reads a job's value."""
-        ...
-
-    def record(self, branch: Branch) -> bytes | None:
-        """Return what is recorded of what a job spawned; None if it spawned nothing."""
-        ...
-
-    def read(self, job: Job[Any], content: bytes) -> Any:
-        """Return what a recalled job had spawned; None if its handler has to be called again."""
-        ...
-
-    def spawn_again(self, job: Job[Any], recorded: Any) -> None:
-        """Let what a recalled job had spawned arrive."""
-        ...
-
-
-class Reader(Protocol):
-    """Who reads the input of a run, as far as there is room."""
-
-    def look_for_room(self) -> None:
-        """Read on if there is room now."""
-        ...
 
 
 class Keeper:
@@ -117,9 +98,8 @@ class Keeper:
         self._codec = codec
         self._retry_failed = retry_failed
         self._fresh = fresh
-        # Of a plain job there is no entry but itself, and by the job its key.
-        self._entries: dict[Key, Entry | Job[Any]] = {}
-        self._by_job: dict[Job[Any], Entry | Key] = {}
+        self._here = UnderWay()
+        self._entries, self._by_job = self._here.entries, self._here.by_job
         self._to_ask: list[Key] = []
         self._askers: list[Job[Any]] = []
         self._commits = Commits(engine, hand_over=self._hand_over, broke=self._break, moved=self._moved)
@@ -169,12 +149,8 @@ class Keeper:
         return job in self._by_job
 
     def under_way(self) -> list[tuple[Key, Job[Any]]]:
-        """Return the keys that are under way, each with the job that leads."""
-        # Copied in one step, as whoever asks may be in another thread.
-        under_way = list(self._entries.items())
-        return [
-            (key, entry.job if type(entry) is Entry else cast("Job[Any]", entry)) for key, entry in under_way
-        ]
+        """Return the keys that are under way, each with the job that leads; from any thread."""
+        return self._here.leaders()
 
     def arrived(self, job: Job[Any], now: float, delay: float = 0.0, key: Key | None = None) -> None:
         """Take a new job in; it goes to the dispatcher, or ends, when it was looked up.
@@ -215,16 +191,12 @@ class Keeper:
 
     def _take_all(self, jobs: list[Job[Any]], keys: list[Key], now: float) -> None:
         """Let new roots be looked up; as plain jobs if nobody has the key of any."""
-        entries, failures = self._entries, self._failures
-        new = dict(zip(keys, jobs, strict=True))
+        failures = self._failures
         if (
             self.when_arrived is None
-            and len(new) == len(jobs)
-            and entries.keys().isdisjoint(keys)
             and (not failures or failures.keys().isdisjoint(keys))
+            and self._here.add_plain(jobs, keys)
         ):
-            entries.update(new)
-            self._by_job.update(zip(jobs, keys, strict=True))
             self._asked += len(jobs)
             self._to_ask += keys
             self._askers += jobs
@@ -240,7 +212,7 @@ class Keeper:
     def _take(self, job: Job[Any], key: Key, now: float, delay: float) -> None:
         """Let a job be looked up, follow another one, or share its failure."""
         if key in self._entries:
-            entry = self._entry_at(key)
+            entry = self._here.entry_at(key)
             entry.followers.append(job)
             self._by_job[job] = entry
             self._followers += 1
@@ -250,7 +222,7 @@ class Keeper:
             self._share(job, failure)
             self._engine.offered()
             return
-        entry = self._entries[key] = self._by_job[job] = Entry(key, job, job, delay, now)
+        entry = self._here.add(key, job, delay, now)
         if job.parent is not None:
             self._inherit(entry, job)
         elif self.when_arrived is not None:
@@ -258,25 +230,6 @@ class Keeper:
         self._asked += 1
         self._to_ask.append(key)
         self._askers.append(job)
-
-    def _entry_at(self, key: Key) -> Entry:
-        """Return the entry of a key that is under way; a plain job gets one."""
-        found = self._entries[key]
-        if type(found) is Entry:
-            return found
-        job = cast("Job[Any]", found)
-        entry = self._entries[key] = Entry(key, job, job, 0.0, job.offered_at)
-        if job in self._by_job:
-            self._by_job[job] = entry
-            entry.where = ASKING if job._status == NEW else WITH_DISPATCHER
-        else:
-            entry.where = KEEPING
-        return entry
-
-    def _entry_of(self, job: Job[Any]) -> Entry | None:
-        """Return the entry of a job that is here; a plain one gets one."""
-        found = self._by_job.get(job)
-        return found if found is None or type(found) is Entry else self._entry_at(cast("Key", found))
 
     def _inherit(self, entry: Entry, job: Job[Any]) -> None:
         """Note of a job that was spawned what follows from who did, and from its handler."""
@@ -337,7 +290,7 @@ class Keeper:
                 continue
             if found is None:
                 continue  # all of its jobs were cancelled meanwhile
-            entry = self._entry_at(key)
+            entry = self._here.entry_at(key)
             if entry.began is not job:
                 continue  # likewise, and others have come
             self._asked -= 1
@@ -361,7 +314,7 @@ class Keeper:
             try:
                 value = decode(kept.value)
             except SerialisationError as error:
-                failed.append((self._entry_at(cast("Key", self._by_job[job])), error))
+                failed.append((self._here.entry_at(cast("Key", self._by_job[job])), error))
                 continue
             del self._entries[cast("Key", self._by_job.pop(job))]
             job._status = ENDED
@@ -455,7 +408,7 @@ class Keeper:
 
     def seal(self, job: Job[Any], branch: Branch | None, outcome: Outcome[Any, Any]) -> Outcome[Any, Any]:
         """Write what a job of a tree is done with; return its outcome, which failed if that cannot be."""
-        entry = self._entry_of(job)
+        entry = self._here.entry_of(job)
         if entry is None or entry.where != WITH_DISPATCHER or outcome.error is not None:
             return outcome
         error = self._write(entry, job, outcome)
@@ -493,7 +446,7 @@ class Keeper:
                 del self._by_job[job]
                 self._commits.add_plain(job, cast("Key", found), outcome, content)
                 return
-        entry = self._entry_at(cast("Key", found)) if type(found) is not Entry else found
+        entry = self._here.entry_at(cast("Key", found)) if type(found) is not Entry else found
         del self._by_job[job]
         if not self._keeps(entry, job, outcome):
             self._engine.deliver(job, outcome)
@@ -510,7 +463,7 @@ class Keeper:
                 outcome = self._refused(outcome, error)
             content = entry.content
         if outcome.error is not None:
-            state, content, spawned = FAILED, _written(outcome.error), None
+            state, content, spawned = FAILED, written(outcome.error), None
         assert content is not None  # noqa: S101 - or it failed
         entry.where = KEEPING
         entry.job = job
@@ -537,7 +490,7 @@ class Keeper:
             self._deliver_all(cast("list[Job[Any]]", leaders), outcomes)
         else:
             for key, outcome in zip(keys, outcomes, strict=True):
-                self._leave(self._entry_at(key), outcome)
+                self._leave(self._here.entry_at(key), outcome)
 
     def _leave(self, entry: Entry, outcome: Outcome[Any, Any]) -> None:
         """Hand over the outcome of a key to the job that led and to those that followed."""
@@ -595,14 +548,14 @@ class Keeper:
 
     def leader_of(self, job: Job[Any]) -> Job[Any] | None:
         """Return the job that the dispatcher has for this one; None if the journal is at it."""
-        entry = self._entry_of(job)
+        entry = self._here.entry_of(job)
         if entry is None:
             return job if job._status != ENDED else None
         return entry.job if entry.where == WITH_DISPATCHER else None
 
     def cancel(self, job: Job[Any]) -> bool:
         """Cancel a job that is here and has not run; False if it is not, or has."""
-        entry = self._entry_of(job)
+        entry = self._here.entry_of(job)
         if entry is None or (entry.job is job and entry.where != ASKING):
             return False
         if entry.job is not job and entry.where == KEEPING:
@@ -652,12 +605,3 @@ def _heed(_call: Call) -> None:
 
 
 _NO_WAITS: Final[dict[str, float]] = {}
-
-
-def _written(error: BaseException) -> bytes:
-    """Return what is recorded of an error."""
-    try:
-        message = str(error)[:LONGEST_MESSAGE]
-    except Exception as problem:  # noqa: BLE001 - the user's code may raise anything
-        message = f"its str raised {type(problem).__name__}"
-    return json.dumps({"type": type(error).__name__, "message": message}).encode()

@@ -19,21 +19,31 @@ What must stay true:
   behind `filed` (see `journal_file`), of which a connection has the keys in memory. A look first asks for
   the last row there is, and gets to know those that others have added.
 - **What is in memory stays small.** Once there are enough rows behind `filed`, they are filed.
-- **A batch is one step of SQLite, or a few.** SQLite is stepped without Python's lock, which each step may
-  wait 5 ms for when the loop is busy. So what goes in is one parameter for all rows, taken apart by
-  SQLite, and what is found comes out as one row.
+- **A batch is one step of SQLite, or a few**: see `journal_rows`.
 """
 
 from __future__ import annotations
 
 from itertools import accumulate, repeat
-from operator import add
 from typing import TYPE_CHECKING, Any, Final, cast
-
-import msgspec
 
 from qanat._core.kept import DONE, FAILED, PLAIN, Kept, Rows
 from qanat._stores.journal_file import KIND, as_doubles, file_rows, from_doubles
+from qanat._stores.journal_rows import (
+    FIND_KEYS,
+    FIND_LARGE,
+    FIND_PLAIN,
+    FIND_ROWS,
+    KEEP_ONE,
+    KEY_SIZE,
+    LARGE,
+    LENGTH_BITS,
+    LENGTHS,
+    decode_numbers,
+    encode,
+    packed,
+    part_of,
+)  # fmt: skip
 from qanat._stores.sqlite.opener import open_database
 
 if TYPE_CHECKING:
@@ -51,33 +61,6 @@ FEW: Final = 32_768
 MANY: Final = 65_536
 """Rows that are not filed at most, however long it is: some 10 MB of keys in memory."""
 
-LARGE: Final = 16 * 2**10
-"""Bytes of a value beyond which it is fetched by itself: a batch is in memory as a whole."""
-
-_KEY: Final = 16
-_SIZE_BITS: Final = 27
-_SIZES: Final = 2**_SIZE_BITS
-"""Bytes of the values of a batch, all together, that fit with the rest into a number of 63 bits."""
-_MOST_ATTEMPTS: Final = 127
-
-_COLUMNS: Final = "jobs(handler, key, state, attempts, ran, spawned, value)"
-# A row is one number: where its value begins, how long it is, its attempts and its state.
-_PLACE: Final = f"1+(value>>{9 + _SIZE_BITS})"
-_SIZE: Final = f"value>>9&{_SIZES - 1}"
-_KEEP: Final = (
-    f"INSERT INTO {_COLUMNS} SELECT ?1, "  # noqa: S608 - constants alone, here and below
-    f"substr(?2, 1+{_KEY}*key, {_KEY}), value&3, value>>2&{_MOST_ATTEMPTS}, "
-    "substr(?3, 1+8*key, 8), {}, substr(?4, {}, {}) FROM json_each(?5)"
-)
-_KEEP_PLAIN: Final = _KEEP.format("NULL", _PLACE, _SIZE)
-# What a job spawned lies in front of its value; how long it is, is said in ten digits.
-_FRONT: Final = "CAST(CAST(substr(?6, 1+10*key, 10) AS TEXT) AS INTEGER)"
-_KEEP_TREES: Final = _KEEP.format(
-    f"CASE WHEN {_FRONT} THEN substr(?4, {_PLACE}, {_FRONT}) END",
-    f"{_PLACE}+{_FRONT}",
-    f"({_SIZE})-{_FRONT}",
-)
-_KEEP_ONE: Final = f"INSERT INTO {_COLUMNS} VALUES(?, ?, ?, ?, ?, ?, ?)"
 _REPLACE: Final = (
     "DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(?1)) "  # noqa: S608
     f"AND (state={FAILED:d} OR id IN (SELECT value FROM json_each(?2)))"
@@ -94,33 +77,6 @@ _BEHIND: Final = (
     f"coalesce(max(state={FAILED:d}), 0) "
     "FROM (SELECT id, state, key FROM jobs WHERE id>? AND handler=? ORDER BY id)"
 )
-# What is found of a row is one number: its attempts, how long its value is, and its state.
-_LENGTH_BITS: Final = 31
-_LENGTHS: Final = 2**_LENGTH_BITS - 1
-_FACTS: Final = (
-    f"json_group_array((attempts<<{2 + _LENGTH_BITS})|(length(jobs.value)<<2)|state), "
-    "CAST(coalesce(group_concat(ran, ''), '') AS BLOB), CAST(coalesce(group_concat("
-    f"CASE WHEN length(jobs.value)>{LARGE} THEN x'' ELSE jobs.value END, ''), '') AS BLOB), "
-)
-_FOUND: Final = (
-    "SELECT json_group_array(each.key), json_group_array(jobs.id), "  # noqa: S608
-    f"{_FACTS} coalesce(group_concat(hex(spawned)), '') FROM "
-)
-_THESE_ROWS: Final = "json_each(?) AS each CROSS JOIN jobs ON jobs.id=each.value"
-_THESE_KEYS: Final = (
-    "json_each(?2) AS each CROSS JOIN known ON known.handler=?1 AND known.key=substr(?3, 1+16*each.key, 16) "
-    "CROSS JOIN jobs ON jobs.id=known.job"
-)
-_FIND_PLAIN: Final = (
-    f"SELECT {_FACTS} coalesce(max(length(jobs.value)), 0), "  # noqa: S608
-    f"coalesce(max(spawned IS NOT NULL), 0) FROM {_THESE_ROWS}"
-)
-_FIND_ROWS: Final = _FOUND + _THESE_ROWS
-_FIND_KEYS: Final = _FOUND + _THESE_KEYS
-_LARGE: Final = "SELECT value FROM jobs WHERE id=?"
-
-_encode = msgspec.json.Encoder().encode
-_decode_numbers = msgspec.json.Decoder(list[int]).decode
 
 
 class _Behind:
@@ -234,10 +190,10 @@ class JournalConnection:
         if any(numbers):
             here = [place for place, number in enumerate(numbers) if number is not None]
             ids = [number >> 2 for number in numbers if number is not None]
-            wanted = _encode(ids).decode()
+            wanted = encode(ids).decode()
             plain = self._fetch_plain(ids, wanted)
             if plain is None:
-                self._fetch(found, here, _FIND_ROWS, (wanted,))
+                self._fetch(found, here, FIND_ROWS, (wanted,))
             elif len(plain) == len(keys):
                 found = plain
             else:
@@ -247,20 +203,20 @@ class JournalConnection:
             # One that failed at last may have been done before, by another run.
             there = [place for place, kept in enumerate(found) if kept is None or kept.state == FAILED]
             if there:
-                zeros = _encode([0] * len(there)).decode()
+                zeros = encode([0] * len(there)).decode()
                 theirs = b"".join([keys[place] for place in there])
-                self._fetch(found, there, _FIND_KEYS, (behind.handler, zeros, theirs))
+                self._fetch(found, there, FIND_KEYS, (behind.handler, zeros, theirs))
         return found
 
     def _fetch_plain(self, ids: list[int], wanted: str) -> list[Kept | None] | None:
         """Return what rows say; None if one is gone, spawned others, or has a large value."""
-        read, all_ran, values, largest, spawned = self._database.execute(_FIND_PLAIN, (wanted,)).fetchone()
-        facts = _decode_numbers(read)
+        read, all_ran, values, largest, spawned = self._database.execute(FIND_PLAIN, (wanted,)).fetchone()
+        facts = decode_numbers(read)
         if spawned or len(facts) != len(ids) or largest > LARGE:
             return None
-        sizes = [fact >> 2 & _LENGTHS for fact in facts]
+        sizes = [fact >> 2 & LENGTHS for fact in facts]
         return [
-            Kept(fact & 3, fact >> 2 + _LENGTH_BITS, ran, values[end - size : end], None, number)
+            Kept(fact & 3, fact >> 2 + LENGTH_BITS, ran, values[end - size : end], None, number)
             for number, fact, ran, size, end in zip(
                 ids, facts, from_doubles(all_ran), sizes, accumulate(sizes), strict=True
             )
@@ -271,17 +227,17 @@ class JournalConnection:
     ) -> None:
         """Read rows, and put what each says to its place, unless a later one is there that is as good."""
         which, ids, facts, all_ran, values, trees = self._database.execute(statement, parameters).fetchone()
-        numbers, found_facts = _decode_numbers(ids), _decode_numbers(facts)
-        contents = self._cut(values, numbers, [fact >> 2 & _LENGTHS for fact in found_facts])
+        numbers, found_facts = decode_numbers(ids), decode_numbers(facts)
+        contents = self._cut(values, numbers, [fact >> 2 & LENGTHS for fact in found_facts])
         # Where nothing was spawned there are but commas.
         spawned = trees.split(",") if len(trees) >= len(numbers) else repeat("")
         for each, number, fact, ran, content, front in zip(  # noqa: B905 - the commas never end
-            _decode_numbers(which), numbers, found_facts, from_doubles(all_ran), contents, spawned
+            decode_numbers(which), numbers, found_facts, from_doubles(all_ran), contents, spawned
         ):
-            place, state = places[each], fact & 3
+            place, state = places[cast("int", each)], fact & 3
             if content is not None and (state != FAILED or found[place] is None):
                 children = bytes.fromhex(front) if front else None
-                found[place] = Kept(state, fact >> 2 + _LENGTH_BITS, ran, content, children, number)
+                found[place] = Kept(state, fact >> 2 + LENGTH_BITS, ran, content, children, number)
 
     def _cut(self, values: bytes, numbers: list[int], sizes: list[int]) -> list[bytes | None]:
         """Return the values of rows, which were read in one piece but for large ones; None if one is gone."""
@@ -291,7 +247,7 @@ class JournalConnection:
         begin = 0
         for number, size in zip(numbers, sizes, strict=True):
             if size > LARGE:
-                row = self._database.execute(_LARGE, (number,)).fetchone()
+                row = self._database.execute(FIND_LARGE, (number,)).fetchone()
                 contents.append(None if row is None else row[0])
             else:
                 contents.append(values[begin : begin + size])
@@ -310,8 +266,8 @@ class JournalConnection:
             return
         begin = max(behind.seen, filed)
         numbers, keys, any_failed = self._database.execute(_BEHIND, (begin, behind.handler)).fetchone()
-        single = [keys[at : at + _KEY] for at in range(0, len(keys), _KEY)]
-        behind.add(single, _decode_numbers(numbers), any_failed=bool(any_failed))
+        single = [keys[at : at + KEY_SIZE] for at in range(0, len(keys), KEY_SIZE)]
+        behind.add(single, decode_numbers(numbers), any_failed=bool(any_failed))
         behind.seen = last
 
     def _is_much(self, last: int) -> bool:
@@ -339,7 +295,7 @@ class JournalConnection:
             simply = rows.others is None or (
                 set(map(type, rows.keys)) == {bytes} and not any(other[2] for other in rows.others)
             )
-            statement = self._packed(own, rows) if simply else None
+            statement = packed(own.handler, rows) if simply else None
             if statement is not None:
                 last = self._database.change(*statement)
                 self._kept(own, rows, last)
@@ -353,15 +309,15 @@ class JournalConnection:
         """Record what is of several handlers, or replaces rows; return the number of the last row."""
         places: dict[str | None, list[int]] = {}
         for place, key in enumerate(rows.keys):
-            places.setdefault(key[0] if type(key) is tuple else None, []).append(place)
-        parts = [(self._of(name), _part(rows, theirs)) for name, theirs in places.items()]
+            places.setdefault(key[0] if isinstance(key, tuple) else None, []).append(place)
+        parts = [(self._of(name), part_of(rows, theirs)) for name, theirs in places.items()]
         replaced = [other for other in rows.others or () if other[2] is not None]
         ends: list[int] = []
         with self._database.transaction() as connection:
             if replaced:
                 both = [row for _, _, row in replaced]
                 by_done = [row for state, _, row in replaced if state != FAILED]
-                connection.execute(_REPLACE, (_encode(both).decode(), _encode(by_done).decode()))
+                connection.execute(_REPLACE, (encode(both).decode(), encode(by_done).decode()))
             for behind, part in parts:
                 ends.append(self._insert(connection, behind, part))
         for (behind, part), end in zip(parts, ends, strict=True):
@@ -370,7 +326,7 @@ class JournalConnection:
 
     def _insert(self, connection: Connection, behind: _Behind, rows: Rows) -> int:
         """Add rows of one handler; return the number of the last one."""
-        statement = self._packed(behind, rows)
+        statement = packed(behind.handler, rows)
         if statement is not None:
             return connection.execute(*statement).lastrowid or 0
         last = 0
@@ -379,7 +335,7 @@ class JournalConnection:
             keys, values, attempts, ran, others or repeat(PLAIN, len(keys)), strict=True
         ):
             row = (behind.handler, key, state, tries, as_doubles([seconds]), spawned, value)
-            last = connection.execute(_KEEP_ONE, row).lastrowid or 0
+            last = connection.execute(KEEP_ONE, row).lastrowid or 0
         return last
 
     def _kept(self, behind: _Behind, rows: Rows, last: int) -> None:
@@ -395,37 +351,6 @@ class JournalConnection:
                 behind.add(keys, range(first << 2 | DONE, (last + 1) << 2, 4), any_failed=False)
             behind.seen = last
 
-    def _packed(self, behind: _Behind, rows: Rows) -> tuple[str, tuple[Any, ...]] | None:
-        """Return the statement that adds rows, and its parameters; None if they do not go in together."""
-        keys, values, attempts, ran, others = rows
-        fronts: list[bytes] | None = None
-        if others is not None and any(spawned is not None for _, spawned, _ in others):
-            fronts = [spawned or b"" for _, spawned, _ in others]
-            values = list(map(add, fronts, values))
-        sizes = list(map(len, values))
-        ends = list(accumulate(sizes))
-        if ends[-1] >= _SIZES or max(attempts) > _MOST_ATTEMPTS:
-            return None
-        if others is None and attempts.count(1) == len(keys):
-            # As nearly all are: half the time of asking each.
-            numbers = [
-                (end - size) << 9 + _SIZE_BITS | size << 9 | 1 << 2 | DONE
-                for end, size in zip(ends, sizes, strict=True)
-            ]
-        else:
-            states = [state for state, _, _ in others or repeat(PLAIN, len(keys))]
-            numbers = [
-                (end - size) << 9 + _SIZE_BITS | size << 9 | tries << 2 | state
-                for end, size, tries, state in zip(ends, sizes, attempts, states, strict=True)
-            ]
-        parameters = (
-            behind.handler, b"".join(cast("Sequence[bytes]", keys)), as_doubles(ran), b"".join(values),
-            _encode(numbers).decode(),
-        )  # fmt: skip
-        if fronts is None:
-            return _KEEP_PLAIN, parameters
-        return _KEEP_TREES, (*parameters, b"".join([b"%010d" % len(each) for each in fronts]))
-
     def _forget(self, asked: list[str | None]) -> list[int]:
         gone: list[int] = []
         for name in asked:
@@ -436,15 +361,3 @@ class JournalConnection:
                 connection.execute("DELETE FROM known WHERE handler=?", (behind.handler,))
             behind.rows = {}
         return gone
-
-
-def _part(rows: Rows, places: list[int]) -> Rows:
-    """Return the rows at some places, which are of one handler, by their keys alone."""
-    keys = [rows.keys[place] for place in places]
-    return Rows(
-        [key[1] if type(key) is tuple else key for key in keys],
-        [rows.values[place] for place in places],
-        [rows.attempts[place] for place in places],
-        [rows.ran[place] for place in places],
-        None if rows.others is None else [rows.others[place] for place in places],
-    )
