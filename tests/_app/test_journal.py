@@ -308,15 +308,19 @@ async def test_depth_and_size_of_values_are_bounded(virtual_time: VirtualTime, p
     assert str(outcomes[1].error) == "the value is larger than 100 bytes, more than a journal takes"
 
 
-async def test_value_that_does_not_fit_a_new_annotation_fails_its_job(virtual_time: VirtualTime, path):
+@pytest.mark.parametrize("items", [[1], [1, 2, 1]], ids=["each alone", "equal ones"])
+async def test_value_that_does_not_fit_a_new_annotation_fails_its_job(virtual_time: VirtualTime, path, items):
     async def handler(item: int) -> int:
         return item
 
-    await qanat.map(handler, [1], journal=path)
+    await qanat.map(handler, items, journal=path)
     handler.__annotations__["return"] = str
-    outcomes = await qanat.collect(handler, [1], journal=path)
-    assert "the value in the journal is none that the handler returns now" in str(outcomes[0].error)
-    assert "version=" in str(outcomes[0].error)
+    outcomes = await qanat.collect(handler, items, journal=path)
+    assert [outcome.index for outcome in outcomes.failed] == list(range(len(items)))
+    for outcome in outcomes:
+        assert "the value in the journal is none that the handler returns now" in str(outcome.error)
+        assert "version=" in str(outcome.error)
+    assert outcomes.summary().recalled == 0
 
 
 def annotated(hint: Any) -> Any:
@@ -544,6 +548,28 @@ async def test_rules_hold_beside_a_journal(virtual_time: VirtualTime, calls, pat
     assert sorted(calls.taken()) == list(items)
 
 
+@pytest.mark.parametrize(
+    "rules", [{"lane": lambda n: n % 3}, {"order": "lifo"}, {}], ids=["lanes", "lifo", "plain"]
+)
+async def test_buffer_is_filled_again_as_jobs_start(virtual_time: VirtualTime, calls, path, rules):
+    """Some of the jobs start when no commit is near; nobody has to wait for the input meanwhile."""
+    read: list[float] = []
+
+    def source() -> Any:
+        for number in range(120):
+            read.append(virtual_time.now())
+            yield number
+
+    begun = virtual_time.now()
+    outcomes = await qanat.collect(calls.double, source(), journal=path, buffer=40, concurrency=10, **rules)
+    assert len(outcomes.values()) == 120
+    assert virtual_time.now() == begun + 6.0
+    # Never more than the buffer beside what has started, and none later than when a slot was free for it.
+    for number, at in enumerate(read):
+        assert number < 10 * (1 + 2 * (at - begun)) + 40
+        assert at - begun <= number // 10 / 2
+
+
 async def test_members_of_a_batch_are_kept_one_by_one(virtual_time: VirtualTime, path):
     seen: list[list[int]] = []
 
@@ -652,6 +678,8 @@ async def test_pool_cancels_jobs_that_are_looked_up_or_follow(virtual_time: Virt
         assert await second == ["a", "a"]
         alone = pool.submit("b")
         assert alone.cancel()
+        again = pool.submit("b")
+        assert await again == ["b", "b"]
         assert [(await handle.outcome()).state for handle in (first, third, alone)] == ["cancelled"] * 3
         busy, leader, follower = pool.submit("c"), pool.submit("d"), pool.submit("d")
         await virtual_time.advance(0.25)
@@ -659,7 +687,7 @@ async def test_pool_cancels_jobs_that_are_looked_up_or_follow(virtual_time: Virt
         assert leader.cancel()
         assert await follower == ["d", "d"]
         assert await busy == ["c", "c"]
-    assert calls.taken() == ["a", "c", "d"]
+    assert calls.taken() == ["a", "b", "c", "d"]
 
 
 async def test_pool_gives_a_job_that_is_looked_up_its_new_priority(virtual_time: VirtualTime, calls, path):

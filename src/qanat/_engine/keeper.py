@@ -46,11 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from qanat._core.branch import Branch
-    from qanat._core.kept import Codec, Key
+    from qanat._core.kept import Codec, Key, Reader, Trees
     from qanat._core.outcome import State
     from qanat._engine.courier import Call, Courier, Desk
     from qanat._engine.engine import Engine
-    from qanat._engine.kept_ports import Reader, Trees
 
 AT_ONCE: Final = 2048
 """Jobs that are looked up in one go."""
