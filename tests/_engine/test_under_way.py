@@ -17,7 +17,7 @@ def jobs(number: int) -> list[Job[Any]]:
     return [Job(each, each, each, TASK, 5.0) for each in range(number)]
 
 
-KEYS = [b"a", b"b", b"c"]
+KEYS: list[Any] = [b"a", b"b", b"c"]
 
 
 def test_plain_jobs_have_no_entries():
