@@ -423,9 +423,9 @@ class Spawner:
                 waiting.ended(job, outcome)
         if self._nests:
             self._nests.pop(job, None)
-            nest = job._task.nest
-            if nest is not None and nest.job is job:
-                job._task.nest = next(iter(self._nests.values()), None)
+            if not self._nests:
+                # Until then it leads to the others, whosever it is.
+                job._task.nest = None
         if self.stages.by_node:
             self.stages.ended(job)
 
