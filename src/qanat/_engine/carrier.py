@@ -12,7 +12,7 @@ lock, task or cancel scope is made for it. What must stay true:
   fails, or meets anything else, ends by way of the dispatcher like every other.
 - **One drawn item follows the other in its slot.** Between two of them nothing else runs, so what
   cannot have changed is not looked at: the slot is not given back and taken, and the carrier stays
-  busy. That took a quarter off a no-op item, and a seventh off one that sleeps for no time. What an
+  busy. That took a tenth to a quarter off a no-op item, by the state of the machine. What an
   iterator of the user's own may look at meanwhile, or a reader may hold up, is drawn one by one.
 - **Nobody starves.** A carrier that did not suspend for 1 ms yields once. All carriers share the
   slice, or ten of them would take ten slices in one turn of the loop. `engine.turn` tells a
