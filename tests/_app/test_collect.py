@@ -276,6 +276,20 @@ async def test_the_error_of_a_source_says_after_how_many_items_and_carries_the_o
     assert [outcome.value for outcome in errors.outcomes_of(caught.value)] == [0, 1, 2, 3, 4]
 
 
+async def test_a_dict_that_is_added_to_while_its_items_run_is_a_source_that_raises(virtual_time: VirtualTime):
+    items = dict.fromkeys(range(3))
+
+    async def handler(item: int) -> int:
+        if item == 1:
+            items[9] = None
+        return item
+
+    with pytest.raises(RuntimeError, match="changed size") as caught:
+        await qanat.collect(handler, items, concurrency=1)
+    outcomes = qanat.errors.outcomes_of(caught.value)
+    assert [(each.value, each.attempts) for each in outcomes] == [(0, 1), (1, 1)]
+
+
 async def test_a_source_that_raises_at_once_is_an_error_without_outcomes(virtual_time: VirtualTime):
     with pytest.raises(Broken) as caught:
         await qanat.collect(Diary(virtual_time).taking(1.0), broken(0))

@@ -194,7 +194,8 @@ class Carrier:
         running_carrier.set(self)
         dispatcher = engine.dispatcher
         next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
-        ended, append, wants_done = dispatcher.ended, engine.append, engine.wants_done
+        ended, wants_done = dispatcher.ended, engine.wants_done
+        append: Any = engine.append  # which is there wherever items are drawn
         settle = engine.settle if engine.keeper is None else engine.keeper.settle
         mark, count = self._mark, count_references
         cell = self._renew_cell()
@@ -212,6 +213,7 @@ class Carrier:
         job: Job[Any] | None = None
         item: Any = None
         given: Any = None
+        ending: Any = None
         number, attempts, first, started, ran = 0, 1, 0.0, 0.0, 0.0
         isolates = engine.isolates
         drawn = settled = False
@@ -250,7 +252,7 @@ class Carrier:
                                     now = clock()
                                     continue
                                 # No local holds on to the last job while this one waits.
-                                item = value = outcome = task = function = given = None
+                                item = value = outcome = task = function = given = ending = None
                                 cell.clear()
                                 if await self._idle():
                                     now = clock()
@@ -360,9 +362,7 @@ class Carrier:
                                                 job.attempt = attempts
                                                 job.started_at = now
                                             if timeout is not None:
-                                                self.deadline = deadline = now + timeout
-                                                if deadline < engine.alarm_at:
-                                                    engine.set_alarm(deadline)
+                                                self.deadline = now + timeout  # the alarm rings before
                                             continue
                                         value = None
                                         error = caught
@@ -383,8 +383,6 @@ class Carrier:
                                         number, number, item, value, None, "done", attempts, None, None, None,
                                         first, first, now, now - started + ran, "concurrency",
                                     )  # fmt: skip
-                                    if append is None:
-                                        break
                                     append(outcome)
                                 if (
                                     one_by_one
@@ -418,9 +416,7 @@ class Carrier:
                                 dispatcher.running -= 1
                                 if timeout is not None:
                                     self.deadline = math.inf
-                                if append is None:
-                                    settle(self._noted(job, drawn, 1, first, ran), outcome)
-                                elif error is not None:
+                                if error is not None:
                                     source.failed(error)
                                     error = None  # as below
                                     continue
@@ -441,8 +437,8 @@ class Carrier:
                         if settled:
                             pass
                         elif error is None and not self.is_spent and type(value) is not CoroutineType:
-                            job = self._noted(job, drawn, attempts, first, ran) if drawn else given
-                            outcome = finish(job, value, None, now)
+                            ending = self._noted(job, drawn, attempts, first, ran) if drawn else given
+                            outcome = finish(ending, value, None, now)
                             self._job = None
                             self.draws = False
                             if timeout is not None:
@@ -450,7 +446,7 @@ class Carrier:
                             if append is not None:
                                 append(outcome)
                             else:
-                                settle(job, outcome)
+                                settle(ending, outcome)
                         elif (
                             isinstance(error, Exception)
                             and not self.is_spent

@@ -66,7 +66,7 @@ class Engine:
 
     Attributes:
         dispatcher: Who decides.
-        drawn: The source, if carriers may take items straight from it.
+        drawn: The source, if carriers may take items straight from it: nobody wants more than outcomes.
         coming: Carriers that were called up, and did not look yet.
         append: Called with each outcome, if that is all there is to do; else `settle` is.
         wants_done: Whether `append` is to be called with jobs that are done, too; it may be all the same.
@@ -244,8 +244,9 @@ class Engine:
         """Ask this source from now on; None is nobody."""
         self.source = source
         self.tops_up = source is not None and source.tops_up
-        self.drawn = source if isinstance(source, Intake) and source.draws else None
-        self.lingers = self.lingers or (isinstance(source, Intake) and source.is_added_to)
+        intake = source if isinstance(source, Intake) else None
+        self.drawn = intake if intake is not None and intake.draws and self.append is not None else None
+        self.lingers = self.lingers or (intake is not None and intake.is_added_to)
 
     def source_ended(self) -> None:
         """Hear that the source has no more items."""

@@ -347,8 +347,8 @@ class Intake:
     def wetted(self) -> None:
         """Hear that the source has items again, or never will; in the loop's thread."""
         engine = self._engine
-        if self.draws and engine.source is self:
-            engine.drawn = self
+        if engine.source is self:
+            engine.take_from(self)
         if self._room_spot is not None:
             self._let_read()
         engine.poke()
