@@ -39,7 +39,7 @@ from __future__ import annotations
 import math
 from contextvars import copy_context
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -51,6 +51,7 @@ from qanat._engine.context import count_references, new_cell, run_in, running_ca
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextvars import Context
 
     from qanat._engine.context import Cell
@@ -195,7 +196,8 @@ class Carrier:
         dispatcher = engine.dispatcher
         next_job, finish, clock = dispatcher.next, dispatcher.finish, engine.now
         ended, wants_done = dispatcher.ended, engine.wants_done
-        append: Any = engine.append  # which is there wherever items are drawn
+        append = engine.append
+        keep: Callable[[Any], object] = cast("Any", append)  # it is there wherever items are drawn
         settle = engine.settle if engine.keeper is None else engine.keeper.settle
         mark, count = self._mark, count_references
         cell = self._renew_cell()
@@ -383,7 +385,7 @@ class Carrier:
                                         number, number, item, value, None, "done", attempts, None, None, None,
                                         first, first, now, now - started + ran, "concurrency",
                                     )  # fmt: skip
-                                    append(outcome)
+                                    keep(outcome)
                                 if (
                                     one_by_one
                                     or engine.drawn is not source

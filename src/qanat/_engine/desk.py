@@ -259,7 +259,9 @@ class Begun(Call):
             # Cancelled in the very turn of the loop in which the answers came.
             _tell_late(self)
         elif not self._desk.withdraw(self):
-            self.on_end = _tell_late
+            # By another name, as to set it by `self` would be to declare it anew for the type checkers.
+            call: Call = self
+            call.on_end = _tell_late
 
 
 def _wake(call: Call) -> None:
