@@ -38,8 +38,9 @@ async def test_carriers_are_as_many_as_are_needed_and_reach_the_highest(virtual_
         seen.add(len(engine.carriers))
         allowed.add(limit.current)
         assert engine.dispatcher.running <= limit.current
-        # One is called up before it is known whether there is a job for it.
-        assert len(engine.carriers) <= limit.current + 1
+        # Who begins may call one up before it is known whether there is a job for it; trio lets those that
+        # are due begin in any order, so more than one can be on the way.
+        assert len(engine.carriers) <= 2 * limit.current
         await anyio.sleep(1.0)
 
     intake = make_intake(engine, handler, range(1000), rules, unread=nothing_unread)
