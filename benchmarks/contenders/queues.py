@@ -226,7 +226,10 @@ class TaskiqStream(Taskiq):
 
 
 class AioPyRq(Queue):
-    """No library for jobs, but lists that are moved: a hundred items are taken, and then acknowledged."""
+    """No library for jobs, but lists that are moved: ten items are taken, and then acknowledged."""
+
+    taken_at_once = 10
+    """As in each example of its documentation."""
 
     async def open(self) -> None:
         import aiopyrq
@@ -246,16 +249,33 @@ class AioPyRq(Queue):
         await self.queue.add_items(items)
 
     async def drain(self, handled: Handled, concurrency: int) -> None:
-        async def take() -> None:
-            while items := await self.queue.get_items(100):
-                for _ in items:
-                    await handled()
-                await self.queue.ack_items(items)
-
-        await take()
+        while items := await self.queue.get_items(self.taken_at_once):
+            for _ in items:
+                await handled()
+            await self.queue.ack_items(items)
 
     async def close(self) -> None:
         await self.client.aclose()
+
+
+class AioPyRqByHundreds(AioPyRq):
+    """The same with as many at once as the others call handlers."""
+
+    taken_at_once = CONCURRENCY
+
+
+class BareLoop(Queue):
+    """No queue: tasks that wait, and so what is to be had of 10 ms handlers in an event loop."""
+
+    async def put(self) -> None:
+        """Keep nothing."""
+
+    async def drain(self, handled: Handled, concurrency: int) -> None:
+        async def task() -> None:
+            for _ in range(handled.jobs // concurrency):
+                await handled()
+
+        await asyncio.gather(*[task() for _ in range(concurrency)])
 
 
 class Blocking(Queue):
@@ -323,7 +343,8 @@ class Litequeue(Blocking):
 
 OVER_REDIS: dict[str, type[Queue]] = {
     "qanat": Ours, "arq": Arq, "saq": Saq, "streaq": Streaq, "taskiq, list": Taskiq,
-    "taskiq, stream": TaskiqStream, "aio-py-rq": AioPyRq,
+    "taskiq, stream": TaskiqStream, "aio-py-rq": AioPyRq, "aio-py-rq, 100 taken": AioPyRqByHundreds,
+    "tasks that sleep": BareLoop,
 }  # fmt: skip
 IN_FILES: dict[str, type[Queue]] = {
     "qanat": OursInFile, "huey": Huey, "persist-queue": PersistQueue, "litequeue": Litequeue,
