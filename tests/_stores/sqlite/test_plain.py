@@ -87,3 +87,37 @@ def test_an_id_that_is_there_is_refused_among_plain_ones(store: SqliteStore):
     assert [placed.why for placed in store.put("q", [NewJob(id="b"), NewJob(id="a")])] == ["", "id"]
     assert ids(store, 9) == ["a", "b"]
     assert store.check("q") == []
+
+
+@pytest.mark.parametrize("gone", [None, 0, 3, 6])
+@pytest.mark.parametrize("order", ["fifo", "lifo"])
+def test_only_what_was_asked_for_is_leased_and_ends(store: SqliteStore, order, gone):
+    """Rows that follow one another go by their first and last; those between that are others' stay."""
+    odd = ["a", 'b"', "c\\", "d\n", "\u00e9", "\u6c34", "g\u2028"]
+    store.conf("q", Conf(order=order))
+    store.put("other", [NewJob(id="x")])
+    store.put("q", [NewJob(id=id) for id in odd])
+    store.put("other", [NewJob(id="y")])
+    store.put("q", [NewJob(id="last")])
+    if gone is not None:
+        assert store.delete("q", [odd[gone]]) == ["deleted"]
+        del odd[gone]
+    expected = [*odd, "last"] if order == "fifo" else ["last", *odd[::-1]]
+    jobs = store.claim("q", 1000, worker="w", lease=60.0).jobs
+    assert [job.id for job in jobs] == expected
+    assert [job.token for job in jobs] == list(range(1, len(jobs) + 1))
+    told = store.get("q", expected)
+    assert [(job.id, job.token, job.worker) for job in told if job is not None] == [
+        (job.id, job.token, "w") for job in jobs
+    ]
+    kept = jobs.pop(2)
+    settles = [Settle(id=job.id, token=job.token, kind="done") for job in jobs]
+    assert {each.status for each in store.settle("q", settles)} == {"ok"}
+    counts = store.count("q")
+    assert (counts.leased, counts.done) == (1, len(jobs))
+    assert {each.status for each in store.settle("q", settles)} == {"stale"}
+    assert [
+        each.status for each in store.settle("q", [Settle(id=kept.id, token=kept.token, kind="done")])
+    ] == ["ok"]
+    assert store.count("other") == Counts(ready=2, put=2)
+    assert store.check("q") == store.check("other") == []

@@ -38,7 +38,7 @@ from qanat._stores.sqlite.record import records as read
 from qanat._stores.sqlite.schema import LARGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from sqlite3 import Connection
 
     from qanat._stores.sqlite.queue_row import QueueRow
@@ -98,8 +98,6 @@ class Sheet:
         self._records: dict[str, Record | None] = {}
         self._changed: dict[int, Record] = {}
         self._gone: list[Record] = []
-        self._left: dict[str, int] = {}
-        """Ids and numbers of jobs that go and were never read."""
         self._remembered: dict[str, float | None] = {}
         """Ids that stay known, and until when; None: no more."""
         self._before = astuple(queue)
@@ -151,7 +149,6 @@ class Sheet:
         if records:
             known.update(id for (id,) in self.connection.execute(_IDS, asked))
             known.difference_update(record.id for record in self._gone)
-            known.difference_update(self._left)
         if self.connection.execute(_ANY_KNOWN, (self.queue.n,)).fetchone() is not None:
             known.update(id for (id,) in self.connection.execute(_KNOWN, (*asked, self.now)))
         for id, until in self._remembered.items():
@@ -242,12 +239,11 @@ class Sheet:
         self.counts[DONE] += 1
         self.remove(record)
 
-    def leave_all_done(self, jobs: dict[str, int]) -> None:
-        """Let leased jobs be done and go, of which nothing stays, and which nobody has read."""
-        self.counts[LEASED] -= len(jobs)
-        self.counts[DONE] += len(jobs)
-        self._left.update(jobs)
-        self._records.update(dict.fromkeys(jobs))
+    def leave_all_done(self, ids: Collection[str]) -> None:
+        """Count leased jobs as done that nobody has read, and whose rows are gone."""
+        self.counts[LEASED] -= len(ids)
+        self.counts[DONE] += len(ids)
+        self._records.update(dict.fromkeys(ids))
 
     def _close(self, record: Record, state: int) -> None:
         """Keep the record of a job that has ended, for as long as it is wanted."""
@@ -308,11 +304,8 @@ class Sheet:
     def write(self) -> None:
         """Write all that has changed."""
         connection = self.connection
-        if self._left or self._gone:
-            gone = [*self._left.values(), *[record.n for record in self._gone]]
-            connection.execute(_DELETE, (_listed(gone),))
-            self._left.clear()
         if self._gone:
+            connection.execute(_DELETE, (_listed([record.n for record in self._gone]),))
             beside = [record.n for record in self._gone if record.large]
             if beside:
                 connection.execute(_DELETE_BESIDE, (_listed(beside),))
