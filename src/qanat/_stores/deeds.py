@@ -15,18 +15,19 @@ from msgspec import Struct
 
 from qanat._core.store.bounds import MOST
 from qanat._core.store.states import State
-from qanat._core.store.values import Stamp
+from qanat._core.store.values import Claim, Stamp
 from qanat.errors import NotReplicated, PutUnknown, StoreForked, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qanat._core.store.ports import Store
-    from qanat._core.store.values import Claim, Conf, Lease, NewJob, Placed, Settle
+    from qanat._core.store.values import Conf, Lease, NewJob, Placed, Settle
 
 
 FEW: Final = 64
-"""Jobs that are claimed at most where an event loop itself takes in the answer."""
+"""Jobs that are claimed at most where an event loop itself takes in the answer; for several who claim
+together half of that, so that the largest bodies there are fit into one answer."""
 _BEGUN_BY: Final = {
     "put": "begin_put", "claim": "begin_claim", "settle": "begin_settle", "rescue": "begin_rescue",
     "get": "begin_by_ids", "cancel": "begin_by_ids", "requeue": "begin_by_ids", "delete": "begin_by_ids",
@@ -43,7 +44,7 @@ class Wish(Struct, frozen=True, kw_only=True):
     worker: str = ""
     lease: float
     skip: frozenset[str] = frozenset()
-    suspect: bool = True
+    suspects: int = 1
 
 
 class Look(Struct, frozen=True, kw_only=True):
@@ -98,7 +99,9 @@ class Begun:
         answer: Any = self._began.answer()
         if answer is None:
             return None
-        if self._deed.startswith(("claim ", "rescue ")):
+        if self._deed.startswith("claim "):
+            return _shared_out(answer, self._asked)
+        if self._deed.startswith("rescue "):
             return [answer] * len(self._asked)
         answers: list[Any] = answer
         return answers
@@ -170,10 +173,9 @@ class Deeds:
             begun = begin(queue)
         elif name != "claim":
             begun = begin(name, queue, asked, how)
-        elif len(asked) == 1 and asked[0].n <= FEW:
-            (wish,) = asked
+        elif (wish := _together(asked)) is not None and wish.n <= (FEW if len(asked) == 1 else FEW // 2):
             begun = begin(
-                queue, wish.n, worker=wish.worker, lease=wish.lease, skip=wish.skip, suspect=wish.suspect
+                queue, wish.n, worker=wish.worker, lease=wish.lease, skip=wish.skip, suspects=wish.suspects
             )
         return None if begun is None else Begun(self, deed, asked, begun, number)
 
@@ -208,12 +210,22 @@ class Deeds:
         return answers
 
     def _claim(self, asked: list[Wish], queue: str) -> list[Claim]:
-        return [
-            self.store.claim(
-                queue, wish.n, worker=wish.worker, lease=wish.lease, skip=wish.skip, suspect=wish.suspect
-            )
-            for wish in asked
-        ]
+        wish = _together(asked)
+        if wish is not None and wish.n <= MOST:
+            claims = _shared_out(self._claim_one(wish, queue), asked)
+            if len(claims) > 1 and claims[0].next_due == 0.0:
+                # It may have stopped at a bound of one step, which each of them would have had for itself.
+                claims = [
+                    got if got.jobs else self._claim_one(each, queue)
+                    for got, each in zip(claims, asked, strict=True)
+                ]
+            return claims
+        return [self._claim_one(wish, queue) for wish in asked]
+
+    def _claim_one(self, wish: Wish, queue: str) -> Claim:
+        return self.store.claim(
+            queue, wish.n, worker=wish.worker, lease=wish.lease, skip=wish.skip, suspects=wish.suspects
+        )
 
     def _settle(self, asked: list[Settle], queue: str) -> list[Any]:
         answers: list[Any] = []
@@ -286,6 +298,33 @@ class Deeds:
 
     def _call(self, asked: list[Callable[[Deeds], Any]]) -> list[Any]:
         return [_caught(function, self) for function in asked]
+
+
+def _together(wishes: list[Wish]) -> Wish | None:
+    """Return one wish in the place of several of one worker; None if they are not alike."""
+    first = wishes[0]
+    if len(wishes) == 1:
+        return first
+    n = suspects = 0
+    for each in wishes:
+        if each.worker != first.worker or each.lease != first.lease or each.skip != first.skip:
+            return None
+        n += each.n
+        suspects += each.suspects
+    return Wish(n=n, worker=first.worker, lease=first.lease, skip=first.skip, suspects=min(suspects, MOST))
+
+
+def _shared_out(claim: Claim, wishes: list[Wish]) -> list[Claim]:
+    """Return what each of several who claimed together gets: the first that asked gets the first jobs."""
+    if len(wishes) == 1:
+        return [claim]
+    claims: list[Claim] = []
+    begin = 0
+    for each in wishes:
+        jobs = claim.jobs[begin : begin + each.n]
+        claims.append(Claim(jobs, claim.next_due, [] if claims else claim.ended, claim.paused))
+        begin += each.n
+    return claims
 
 
 def _slices(asked: Sequence[Any]) -> list[Sequence[Any]]:

@@ -129,17 +129,17 @@ class StoreMachine(RuleBasedStateMachine):
     def claim(self, n: int) -> None:
         """Claim some jobs."""
         self._stock()
-        self._claim(n, set(), suspect=True)
+        self._claim(n, set(), suspects=1)
 
-    @rule(n=st.integers(1, 4), skip=st.sets(st.sampled_from(LANES), max_size=2), suspect=st.booleans())
-    def claim_some(self, n: int, skip: set[str], suspect: bool) -> None:
+    @rule(n=st.integers(1, 4), skip=st.sets(st.sampled_from(LANES), max_size=2), suspects=st.integers(0, 3))
+    def claim_some(self, n: int, skip: set[str], suspects: int) -> None:
         """Claim some jobs, but not of all kinds."""
         self._stock()
-        self._claim(n, skip, suspect=suspect)
+        self._claim(n, skip, suspects=suspects)
 
-    def _claim(self, n: int, skip: set[str], *, suspect: bool) -> None:
-        claim = self.store.claim(QUEUE, n, worker="w", lease=LEASE, skip=skip, suspect=suspect)
-        jobs, ended, next_due = self.model.claim(n, skip, suspect, LEASE)
+    def _claim(self, n: int, skip: set[str], *, suspects: int) -> None:
+        claim = self.store.claim(QUEUE, n, worker="w", lease=LEASE, skip=skip, suspects=suspects)
+        jobs, ended, next_due = self.model.claim(n, skip, suspects, LEASE)
         expect([job.id for job in claim.jobs], [job.new.id for job in jobs], "who is leased")
         expect(_told(claim.ended), ended, "who ended")
         expect(claim.paused, self.model.paused, "whether it is paused")
@@ -147,7 +147,7 @@ class StoreMachine(RuleBasedStateMachine):
             expect(claim.next_due, None, "next_due")
         else:
             self.hand.expect_length(claim.next_due, next_due, "next_due")
-        if sum(job.crashes > 0 for job in claim.jobs) > suspect:
+        if sum(job.crashes > 0 for job in claim.jobs) > suspects:
             raise BrokenPromiseError("a claim gave more suspects than it may")
         for got, job in zip(claim.jobs, jobs, strict=True):
             if got.token <= self.model.token:
@@ -194,13 +194,13 @@ class StoreMachine(RuleBasedStateMachine):
             return
         children = [NewJob(id=id, failure=failure, keep=1000.0, priority=-2.0) for id in free]
         self._settle([_settle(leases[0], "done", children=children, after=after)], None)
-        self._claim(3, set(), suspect=False)
+        self._claim(3, set(), suspects=0)
         for lease, kind in zip([each for each in self._live() if each.id in free], kinds, strict=False):
             settle = _settle(lease, kind)
             self._settle([settle], None)
             if back:
                 expect(list(self.store.requeue(QUEUE, [lease.id])), [self.model.requeue(lease.id)], "requeue")
-                self._claim(1, set(), suspect=False)
+                self._claim(1, set(), suspects=0)
             self._settle([settle], None)
 
     @rule(kinds=st.lists(st.sampled_from(["done", "retry", "release", "dead"]), min_size=1, max_size=4))
@@ -260,13 +260,13 @@ class StoreMachine(RuleBasedStateMachine):
         """Take back what has expired."""
         self._rescue(n)
 
-    @rule(suspect=st.booleans())
-    def crash_worker(self, suspect: bool) -> None:
+    @rule(suspects=st.integers(0, 3))
+    def crash_worker(self, suspects: int) -> None:
         """Let all leases expire, rescue them, and let another worker claim."""
         self._leased()
         self.advance(LEASE + 1.0)
         self._rescue(1000)
-        self._claim(3, set(), suspect=suspect)
+        self._claim(3, set(), suspects=suspects)
 
     def _rescue(self, n: int) -> None:
         # Records whose time is over at once go in an order of the store's own.
@@ -309,7 +309,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Pause the queue for one claim."""
         self.store.pause(QUEUE)
         self.model.paused = True
-        self._claim(1, set(), suspect=True)
+        self._claim(1, set(), suspects=1)
         self.store.resume(QUEUE)
         self.model.paused = False
 
@@ -371,7 +371,7 @@ class StoreMachine(RuleBasedStateMachine):
         """Return the live leases; if there are none, claim first."""
         if not self._live():
             self._stock()
-            self._claim(2, set(), suspect=True)
+            self._claim(2, set(), suspects=1)
         return self._live()
 
     def _live(self) -> list[Lease]:

@@ -161,7 +161,7 @@ class Model:
         job.priority = rules.priority_at(self.conf, job.priority, at)
 
     def claim(
-        self, n: int, skip: Collection[str], suspect: bool, lease: float
+        self, n: int, skip: Collection[str], suspects: int, lease: float
     ) -> tuple[list[ModelJob], list[tuple[str, str, str]], float | None]:
         """Return who is leased, who ended, and when something is next due."""
         if self.paused:
@@ -171,10 +171,9 @@ class Model:
             self._go(job, self._stay(job, "ready"))
         leased: list[ModelJob] = []
         ended: list[tuple[str, str, str]] = []
-        suspects = [job for job in self.of("ready") if job.crashes] if suspect and n else []
-        for job in suspects:
-            if job.new.lane not in skip and self._lease(job, lease, leased, ended):
-                break
+        for job in [job for job in self.of("ready") if job.crashes]:
+            if len(leased) < min(suspects, n) and job.new.lane not in skip:
+                self._lease(job, lease, leased, ended)
         passed = 0
         while len(leased) < n and passed < len(self.ring):
             lane = self.ring[0]

@@ -497,7 +497,7 @@ def a_worker_gets_one_suspect_at_a_time(bench: StoreBench) -> None:
     [suspect, other] = hand.take(2)
     expect((suspect.id, suspect.crashes, suspect.attempt), ("a", 1, 2), "the suspect")
     expect(other.id, "d", "the job beside it")
-    expect(hand.ids(5, suspect=False), ["e"], "for a worker that has a suspect")
+    expect(hand.ids(5, suspects=0), ["e"], "for a worker that has a suspect")
     expect(hand.ids(5, skip=["x"]), [], "with the lane skipped")
     expect(hand.ids(5), ["b"], "for another worker")
     expect(hand.ids(0), [], "for a claim of none")

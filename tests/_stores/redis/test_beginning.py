@@ -66,6 +66,15 @@ def test_a_put_a_claim_and_a_settle_are_begun(deeds: Deeds):
     assert deeds.store.count("q").leased == 0
 
 
+def test_claims_of_one_worker_are_begun_as_one(deeds: Deeds, server):
+    deeds.do("put q 0 -", [job("a"), job("b")])
+    wish = Wish(n=1, worker="w", lease=30.0)
+    deeds.do("claim q", [Wish(n=0, worker="w", lease=30.0)])
+    claims = answers_of(deeds.begin("claim q", [wish] * 4))
+    assert [[each.id for each in claim.jobs] for claim in claims] == [["first"], ["a"], ["b"], []]
+    assert {each.token for claim in claims for each in claim.jobs} == {1, 2, 3}
+
+
 def test_what_takes_ids_is_begun(deeds: Deeds):
     for deed in ("get", "requeue", "delete", "cancel"):
         deeds.do(f"{deed} q", ["nobody"])
@@ -106,7 +115,8 @@ def test_a_refusal_is_an_answer(deeds: Deeds):
         ("settle q", [Settle(id="first", token=1, kind="done", value=b"x" * 20_000)]),
         ("settle q", [Settle(id="first", token=1, kind="done", children=(job("a"),))]),
         ("claim q", [Wish(n=FEW + 1, worker="w", lease=1.0)]),
-        ("claim q", [Wish(n=1, worker="w", lease=1.0)] * 2),
+        ("claim q", [Wish(n=1, worker="w", lease=1.0), Wish(n=1, worker="v", lease=1.0)]),
+        ("claim q", [Wish(n=FEW // 4, worker="w", lease=1.0)] * 3),
         ("count q", [None]),
         ("guarantees", [None]),
     ],
@@ -119,6 +129,7 @@ def test_a_refusal_is_an_answer(deeds: Deeds):
         "children",
         "many",
         "two claims",
+        "many claims",
         "another deed",
         "no queue",
     ],

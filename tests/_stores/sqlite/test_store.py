@@ -276,7 +276,7 @@ def test_claim_does_not_wait_for_the_disk_and_whatever_else_does(
 
     monkeypatch.setattr(failpoints, "reach", note)
     store.put("q", [NewJob(id="a"), NewJob(id="b")])
-    a, b = store.claim("q", 2, worker="w", lease=60.0).jobs
+    a, _ = store.claim("q", 2, worker="w", lease=60.0).jobs
     store.extend("q", [Lease("a", a.token)], 60.0)
     store.settle("q", [Settle(id="a", token=a.token, kind="done")])
     level = "fsync" if synchronous == "FULL" else "process"

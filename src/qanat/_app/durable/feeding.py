@@ -183,7 +183,7 @@ class Feed:
         self._skipped = frozenset(list(self._parked())[:MOST]) if self._knows_lanes else frozenset()
         wish = Wish(
             n=n, worker=self._store.worker, lease=self._lease, skip=self._skipped,
-            suspect=not self._holding.suspects,
+            suspects=0 if self._holding.suspects else 1,
         )  # fmt: skip
         spot = self._spot = self._engine.loop.spot()
         self._look_when_some_started(wanted=False)
@@ -201,7 +201,7 @@ class Feed:
         self._measure(sent)
         self._check_tokens(claim.jobs)
         self._took(claim.jobs, sent)
-        asked_for_all = wish.suspect and not wish.skip
+        asked_for_all = wish.suspects > 0 and not wish.skip
         # From now on who waits is woken when there is none any more.
         self._held_suspect = self._holding.suspects > 0
         self._was_full = len(claim.jobs) >= n

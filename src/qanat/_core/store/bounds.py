@@ -179,10 +179,11 @@ def _check_priority(value: object) -> None:
         raise ValueError(f"priority must be finite, got {shown(value)}")
 
 
-def check_claim(queue: str, n: int, worker: str, lease: float, skip: Collection[str]) -> None:
+def check_claim(queue: str, n: int, worker: str, lease: float, skip: Collection[str], suspects: int) -> None:
     """Check a claim."""
     checked_name("queue", queue)
     check_whole("n", n, 0, MOST)
+    check_whole("suspects", suspects, 0, MOST)
     check_text("worker", worker, empty=True)
     check_seconds("lease", lease, above=True)
     check_many("skip", skip)

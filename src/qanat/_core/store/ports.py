@@ -103,14 +103,15 @@ class Jobs(Protocol):
         worker: str,
         lease: float,
         skip: Collection[str] = (),
-        suspect: bool = True,
+        suspects: int = 1,
     ) -> Claim:
         """Lease up to `n` jobs.
 
         First, unless the queue is paused, up to 1,000 scheduled jobs whose time has come are made
-        ready, the earliest due first (by order number among equals). Then jobs are taken: a suspect
-        if one may be had, then by turns. A job beyond a bound (`rules.beyond`) is dead instead, uses no
-        place of `n` and no turn, and its parent hears of it; at most 1,000 jobs end so in one claim.
+        ready, the earliest due first (by order number among equals). Then jobs are taken: as
+        many suspects as may be had, then by turns. A job beyond a bound (`rules.beyond`) is dead
+        instead, uses no place of `n` and no turn, and its parent hears of it; at most 1,000 jobs end
+        so in one claim.
 
         A job that is leased: state leased, attempt + 1, a new token that is greater than every token
         this queue gave before (also to ids long gone), worker, started_at = now, due_at = now + lease,
@@ -124,8 +125,9 @@ class Jobs(Protocol):
             worker: A name for who claims, shown with the job; up to 512 bytes.
             lease: Seconds until the leases expire, unless they are extended.
             skip: Lanes from which nothing is wanted now; at most 1,000.
-            suspect: Whether a job may be among them that has lost its worker before. At most one is
-                given; a worker that holds one says False.
+            suspects: How many jobs may be among them that have lost their worker before, 0 to 1,000; the
+                first 100 are looked at. A worker holds one at a time: while it does, it says 0, and claims
+                of several who each may have one go together as one.
         """
         ...
 

@@ -24,7 +24,7 @@ class Wish(NamedTuple):
     worker: str
     lease: float
     skip: Collection[str]
-    suspect: bool
+    suspects: int
     now: float
 
 
@@ -43,16 +43,19 @@ class Claiming:
         """Claim, and tell what came of it."""
         places = self.life.places
         let_due_in(places, self.wish.now)
-        if self.wish.suspect and self.wish.n:
-            self._take_suspect()
+        if self.wish.suspects and self.wish.n:
+            self._take_suspects()
         self._take_turns()
         return Claim(self.jobs, 0.0 if self.looks >= MOST else next_due(places, self.wish.now), self.ended)
 
-    def _take_suspect(self) -> None:
+    def _take_suspects(self) -> None:
+        left = min(self.wish.suspects, self.wish.n)
         for id in self.life.places.suspects.first(MOST_SUSPECTS):
             record = self.life.places.records[id]
-            if record.lane not in self.wish.skip and self._lease(record):
-                return
+            if record.lane not in self.wish.skip:
+                left -= self._lease(record)
+                if not left:
+                    return
 
     def _take_turns(self) -> None:
         places = self.life.places

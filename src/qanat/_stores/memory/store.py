@@ -106,12 +106,12 @@ class MemoryStore:
         worker: str,
         lease: float,
         skip: Collection[str] = (),
-        suspect: bool = True,
+        suspects: int = 1,
     ) -> Claim:
         """Lease up to `n` jobs."""
-        bounds.check_claim(queue, n, worker, lease, skip)
+        bounds.check_claim(queue, n, worker, lease, skip, suspects)
         with self._enter():
-            wish = Wish(n, worker, lease, frozenset(skip), suspect, self._shared.clock())
+            wish = Wish(n, worker, lease, frozenset(skip), suspects, self._shared.clock())
             return self._at(queue).claim(wish)
 
     def settle(self, queue: str, settles: Sequence[Settle], *, stamp: Stamp | None = None) -> list[Settled]:

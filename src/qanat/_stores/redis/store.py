@@ -118,11 +118,11 @@ class RedisStore:
         worker: str,
         lease: float,
         skip: Collection[str] = (),
-        suspect: bool = True,
+        suspects: int = 1,
     ) -> Claim:
         """Lease up to `n` jobs."""
-        bounds.check_claim(queue, n, worker, lease, skip)
-        arguments = _claim_arguments(n, worker, lease, skip, self._ear, suspect=suspect)
+        bounds.check_claim(queue, n, worker, lease, skip, suspects)
+        arguments = _claim_arguments(n, worker, lease, skip, self._ear, suspects)
         return wire.claim_of(self._run("claim", queue, *arguments), worker, lease)
 
     def settle(self, queue: str, settles: Sequence[Settle], *, stamp: Stamp | None = None) -> list[Settled]:
@@ -269,11 +269,11 @@ class RedisStore:
         return self._begin("settle", queue, _settle_arguments(settles, stamp, plain=plain), understand)
 
     def begin_claim(
-        self, queue: str, n: int, *, worker: str, lease: float, skip: Collection[str] = (), suspect: bool
+        self, queue: str, n: int, *, worker: str, lease: float, skip: Collection[str] = (), suspects: int = 1
     ) -> Began | None:
         """Send a claim and go on, as `begin_put`."""
-        bounds.check_claim(queue, n, worker, lease, skip)
-        arguments = _claim_arguments(n, worker, lease, skip, self._ear, suspect=suspect)
+        bounds.check_claim(queue, n, worker, lease, skip, suspects)
+        arguments = _claim_arguments(n, worker, lease, skip, self._ear, suspects)
         return self._begin("claim", queue, arguments, lambda answer: wire.claim_of(answer, worker, lease))
 
     def begin_by_ids(self, deed: str, queue: str, ids: Sequence[str], how: str = "") -> Began | None:
@@ -343,9 +343,9 @@ def _settle_arguments(settles: Sequence[Settle], stamp: Stamp | None, *, plain: 
 
 
 def _claim_arguments(
-    n: int, worker: str, lease: float, skip: Collection[str], ear: str, *, suspect: bool
+    n: int, worker: str, lease: float, skip: Collection[str], ear: str, suspects: int
 ) -> list[Any]:
-    return [n, worker, wire.milliseconds(lease), "1" if suspect else "", ear, len(skip), *skip]
+    return [n, worker, wire.milliseconds(lease), suspects, ear, len(skip), *skip]
 
 
 def _stamped(stamp: Stamp | None) -> tuple[str, int]:

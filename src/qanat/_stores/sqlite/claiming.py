@@ -78,7 +78,7 @@ class Wish(NamedTuple):
     worker: str
     lease: float
     skip: Collection[str]
-    suspect: bool
+    suspects: int
 
 
 def peek(connection: Connection, queue: str, n: int, now: float) -> Claim | None:
@@ -119,8 +119,8 @@ class Claiming:
         if sheet.queue.paused:
             return Claim([], None, [], True)
         self._let_due_in()
-        if wish.suspect and wish.n and self._has_suspects():
-            self._take_suspect()
+        if wish.suspects and wish.n and self._has_suspects():
+            self._take_suspects()
             self._write()
         ahead = MOST
         while True:
@@ -162,11 +162,13 @@ class Claiming:
     def _suspects(self, most: int) -> list[tuple[int, str]]:
         return self.sheet.connection.execute(_SUSPECTS, (self.sheet.queue.n, most)).fetchall()
 
-    def _take_suspect(self) -> None:
+    def _take_suspects(self) -> None:
+        left = min(self.wish.suspects, self.wish.n)
         for n, lane in self._suspects(MOST_SUSPECTS):
             if lane not in self.wish.skip:
                 rows = self.sheet.connection.execute(_ONE, (n,)).fetchall()
-                if self.lease(rows[0], self.sheet.adopt(rows)[0]):
+                left -= self.lease(rows[0], self.sheet.adopt(rows)[0])
+                if not left:
                     return
 
     def _take_turns(self, ahead: int) -> None:

@@ -63,8 +63,8 @@ _LEASE_RUN: Final = (
 )
 """The same for rows that follow one another, as most do, in three quarters of the time."""
 _ALL_LEASED: Final = (
-    "SELECT count(*), min(jobs.n), max(jobs.n), json_group_array(jobs.n) FROM json_each(?) AS asked CROSS JOIN jobs "
-    "ON jobs.queue = ? AND jobs.id = asked.key "
+    "SELECT count(*), min(jobs.n), max(jobs.n), json_group_array(jobs.n) "
+    "FROM json_each(?) AS asked CROSS JOIN jobs ON jobs.queue = ? AND jobs.id = asked.key "
     "WHERE jobs.token = asked.value AND jobs.state = 2 AND jobs.rare = 0 AND jobs.key IS NULL"
 )
 """Tokens by id are asked for; one row answers, as each row lets go of Python's lock and takes it again."""

@@ -162,10 +162,10 @@ class SqliteStore:
         worker: str,
         lease: float,
         skip: Collection[str] = (),
-        suspect: bool = True,
+        suspects: int = 1,
     ) -> Claim:
         """Lease up to `n` jobs."""
-        bounds.check_claim(queue, n, worker, lease, skip)
+        bounds.check_claim(queue, n, worker, lease, skip, suspects)
         with self._database.snapshot() as connection:
             claim = peek(connection, queue, n, self._clock.now())
         if claim is not None:
@@ -173,7 +173,7 @@ class SqliteStore:
         # Power that is lost takes the workers of this machine along, and the leases are theirs: the jobs are
         # ready then. To wait for the disk was a tenth of what a job took. The next put or settle syncs both.
         with self._synced("NORMAL"), self._step("claim", queue) as sheet:
-            return Claiming(sheet, Wish(n, worker, float(lease), frozenset(skip), suspect)).run()
+            return Claiming(sheet, Wish(n, worker, float(lease), frozenset(skip), suspects)).run()
 
     def settle(self, queue: str, settles: Sequence[Settle], *, stamp: Stamp | None = None) -> list[Settled]:
         """End leases."""

@@ -1,6 +1,6 @@
--- ARGV: n, worker, lease, suspect ('1' or ''), ear ('' without), count, lanes to skip. `life.lua` holds
+-- ARGV: n, worker, lease, how many suspects, ear ('' without), count, lanes to skip. `life.lua` holds
 -- what one lease needs.
-local n, worker, lease, may_suspect = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
+local n, worker, lease, suspects = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local ear, skip, skipped = ARGV[5], {}, tonumber(ARGV[6])
 for i = 7, 6 + skipped do skip[ARGV[i]] = true end
 if M.paused then
@@ -72,18 +72,22 @@ local function lease_record(r, blob, links)
   return true
 end
 
-local function take_suspect()
+local function take_suspects()
   local members = call('ZRANGE', key('suspects'), 0, SUSPECTS - 1)
   if #members == 0 then return end
   local ids = {}
   for i, member in ipairs(members) do ids[i] = sub(member, 8) end
   fetch(ids)
+  local left = math.min(suspects, n)
   for _, id in ipairs(ids) do
     local r = R[id]
     if r and r.state == READY and not skip[r.lane] then
       local links = r.links and call('HGET', key('links'), id)
       local blob = call('HGET', key('jobs'), id)
-      if blob and lease_record(r, blob, links) then break end
+      if blob and lease_record(r, blob, links) then
+        left = left - 1
+        if left < 1 then break end
+      end
     end
   end
   flush()
@@ -351,7 +355,7 @@ local function take_turns()
 end
 
 let_due_in()
-if n > 0 and may_suspect then take_suspect() end
+if n > 0 and suspects > 0 then take_suspects() end
 repeat
   again = false
   take_turns()
