@@ -48,7 +48,7 @@ test: $(VENV)/.stamp-test ## run the tests, with the coverage gate
 	$(BIN)/coverage report --include="$(GATED)" --fail-under=$(GATE_PERCENT)
 
 test-long: $(VENV)/.stamp-test ## run the tests with many more generated cases, but for those of test-crash
-	$(BIN)/python -m pytest -n 2 --hypothesis-profile=long -m "not real" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=long --timeout=600 -m "not real" $(ARGS)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m real --ignore=tests/crash $(ARGS)
 
 # They kill, stop and starve what they have started, and want the machine for themselves.

@@ -158,7 +158,7 @@ def old_jobs_are_leased(true, conf, **given):
     return true(replace(conf, max_age=None), **given)
 
 
-@mutant(claiming.Claiming, "_take_suspect")
+@mutant(claiming.Claiming, "_take_suspects")
 def a_worker_gets_every_suspect(true, self):
     for id in self.life.places.suspects.first(100):
         if self.life.places.records[id].lane not in self.wish.skip and len(self.jobs) < self.wish.n:

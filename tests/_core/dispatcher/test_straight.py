@@ -69,11 +69,21 @@ def outcome_of(plan: list[Any], limits: list[Limit], where: str, order: Any, cap
         cancels=sorted(cancels, key=lambda entry: entry[0]), calls=resizes,
     )  # fmt: skip
     seen = [
-        (each.id, each.state, each.attempts, each.started_at, each.ended_at, each.ran, dict(each.waits))
+        # Waits are rounded: one way takes off at once what the other takes off bit by bit.
+        (
+            each.id,
+            each.state,
+            each.attempts,
+            each.started_at,
+            each.ended_at,
+            each.ran,
+            {cause: round(seconds, 12) for cause, seconds in each.waits.items()},
+        )
         for each in result.outcomes
     ]
-    counts = (dispatcher.done, dispatcher.failed, dispatcher.running, dispatcher.waiting, dispatcher.waits)
-    return result.trace, seen, counts
+    counts = (dispatcher.done, dispatcher.failed, dispatcher.running, dispatcher.waiting)
+    waits = {cause: round(seconds, 12) for cause, seconds in dispatcher.waits.items()}
+    return result.trace, seen, counts, waits
 
 
 def check_both_ways(
