@@ -39,9 +39,16 @@ def nodes(items: int) -> int:
 
 
 async def flat(handler: Handler, items: Iterable[int], concurrency: int) -> int:
-    """Run as many jobs as the tree has, none below another."""
+    """Run as many jobs as the tree has, none below another; what they do is what a leaf does."""
     number = len(list(items))
-    await qanat.collect(handler, range(nodes(number)), concurrency=concurrency)
+    wide = widths(number)
+
+    async def node(level: int) -> int:
+        if level < len(wide):
+            raise AssertionError
+        return await handler(level)
+
+    await qanat.collect(node, [len(wide)] * nodes(number), concurrency=concurrency)
     return number
 
 

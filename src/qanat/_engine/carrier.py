@@ -66,7 +66,6 @@ A turn of the loop may hold two slices: a timer beside is then up to 2 ms late. 
 saved 0 to 3 % of a no-op job, and made it 4 ms.
 """
 
-
 PLAIN = frozenset(each for each in BUILT_IN if issubclass(each, Exception))
 """Exceptions that only say that an attempt failed, unless somebody gave one an attribute of its own."""
 
@@ -345,11 +344,16 @@ class Carrier:
                                             and not decided.waiting
                                             and decided.is_plain
                                             and now < timeline.at
-                                            and (now < engine.slice_end or engine.turn is not self)
+                                            # Once even if its slice is over, as the long way costs ten times
+                                            # that, and all carriers that come back then would go it.
+                                            and (
+                                                attempts == 1
+                                                or now < engine.slice_end
+                                                or engine.turn is not self
+                                            )
                                             and engine.on_retry is None
                                             and not caught.__dict__
-                                            and count(self._variables) == copies
-                                            and count(self._cell) == changes
+                                            and count(self._cell) == changes  # a copy is of the same job
                                             and not mark.cancelling()
                                         ):
                                             if now >= engine.slice_end:
