@@ -343,13 +343,14 @@ class Carrier:
                                             and not engine.stopped
                                             and not decided.waiting
                                             and decided.is_plain
-                                            and now < timeline.at
                                             # Once even if its slice is over, as the long way costs ten times
                                             # that, and all carriers that come back then would go it.
                                             and (
                                                 attempts == 1
-                                                or now < engine.slice_end
-                                                or engine.turn is not self
+                                                or (
+                                                    now < timeline.at
+                                                    and (now < engine.slice_end or engine.turn is not self)
+                                                )
                                             )
                                             and engine.on_retry is None
                                             and not caught.__dict__
