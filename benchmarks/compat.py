@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from benchmarks.contenders.compat import WORKLOADS
-from benchmarks.crew import Contender, in_turns
+from benchmarks.crew import Contender, in_turns, plan_of
 from benchmarks.figures import median, ratio
 from benchmarks.report import Table, Wanted, as_text, number
 
@@ -66,8 +66,6 @@ def compat(plan: Plan) -> list[Table]:
 
 if __name__ == "__main__":
     import sys
-
-    from benchmarks.run import plan_of
 
     for table in compat(plan_of("--quick" in sys.argv)):
         print(as_text(table))

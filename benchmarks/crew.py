@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 TIME_WAY = "benchmarks.child:time_way"
+NEWEST = (3, 12)
+"""The Python from which on all peers can be installed."""
 
 
 class MeasureError(Exception):
@@ -44,6 +47,30 @@ class Plan:
     quick: bool
     newer: str | None = None
     newer_version: str = ""
+
+
+def newer_python() -> tuple[str | None, str]:
+    """Return the interpreter with the peers that need a newer Python, if there is one, and its version."""
+    if sys.version_info >= NEWEST:
+        return sys.executable, platform.python_version()
+    found = ROOT / ".venv-bench" / "newer" / "bin" / "python"
+    if not found.exists():
+        return None, ""
+    code = "import platform, aqueue, qanat, werkpool; print(platform.python_version())"
+    answer = subprocess.run([found, "-c", code], capture_output=True, text=True, check=False)
+    return (str(found), answer.stdout.strip()) if answer.returncode == 0 else (None, "")
+
+
+def plan_of(quick: bool) -> Plan:
+    """Return how much to measure."""
+    newer, version = newer_python()
+    if quick:
+        return Plan(
+            runs=3, items=5_000, many=100_000, seconds=2, quick=True, newer=newer, newer_version=version
+        )
+    return Plan(
+        runs=7, items=20_000, many=1_000_000, seconds=5, quick=False, newer=newer, newer_version=version
+    )
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,11 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 from benchmarks.compat import compat
-from benchmarks.crew import ROOT, Plan
+from benchmarks.crew import ROOT, Plan, plan_of
 from benchmarks.limits import limits
 from benchmarks.queues import queues
 from benchmarks.redis_store import redis_store
@@ -38,8 +36,6 @@ if TYPE_CHECKING:
     from benchmarks.report import Table
 
 PAGE = ROOT / "docs" / "explanation" / "speed.md"
-NEWEST = (3, 12)
-"""The Python from which on all peers can be installed."""
 
 SCENARIOS: dict[str, Callable[[Plan], list[Table]]] = {
     "no-op": no_op,
@@ -60,30 +56,6 @@ SCENARIOS: dict[str, Callable[[Plan], list[Table]]] = {
     "redis": redis_store,
     "queues": queues,
 }
-
-
-def newer_python() -> tuple[str | None, str]:
-    """Return the interpreter with the peers that need a newer Python, if there is one, and its version."""
-    if sys.version_info >= NEWEST:
-        return sys.executable, platform.python_version()
-    found = ROOT / ".venv-bench" / "newer" / "bin" / "python"
-    if not found.exists():
-        return None, ""
-    code = "import platform, aqueue, qanat, werkpool; print(platform.python_version())"
-    answer = subprocess.run([found, "-c", code], capture_output=True, text=True, check=False)
-    return (str(found), answer.stdout.strip()) if answer.returncode == 0 else (None, "")
-
-
-def plan_of(quick: bool) -> Plan:
-    """Return how much to measure."""
-    newer, version = newer_python()
-    if quick:
-        return Plan(
-            runs=3, items=5_000, many=100_000, seconds=2, quick=True, newer=newer, newer_version=version
-        )
-    return Plan(
-        runs=7, items=20_000, many=1_000_000, seconds=5, quick=False, newer=newer, newer_version=version
-    )
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from benchmarks.crew import plan_of
 from benchmarks.report import Table, Wanted, as_text, number
 from qanat._core.store.values import NewJob, Settle, Stamp
 from qanat._stores.sqlite.store import SqliteStore
@@ -228,7 +229,5 @@ def sqlite_store(plan: Plan) -> list[Table]:
 
 
 if __name__ == "__main__":
-    from benchmarks.run import plan_of
-
     for each in sqlite_store(plan_of(quick=os.environ.get("BENCH") == "quick")):
         print(as_text(each), end="\n\n")
