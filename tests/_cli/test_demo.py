@@ -11,8 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -175,3 +176,32 @@ def test_ctrl_c_on_a_terminal_leaves_it_in_order(tmp_path: Path) -> None:
     assert b"nothing was left running" in written.splitlines()[-1]
     assert b"Traceback" not in written
     assert b"\x1b[?25l" not in written  # the cursor stays
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of a POSIX system")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("block", [False, True])
+def test_a_signal_that_another_thread_takes_is_kept_back_too(number: int, block: bool) -> None:
+    """Or Ctrl-C between the start of a child process and knowing it would leave that running."""
+    ended = threading.Event()
+    other = threading.Thread(target=ended.wait, daemon=True)
+    other.start()
+
+    def end(*_: object) -> NoReturn:
+        raise InterruptedError
+
+    before = signal.signal(number, end)
+    steps: list[str] = []
+    try:
+        with pytest.raises(InterruptedError), demo_command._held(block=block):
+            os.kill(os.getpid(), number)
+            for _ in range(100):
+                time.sleep(0.001)
+            steps.append("the block ends")
+        assert steps == ["the block ends"]
+        assert signal.getsignal(number) is end
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+    finally:
+        signal.signal(number, before)
+        ended.set()
+        other.join()

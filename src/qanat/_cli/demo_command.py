@@ -96,12 +96,12 @@ def _program_running(server: DemoServer, folder: Path) -> Generator[subprocess.P
     child = None
     try:
         # Ctrl-C reaches all processes of a terminal, but to end this one is for us.
-        with _held("SIGINT"):
+        with _held(block=True):
             child = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.PIPE)
         yield child
     finally:
         if child is not None:
-            with _held(*_ENDING):
+            with _held():
                 child.kill()
                 child.wait()
                 if child.stdin is not None:
@@ -109,16 +109,33 @@ def _program_running(server: DemoServer, folder: Path) -> Generator[subprocess.P
 
 
 @contextmanager
-def _held(*names: str) -> Generator[None]:
-    """Keep signals back while the block lasts, and for good from a process that is started in it."""
+def _held(*, block: bool = False) -> Generator[None]:
+    """Keep requests to end back while the block lasts.
+
+    Handlers of our own note them: a signal that this thread blocks reaches another one, and Python calls its
+    handler here all the same.
+
+    Args:
+        block: Whether Ctrl-C is kept back for good from a process that is started meanwhile.
+    """
     if sys.platform == "win32" or current_thread() is not main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.Signals[name] for name in names})
+    noted: list[int] = []
+    handlers = {name: signal.getsignal(signal.Signals[name]) for name in _ENDING}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
+        for name in _ENDING:
+            signal.signal(signal.Signals[name], lambda number, _: noted.append(number))
+        if block:
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name, handler in handlers.items():
+            signal.signal(signal.Signals[name], handler)
+        for noted_one in noted[:1]:
+            signal.raise_signal(noted_one)
 
 
 @contextmanager
@@ -126,7 +143,7 @@ def _folder() -> Generator[Path]:
     """Make a folder for the journal, and remove it with all that is in it, whatever comes."""
     made = None
     try:
-        with _held(*_ENDING):
+        with _held():
             try:
                 made = tempfile.TemporaryDirectory(prefix="qanat-demo-", ignore_cleanup_errors=True)
             except OSError as error:
@@ -134,7 +151,7 @@ def _folder() -> Generator[Path]:
         yield Path(made.name)
     finally:
         if made is not None:
-            with _held(*_ENDING):
+            with _held():
                 made.cleanup()
 
 
