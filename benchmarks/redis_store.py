@@ -188,7 +188,7 @@ def redis_store(plan: Plan) -> list[Table]:
     )
     deep = Table(
         "Redis: a backlog",
-        f"The 99th percentile of 2,000 deeds of ten jobs of a queue where none waits and of one where "
+        f"The 99th percentile of 2,000 deeds of ten jobs of a queue where one waits and of one where "
         f"{number(backlog)} do, by turns.",
         ("deed", "empty, ms", "backlog, ms"),
         [["claim", number(empty[0]), number(full[0])], ["settle", number(empty[1]), number(full[1])]],

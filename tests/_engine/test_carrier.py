@@ -714,6 +714,46 @@ async def test_nothing_is_tried_again_at_once_after_the_run_was_stopped(virtual_
     assert (outcome.state, outcome.attempts) == ("cancelled", attempts)
 
 
+class Custom(Exception):
+    """An error of the user's own, whose retries go the long way."""
+
+
+@pytest.mark.parametrize("others", [0, 300])
+async def test_an_attempt_does_not_see_what_the_one_before_set(virtual_time: VirtualTime, others: int):
+    """However many variables there are: with many of them references cannot be counted."""
+    variables = [contextvars.ContextVar[int](f"other {number}") for number in range(others)]
+    for each in variables:
+        each.set(1)
+    variable = contextvars.ContextVar("variable", default="nothing")
+    seen: list[str] = []
+
+    async def handler(item: int) -> None:
+        seen.append(variable.get())
+        variable.set(f"attempt {len(seen)}")
+        if len(seen) < 3:
+            raise ValueError
+
+    await qanat.collect(handler, [0], concurrency=1, retry=qanat.Retry(5, backoff=qanat.constant(0)))
+    assert seen == ["nothing"] * 3
+
+
+@pytest.mark.parametrize("error", [ValueError, Custom])
+async def test_a_job_that_has_fallen_due_comes_before_a_retry_at_once(virtual_time: VirtualTime, error: Any):
+    started: list[tuple[str, float]] = []
+
+    async def handler(item: str) -> None:
+        started.append((item, virtual_time.now()))
+        job = qanat.current_job()
+        if item == "a" and len(started) == 1:
+            raise qanat.RetryLater(1.0)
+        if item == "b" and job.attempt == 1:
+            await anyio.sleep(1.0)
+            raise error
+
+    await qanat.collect(handler, ["a", "b"], concurrency=1, retry=qanat.Retry(5, backoff=qanat.constant(0)))
+    assert started == [("a", 0.0), ("b", 0.0), ("a", 1.0), ("b", 1.0)]
+
+
 @pytest.mark.virtual_time("asyncio")
 @pytest.mark.usefixtures("no_slices")
 async def test_a_job_in_hand_is_not_lost_with_a_carrier_that_is_cancelled_before_the_retry(
@@ -735,10 +775,6 @@ async def test_a_job_in_hand_is_not_lost_with_a_carrier_that_is_cancelled_before
     outcomes = await qanat.collect(handler, range(2), concurrency=2, retry=retry)
     assert [(each.value, each.attempts) for each in outcomes] == [(0, 50), (1, 1)]
     assert outcomes.summary().retried == 49
-
-
-class Custom(Exception):
-    """An error of the user's own, whose retries go the long way."""
 
 
 @pytest.mark.usefixtures("no_slices")

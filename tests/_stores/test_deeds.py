@@ -58,19 +58,43 @@ def test_claims_that_differ_are_steps_of_their_own(store: Counted, other):
     assert store.claimed == [(1, 1), (1, 1), (1, 1)]
 
 
-def test_more_than_one_step_may_take_is_not_claimed_together(store: Counted):
+def test_no_more_is_claimed_together_than_a_step_may_take(store: Counted):
     put(store, *"abc")
-    assert claimed(store, wish(1000), wish(1)) == [["a", "b", "c"], []]
-    assert store.claimed == [(1000, 1), (1, 1)]
+    assert claimed(store, wish(300), wish(200), wish(1), wish(1000)) == [["a", "b", "c"], [], [], []]
+    assert store.claimed == [(500, 2), (1, 1), (1000, 1)]
 
 
-def test_each_of_them_may_have_one_that_lost_its_worker(store: Counted):
-    put(store, *"abc")
-    store.claim("q", 2, worker="v", lease=1e-9)
-    assert store.rescue("q").ids == ["a", "b"]
+def lost(store: Counted, *ids: str) -> None:
+    """Let jobs that wait lose their worker."""
+    assert [job.id for job in store.claim("q", len(ids), worker="v", lease=1e-9).jobs] == [*ids]
+    assert store.rescue("q").ids == [*ids]
     store.claimed.clear()
-    assert claimed(store, wish(1), wish(1, suspects=0), wish(2)) == [["a"], ["b"], ["c"]]
-    assert store.claimed == [(4, 2)]
+
+
+def test_each_of_them_may_have_one_that_lost_its_worker_and_who_said_none_gets_none(store: Counted):
+    put(store, *"abcd")
+    lost(store, "a", "b")
+    assert claimed(store, wish(2, suspects=0), wish(2), wish(1)) == [["c", "d"], ["a"], ["b"]]
+    assert store.claimed == [(5, 2)]
+
+
+def test_who_may_have_one_that_lost_its_worker_gets_no_more(store: Counted):
+    put(store, *"abcdef")
+    lost(store, "a", "b")
+    assert claimed(store, wish(3), wish(3)) == [["a", "c", "d"], ["b", "e", "f"]]
+
+
+def test_who_asks_for_more_that_lost_their_worker_than_there_is_room_for_gets_as_many_as_fit(store: Counted):
+    put(store, *"ab")
+    lost(store, "a", "b")
+    assert claimed(store, wish(1, suspects=5), wish(1, suspects=0)) == [["a"], []]
+
+
+def test_no_more_that_lost_their_worker_are_claimed_together_than_one_claim_looks_at(store: Counted):
+    put(store, *(ids := [f"{number:03d}" for number in range(150)]))
+    lost(store, *ids)
+    assert claimed(store, *[wish(1)] * 150) == [[id] for id in ids]
+    assert store.claimed == [(100, 100), (50, 50)]
 
 
 def test_who_got_nothing_asks_alone_where_there_may_be_more(store: Counted):
@@ -87,6 +111,15 @@ def test_a_paused_queue_says_so_to_each(store: Counted):
     store.pause("q")
     claims = Deeds(store).do("claim q", [wish(1), wish(1)])
     assert [(claim.jobs, claim.paused) for claim in claims] == [([], True), ([], True)]
+
+
+def test_what_ended_is_told_and_who_got_nothing_asks_alone(store: Counted):
+    store.conf("q", Conf(max_age=1e-9))
+    for begin in (0, 750):
+        put(store, *[str(number) for number in range(begin, begin + 750)])
+    claims = Deeds(store).do("claim q", [wish(1), wish(1)])
+    assert [len(claim.ended) for claim in claims] == [1500, 0]
+    assert store.claimed == [(2, 2), (1, 1), (1, 1)]
 
 
 def test_what_ended_in_a_claim_is_told_once(store: Counted):

@@ -343,18 +343,19 @@ class Carrier:
                                             and not engine.stopped
                                             and not decided.waiting
                                             and decided.is_plain
+                                            and now < timeline.at
                                             # Once even if its slice is over, as the long way costs ten times
                                             # that, and all carriers that come back then would go it.
                                             and (
                                                 attempts == 1
-                                                or (
-                                                    now < timeline.at
-                                                    and (now < engine.slice_end or engine.turn is not self)
-                                                )
+                                                or now < engine.slice_end
+                                                or engine.turn is not self
                                             )
                                             and engine.on_retry is None
                                             and not caught.__dict__
-                                            and count(self._cell) == changes  # a copy is of the same job
+                                            # A copy of the context may stay: it is of the same job.
+                                            and self._variables is not None
+                                            and count(self._cell) == changes
                                             and not mark.cancelling()
                                         ):
                                             if now >= engine.slice_end:

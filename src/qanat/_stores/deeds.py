@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Struct
 
-from qanat._core.store.bounds import MOST
+from qanat._core.store.bounds import MOST, MOST_SUSPECTS
 from qanat._core.store.states import State
 from qanat._core.store.values import Claim, Stamp
 from qanat.errors import NotReplicated, PutUnknown, StoreForked, StoreUnavailable
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 FEW: Final = 64
 """Jobs that are claimed at most where an event loop itself takes in the answer; for several who claim
 together half of that, so that the largest bodies there are fit into one answer."""
+TOGETHER: Final = 500
+"""Jobs that several claim together at most: what a step over Redis may take."""
 _BEGUN_BY: Final = {
     "put": "begin_put", "claim": "begin_claim", "settle": "begin_settle", "rescue": "begin_rescue",
     "get": "begin_by_ids", "cancel": "begin_by_ids", "requeue": "begin_by_ids", "delete": "begin_by_ids",
@@ -173,7 +176,9 @@ class Deeds:
             begun = begin(queue)
         elif name != "claim":
             begun = begin(name, queue, asked, how)
-        elif (wish := _together(asked)) is not None and wish.n <= (FEW if len(asked) == 1 else FEW // 2):
+        elif len(_together(asked)) == 1 and (wish := _as_one(asked)).n <= (
+            FEW if len(asked) == 1 else FEW // 2
+        ):
             begun = begin(
                 queue, wish.n, worker=wish.worker, lease=wish.lease, skip=wish.skip, suspects=wish.suspects
             )
@@ -210,17 +215,22 @@ class Deeds:
         return answers
 
     def _claim(self, asked: list[Wish], queue: str) -> list[Claim]:
-        wish = _together(asked)
-        if wish is not None and wish.n <= MOST:
-            claims = _shared_out(self._claim_one(wish, queue), asked)
-            if len(claims) > 1 and claims[0].next_due == 0.0:
+        claims: list[Claim] = []
+        for wishes in _together(asked):
+            claim = self._claim_one(_as_one(wishes), queue)
+            shares = _shared_out(claim, wishes)
+            if len(wishes) > 1 and (claim.next_due == 0.0 or claim.ended):
                 # It may have stopped at a bound of one step, which each of them would have had for itself.
-                claims = [
-                    got if got.jobs else self._claim_one(each, queue)
-                    for got, each in zip(claims, asked, strict=True)
+                shares = [
+                    share if share.jobs else self._claim_more(share, wish, queue)
+                    for share, wish in zip(shares, wishes, strict=True)
                 ]
-            return claims
-        return [self._claim_one(wish, queue) for wish in asked]
+            claims += shares
+        return claims
+
+    def _claim_more(self, share: Claim, wish: Wish, queue: str) -> Claim:
+        claim = self._claim_one(wish, queue)
+        return Claim(claim.jobs, claim.next_due, share.ended + claim.ended, claim.paused)
 
     def _claim_one(self, wish: Wish, queue: str) -> Claim:
         return self.store.claim(
@@ -300,30 +310,49 @@ class Deeds:
         return [_caught(function, self) for function in asked]
 
 
-def _together(wishes: list[Wish]) -> Wish | None:
-    """Return one wish in the place of several of one worker; None if they are not alike."""
+def _together(wishes: list[Wish]) -> list[list[Wish]]:
+    """Return wishes, in their order, in lists that may be one claim each: alike, of one worker, not many."""
+    lists: list[list[Wish]] = []
+    n = suspects = 0
+    for each in wishes:
+        n, suspects = n + each.n, suspects + _suspects(each)
+        first = lists[-1][0] if lists else None
+        if (
+            first is None
+            or n > TOGETHER
+            or suspects > MOST_SUSPECTS
+            or (each.worker, each.lease, each.skip) != (first.worker, first.lease, first.skip)
+        ):
+            lists.append([])
+            n, suspects = each.n, _suspects(each)
+        lists[-1].append(each)
+    return lists
+
+
+def _suspects(wish: Wish) -> int:
+    return min(wish.suspects, wish.n)
+
+
+def _as_one(wishes: list[Wish]) -> Wish:
+    """Return what is to be claimed for several."""
     first = wishes[0]
     if len(wishes) == 1:
         return first
-    n = suspects = 0
-    for each in wishes:
-        if each.worker != first.worker or each.lease != first.lease or each.skip != first.skip:
-            return None
-        n += each.n
-        suspects += each.suspects
-    return Wish(n=n, worker=first.worker, lease=first.lease, skip=first.skip, suspects=min(suspects, MOST))
+    n, suspects = sum(each.n for each in wishes), sum(map(_suspects, wishes))
+    return Wish(n=n, worker=first.worker, lease=first.lease, skip=first.skip, suspects=suspects)
 
 
 def _shared_out(claim: Claim, wishes: list[Wish]) -> list[Claim]:
     """Return what each of several who claimed together gets: the first that asked gets the first jobs."""
     if len(wishes) == 1:
         return [claim]
+    suspects = iter([job for job in claim.jobs if job.crashes])
+    others = iter([job for job in claim.jobs if not job.crashes])
     claims: list[Claim] = []
-    begin = 0
     for each in wishes:
-        jobs = claim.jobs[begin : begin + each.n]
+        jobs = list(islice(suspects, _suspects(each)))
+        jobs += islice(others, each.n - len(jobs))
         claims.append(Claim(jobs, claim.next_due, [] if claims else claim.ended, claim.paused))
-        begin += each.n
     return claims
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from qanat._core.store.values import Conf, Lease, NewJob, Settle, Stamp
-from qanat._stores import failpoints
 from qanat._stores.sqlite import clock as clocks
 from qanat._stores.sqlite import opener, schema
 from qanat._stores.sqlite.paths import VOLATILE
@@ -260,43 +259,6 @@ def test_put_that_is_to_be_durable_is_so_at_every_level(path, clock, store, on_a
         store.put("q", [], replicas=1)
     store.put("q", [NewJob(id="b")], durable=True)
     normal.close()
-
-
-@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
-def test_claim_does_not_wait_for_the_disk_and_whatever_else_does(
-    path, clock, on_a_disk, monkeypatch, synchronous
-):
-    store = open_store(path, clock, synchronous=synchronous)
-    levels = []
-
-    def note(place):
-        deed, _, when = place.partition(".")
-        if when == "written":
-            levels.append((deed, store.guarantees()))
-
-    monkeypatch.setattr(failpoints, "reach", note)
-    store.put("q", [NewJob(id="a"), NewJob(id="b")])
-    a, _ = store.claim("q", 2, worker="w", lease=60.0).jobs
-    store.extend("q", [Lease("a", a.token)], 60.0)
-    store.settle("q", [Settle(id="a", token=a.token, kind="done")])
-    level = "fsync" if synchronous == "FULL" else "process"
-    assert levels == [("put", level), ("claim", "process"), ("extend", level), ("settle", level)]
-    assert store.guarantees() == level
-    store.close()
-
-
-def test_claim_that_fails_leaves_the_store_synced(store, on_a_disk, monkeypatch):
-    def fail(place):
-        if place == "claim.written":
-            raise OSError("no")
-
-    store.put("q", [NewJob(id="a")])
-    monkeypatch.setattr(failpoints, "reach", fail)
-    with pytest.raises(OSError, match="no"):
-        store.claim("q", 1, worker="w", lease=60.0)
-    monkeypatch.setattr(failpoints, "reach", None)
-    assert store.guarantees() == "fsync"
-    assert [job.id for job in store.claim("q", 1, worker="w", lease=60.0).jobs] == ["a"]
 
 
 def test_file_that_was_removed_or_replaced_is_told(path, clock, store):

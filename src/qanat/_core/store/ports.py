@@ -22,8 +22,8 @@ leaves the ring, and its turn is over; one that gets a job enters at the tail. A
 claim has enough is carried on by the next claim.
 
 **Suspects.** A ready job with crashes >= 1 lies in no lane but in the queue's line of suspects, by
-(priority, order number). A claim that may have one takes it first: the first of the line's first
-100 whose lane is not in `skip`.
+(priority, order number). A claim takes as many as it may have first: of the line's first 100 those whose
+lane is not in `skip`.
 
 Errors of all deeds: `StoreUnavailable` (try again; with the same stamp nothing happens twice),
 `StoreFull`, `StoreForked`, and other `StoreError`; ValueError and TypeError for what `bounds` refuses.

@@ -1,4 +1,4 @@
-"""How a claim chooses: due jobs first made ready, then a suspect, then the lanes by turns."""
+"""How a claim chooses: due jobs first made ready, then suspects, then the lanes by turns."""
 
 from __future__ import annotations
 

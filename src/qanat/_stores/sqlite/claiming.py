@@ -1,4 +1,4 @@
-"""How a claim chooses: due jobs first made ready, then a suspect, then the lanes by turns.
+"""How a claim chooses: due jobs first made ready, then suspects, then the lanes by turns.
 
 The ring is gone through in memory: lanes are read from its head in one go, and so are the first jobs of
 each; what was taken and which lanes took their turns is written at the end. Only when a job that ends

@@ -61,8 +61,6 @@ _IN_USE = (
     "OR EXISTS(SELECT 1 FROM keys WHERE queue = :queue)"
 )
 
-_SYNCHRONOUS: Final = {"FULL": "PRAGMA synchronous=FULL", "NORMAL": "PRAGMA synchronous=NORMAL"}
-
 
 class SqliteStore:
     """Jobs in a file, behind the ports of a store.
@@ -130,7 +128,7 @@ class SqliteStore:
             raise ValueError(f"replicas must be 0 for a store in a file, got {replicas!r}")
         check_room(self._database.path)
         if durable and self._synchronous != "FULL":
-            with self._synced("FULL"):
+            with self._full():
                 return self._put(queue, jobs, stamp)
         return self._put(queue, jobs, stamp)
 
@@ -170,9 +168,7 @@ class SqliteStore:
             claim = peek(connection, queue, n, self._clock.now())
         if claim is not None:
             return claim
-        # Power that is lost takes the workers of this machine along, and the leases are theirs: the jobs are
-        # ready then. To wait for the disk was a tenth of what a job took. The next put or settle syncs both.
-        with self._synced("NORMAL"), self._step("claim", queue) as sheet:
+        with self._step("claim", queue) as sheet:
             return Claiming(sheet, Wish(n, worker, float(lease), frozenset(skip), suspects)).run()
 
     def settle(self, queue: str, settles: Sequence[Settle], *, stamp: Stamp | None = None) -> list[Settled]:
@@ -361,18 +357,13 @@ class SqliteStore:
             yield Sheet(connection, read_queue(connection, queue), self._clock.now())
 
     @contextmanager
-    def _synced(self, level: Literal["FULL", "NORMAL"]) -> Generator[None]:
-        """Let commits be on the disk when they return, or not, whatever the store was opened with."""
-        if level == self._synchronous:
-            yield
-            return
-        statement = _SYNCHRONOUS[level]
-        self._database.execute(statement)
+    def _full(self) -> Generator[None]:
+        """Let commits be on the disk when they return."""
+        self._database.execute("PRAGMA synchronous=FULL")
         try:
             yield
         finally:
-            statement = _SYNCHRONOUS[self._synchronous]
-            self._database.execute(statement)
+            self._database.execute("PRAGMA synchronous=NORMAL")
 
     def _with_ids(
         self, deed: str, queue: str, ids: Sequence[str], work: Callable[[Sheet, Sequence[str]], AnswerT]

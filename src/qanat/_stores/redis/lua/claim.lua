@@ -85,8 +85,9 @@ local function take_suspects()
       local links = r.links and call('HGET', key('links'), id)
       local blob = call('HGET', key('jobs'), id)
       if blob and lease_record(r, blob, links) then
-        left = left - 1
-        if left < 1 then break end
+        left, bytes = left - 1, bytes + #blob
+        full = bytes > BYTES
+        if left < 1 or full then break end
       end
     end
   end
@@ -356,11 +357,12 @@ end
 
 let_due_in()
 if n > 0 and suspects > 0 then take_suspects() end
-repeat
+while not full do
   again = false
   take_turns()
   write_turns()
-until not again or looks >= LOOKS or given_count >= n
+  if not again or looks >= LOOKS or given_count >= n then break end
+end
 
 if n > 0 and given_count < n then wait_for_more(ear) else wait_no_more(ear) end
 local next_due = false
