@@ -88,7 +88,7 @@ def _both(
 
 
 def _about(plan: Plan, what: str) -> str:
-    return f"{plan.items:,} items that do nothing else, {what}, concurrency 10, median of {plan.runs} interleaved runs."
+    return f"{plan.items:,} items, {what}, concurrency 10, median of {plan.runs} interleaved runs."
 
 
 def timeouts(plan: Plan) -> list[Table]:
