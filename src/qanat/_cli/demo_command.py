@@ -134,8 +134,8 @@ def _held(*, block: bool = False) -> Generator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, handler in handlers.items():
             signal.signal(signal.Signals[name], handler)
-        for noted_one in noted[:1]:
-            signal.raise_signal(noted_one)
+        if noted:
+            signal.raise_signal(noted[0])
 
 
 @contextmanager

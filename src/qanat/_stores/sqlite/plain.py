@@ -20,6 +20,7 @@ from msgspec import json
 from qanat._core.store.values import Placed, Settled, StoredJob
 from qanat._stores.sqlite.record import LEASED, READY
 from qanat._stores.sqlite.schema import LARGE
+from qanat._stores.sqlite.sheet import DELETE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,8 +74,6 @@ _LEASED: Final = (
     "ON jobs.queue = ? AND jobs.id = asked.value "
     "WHERE jobs.state = 2 AND jobs.rare = 0 AND jobs.key IS NULL"
 )
-# One statement for all: half the time of one for each.
-_DELETE: Final = "DELETE FROM jobs WHERE n IN (SELECT value FROM json_each(?))"
 _DELETE_RUN: Final = "DELETE FROM jobs WHERE n BETWEEN ? AND ?"
 
 
@@ -188,11 +187,11 @@ def settle(sheet: Sheet, settles: Sequence[Settle]) -> dict[str, Settled]:
         if last - first == count - 1:
             connection.execute(_DELETE_RUN, (first, last))
         else:
-            connection.execute(_DELETE, (numbers,))
+            connection.execute(DELETE, (numbers,))
         sheet.leave_all_done(asked)
         return {id: Settled(id, "ok", "done") for id in asked}
     rows = connection.execute(_LEASED, (json.encode(list(asked)).decode(), sheet.queue.n)).fetchall()
     ended = {id: n for id, token, n in rows if asked[id].token == token}
-    connection.execute(_DELETE, (json.encode(list(ended.values())).decode(),))
+    connection.execute(DELETE, (json.encode(list(ended.values())).decode(),))
     sheet.leave_all_done(ended)
     return {id: Settled(id, "ok", "done") for id in ended}

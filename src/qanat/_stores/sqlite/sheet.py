@@ -56,7 +56,7 @@ _KNOWN: Final = (
 )
 _ANY_KNOWN: Final = "SELECT 1 FROM known WHERE queue = ? LIMIT 1"
 # One statement for all: half the time of one for each.
-_DELETE: Final = "DELETE FROM jobs WHERE n IN (SELECT value FROM json_each(?))"
+DELETE: Final = "DELETE FROM jobs WHERE n IN (SELECT value FROM json_each(?))"
 _DELETE_BESIDE: Final = "DELETE FROM large WHERE n IN (SELECT value FROM json_each(?))"
 # The parent is not among them: it does not change, and its index would be written with it.
 _UPDATE: Final = (
@@ -305,7 +305,7 @@ class Sheet:
         """Write all that has changed."""
         connection = self.connection
         if self._gone:
-            connection.execute(_DELETE, (_listed([record.n for record in self._gone]),))
+            connection.execute(DELETE, (_listed([record.n for record in self._gone]),))
             beside = [record.n for record in self._gone if record.large]
             if beside:
                 connection.execute(_DELETE_BESIDE, (_listed(beside),))
