@@ -1,8 +1,8 @@
-"""Measure trees of jobs: three levels with callbacks, beside a flat run of as many and floors by hand.
+"""Measure trees of jobs with callbacks, beside a flat run of as many and floors by hand.
 
 A part of `make bench` (`make bench ARGS="trees"`). Each way takes an item count and grows a tree of about
-that many leaves, a hundred below each of its last parents; what a node costs above a flat run is by
-processor time, within one round.
+that many leaves: in three levels, a hundred below each of its last parents; or a narrow one, two below each,
+where every other job is a parent. What a node costs above a flat run is by processor time, within one round.
 """
 
 from __future__ import annotations
@@ -28,34 +28,38 @@ ABOVE = 3.0
 FLAT, TREE = "qanat.collect, flat", "qanat, a tree with callbacks"
 
 
-def widths(items: int) -> tuple[int, int, int]:
+def widths(items: int, narrow: bool = False) -> tuple[int, ...]:
     """Return how many children a node has on each level, for so many leaves at least."""
+    if narrow:
+        return (2,) * max(1, (items - 1).bit_length())
     return max(1, -(-items // FANOUT**2)), FANOUT, FANOUT
 
 
-def nodes(items: int) -> int:
+def nodes(items: int, narrow: bool = False) -> int:
     """Return how many jobs a tree of so many leaves has."""
-    return 1 + sum(itertools.accumulate(widths(items), int.__mul__))
+    return 1 + sum(itertools.accumulate(widths(items, narrow), int.__mul__))
 
 
-async def flat(handler: Handler, items: Iterable[int], concurrency: int) -> int:
+async def flat(handler: Handler, items: Iterable[int], concurrency: int, narrow: bool = False) -> int:
     """Run as many jobs as the tree has, none below another; what they do is what a leaf does."""
     number = len(list(items))
-    wide = widths(number)
+    wide = widths(number, narrow)
 
     async def node(level: int) -> int:
         if level < len(wide):
             raise AssertionError
         return await handler(level)
 
-    await qanat.collect(node, [len(wide)] * nodes(number), concurrency=concurrency)
+    await qanat.collect(node, [len(wide)] * nodes(number, narrow), concurrency=concurrency)
     return number
 
 
-async def tree(handler: Handler, items: Iterable[int], concurrency: int, order: Any = "fifo") -> int:
+async def tree(
+    handler: Handler, items: Iterable[int], concurrency: int, order: Any = "fifo", narrow: bool = False
+) -> int:
     """Spawn a tree, each parent with a callback."""
     number = len(list(items))
-    wide = widths(number)
+    wide = widths(number, narrow)
 
     async def node(level: int) -> int:
         if level < len(wide):
@@ -69,7 +73,7 @@ async def tree(handler: Handler, items: Iterable[int], concurrency: int, order: 
         return children.done
 
     outcomes = await qanat.collect(node, [0], concurrency=concurrency, order=order)
-    assert len(outcomes) == nodes(number)
+    assert len(outcomes) == nodes(number, narrow)
     return number
 
 
@@ -78,10 +82,10 @@ async def tree_lifo(handler: Handler, items: Iterable[int], concurrency: int) ->
     return await tree(handler, items, concurrency, "lifo")
 
 
-async def task_groups(handler: Handler, items: Iterable[int], concurrency: int) -> int:
+async def task_groups(handler: Handler, items: Iterable[int], concurrency: int, narrow: bool = False) -> int:
     """Start a task for each node, in a task group of its parent, under one semaphore."""
     number = len(list(items))
-    wide = widths(number)
+    wide = widths(number, narrow)
     semaphore = asyncio.Semaphore(concurrency)
 
     async def node(level: int) -> None:
@@ -94,6 +98,26 @@ async def task_groups(handler: Handler, items: Iterable[int], concurrency: int) 
 
     await node(0)
     return number
+
+
+async def flat_beside_narrow(handler: Handler, items: Iterable[int], concurrency: int) -> int:
+    """Run as many jobs as the narrow tree has."""
+    return await flat(handler, items, concurrency, narrow=True)
+
+
+async def narrow_tree(handler: Handler, items: Iterable[int], concurrency: int) -> int:
+    """Spawn two below each."""
+    return await tree(handler, items, concurrency, narrow=True)
+
+
+async def narrow_tree_lifo(handler: Handler, items: Iterable[int], concurrency: int) -> int:
+    """Spawn two below each, depth first."""
+    return await tree(handler, items, concurrency, "lifo", narrow=True)
+
+
+async def narrow_task_groups(handler: Handler, items: Iterable[int], concurrency: int) -> int:
+    """Start two tasks in each task group."""
+    return await task_groups(handler, items, concurrency, narrow=True)
 
 
 async def aqueue(handler: Handler, items: Iterable[int], concurrency: int) -> int:
@@ -129,19 +153,39 @@ WAYS = (
     ("qanat, depth first", "tree_lifo"),
     ("a TaskGroup by hand", "task_groups"),
 )
+NARROW = (
+    (FLAT, "flat_beside_narrow"),
+    (TREE, "narrow_tree"),
+    ("qanat, depth first", "narrow_tree_lifo"),
+    ("a TaskGroup by hand", "narrow_task_groups"),
+)
 
 
 def trees(plan: Plan) -> list[Table]:
-    """Measure trees of about 100,000 leaves."""
+    """Measure trees of about 100,000 leaves, and narrow ones of a third."""
     items = 10_000 if plan.quick else 100_000
+    newer = {} if plan.newer is None else {"aqueue": ("aqueue", plan.newer)}
+    return [
+        _table(plan, "Trees", "in three levels", items, nodes(items), WAYS, newer, ABOVE),
+        _table(
+            plan, "Narrow trees", "two below each", items // 3, nodes(items // 3, narrow=True), NARROW, {}
+        ),
+    ]
+
+
+def _table(
+    plan: Plan, title: str, shape: str, items: int, count: int, ways: tuple[tuple[str, str], ...],
+    newer: dict[str, tuple[str, Any]], most: float | None = None,
+) -> Table:  # fmt: skip
     arguments = {"handler": "no-op", "items": items, "concurrency": 10}
-    contenders = [Contender(name, {**arguments, "way": f"benchmarks.trees:{way}"}) for name, way in WAYS]
-    if plan.newer is not None:
-        way = {**arguments, "way": "benchmarks.trees:aqueue"}
-        contenders.append(Contender("aqueue", way, python=plan.newer))
+    contenders = [Contender(name, {**arguments, "way": f"benchmarks.trees:{way}"}) for name, way in ways]
+    contenders += [
+        Contender(name, {**arguments, "way": f"benchmarks.trees:{way}"}, python=python)
+        for name, (way, python) in newer.items()
+    ]
     samples, failed = in_turns(contenders, plan.runs)
     # What was timed is for each leaf; the parents are some more.
-    scale = 1e6 * items / nodes(items)
+    scale = 1e6 * items / count
     rows: list[list[str]] = []
     wanted: list[Wanted] = []
     for name, runs in samples.items():
@@ -151,8 +195,8 @@ def trees(plan: Plan) -> list[Table]:
                 (run.cpu - base.cpu) * scale for run, base in zip(runs, samples[FLAT], strict=True)
             )
             above = number(extra)
-            if name == TREE:
-                wanted.append(Wanted("a node above an item of a flat run", extra, most=ABOVE, unit=" us"))
+            if name == TREE and most is not None:
+                wanted.append(Wanted("a node above an item of a flat run", extra, most=most, unit=" us"))
         rows.append([name, number(median(run.cpu for run in runs) * scale), above])
-    about = f"{nodes(items):,} nodes in three levels, no-op, asyncio, median of {plan.runs} interleaved runs."
-    return [Table("Trees", about, ("", "CPU us a node", "above flat"), rows, wanted, failed)]
+    about = f"{count:,} nodes {shape}, no-op, asyncio, median of {plan.runs} interleaved runs."
+    return Table(title, about, ("", "CPU us a node", "above flat"), rows, wanted, failed)

@@ -10,13 +10,17 @@ import pytest
 
 import qanat
 from qanat import JobCancelledError
-from qanat._app.nest import Nest
+from qanat._app.spawning import Spawner
+from qanat._core.dispatcher import straight
+from qanat._engine import carrier
 from qanat.testing import virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qanat._app.handle import Handle
+    from qanat._core.branch import FamilyJob
+    from qanat._engine.carrier import Carrier
 
 
 async def many(level: int) -> int:
@@ -173,21 +177,34 @@ def ended(handler: Callable[[int], Any], rules: dict[str, Any]) -> list[Any]:
 def test_the_short_way_and_the_long_one_come_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch):
     handler, rules = PROGRAMS[name]
     short = ended(handler, rules)
-    monkeypatch.setattr(Nest, "hatch", lambda _self, _item: None)
-    assert short == ended(handler, rules)
+    monkeypatch.setattr(Spawner, "_build_nest", lambda *_: None)
+    spawned_the_long_way = ended(handler, rules)
+    monkeypatch.setattr(carrier, "carry_leaves", carry_one)
+    monkeypatch.setattr(straight, "hold_end", lambda *_: False)
+    monkeypatch.setattr(straight, "finish_after", lambda *_: False)
+    assert short == spawned_the_long_way == ended(handler, rules)
 
 
-def watch(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Note of each plain spawn whether the short way took it."""
-    taken: list[bool] = []
-    hatch = Nest.hatch
+async def carry_one(carrier: Carrier, job: FamilyJob, *_: Any) -> Any:
+    """Call the handler of a job, and leave its end to whoever calls this."""
+    value, error = None, None
+    try:
+        value = await job._task.direct(job.item)  # type: ignore[misc]
+    except BaseException as caught:
+        error = caught
+    return job, value, error, carrier.engine.now()
 
-    def watched(self: Nest, item: Any) -> Handle[Any, Any] | None:
-        handle = hatch(self, item)
-        taken.append(handle is not None)
-        return handle
 
-    monkeypatch.setattr(Nest, "hatch", watched)
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Note the item of each spawn that goes the long way."""
+    taken: list[Any] = []
+    spawn = Spawner.spawn
+
+    def watched(self: Spawner, job: Any, item: Any, *options: Any) -> Handle[Any, Any]:
+        taken.append(item)
+        return spawn(self, job, item, *options)
+
+    monkeypatch.setattr(Spawner, "spawn", watched)
     return taken
 
 
@@ -196,16 +213,15 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 )
 def test_all_but_the_first_go_the_short_way(rules: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     taken = watch(monkeypatch)
-    ended(many, rules)
-    assert taken == [True] * 3 * 2 * 5
+    assert len(ended(many, rules)) == 2 * (1 + 4 + 16)
+    assert taken == [1]
 
 
 @pytest.mark.virtual_time("asyncio", "trio")
 async def test_those_that_spawn_in_turns_go_it_too(virtual_time: Any, monkeypatch: pytest.MonkeyPatch):
     taken = watch(monkeypatch)
-    await qanat.collect(in_turns, [0, 0], concurrency=3)
-    assert taken == [True] * len(taken)
-    assert len(taken) == 2 * 2 * (1 + 3 + 9)
+    assert len(await qanat.collect(in_turns, [0, 0], concurrency=3)) == 2 * (1 + 3 + 9 + 27)
+    assert taken == [1]
 
 
 @pytest.mark.virtual_time("asyncio", "trio")
@@ -233,7 +249,7 @@ async def test_nothing_of_a_job_is_kept_once_it_has_ended(virtual_time: Any):
         await pool.drain()
         assert pool.stats().done == 1 + 4 + 16
         task: Any = pool._task
-        assert task.nest is None
+        assert task.nest.job is task.nest._branch is task.nest._carrier is None
 
 
 @pytest.mark.virtual_time("asyncio", "trio")

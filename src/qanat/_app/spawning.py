@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from itertools import count as count_up
 from threading import Lock, get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from qanat._app import waiting
 from qanat._app.handle import Handle
@@ -27,7 +27,7 @@ from qanat._core.family import Family, end_unseen, ended_before
 from qanat._core.job import CHILDREN, Task
 from qanat._core.orders import Priority
 from qanat._engine.after import CallAfter
-from qanat._engine.callee import callee_of, is_coroutine_function
+from qanat._engine.callee import Callee, callee_of, is_coroutine_function
 from qanat._engine.context import running_carrier
 from qanat._engine.intake import Callbacks, checked_id, checked_lane
 from qanat._engine.process_frames import thing_in
@@ -86,8 +86,6 @@ class Spawner:
         self._is_plain = not (self._asks or self._inherits or self._key or rules.max_jobs is not None)
         self.stages = Stages(engine, rules)
         self.stages.on_first = self._count_all
-        # Of the jobs that spawn plainly.
-        self._nests: dict[Job[Any], Nest] = {}
         # By the code of a callback and its kind: whether it is a coroutine function.
         self._known: dict[Any, bool] = {}
 
@@ -190,8 +188,8 @@ class Spawner:
             found = None if sprout is None else sprout.key
             if on_loop:
                 self._arrive(child, delay, asks, kept_by=found)
-                if self._is_plain and branch.is_plain and handler is None and kept is None:
-                    self._build_nest(book, job, branch, child._task, carrier)
+                if job._task.nest is None and self._is_plain and handler is None and kept is None:
+                    self._build_nest(book, job._task, child._task)
             else:
                 self._engine.outside.tell(partial(self._arrive, child, delay, asks, handler, found))
         elif sprout is not None:
@@ -199,20 +197,11 @@ class Spawner:
             self._raise_soon(on_loop=on_loop)
         return Handle(child, self._engine)
 
-    def _build_nest(self, book: Family, job: Job[Any], branch: Branch, task: Task, carrier: Carrier) -> None:
-        """Let a job's next children go the short way, if it was found to spawn plainly."""
+    def _build_nest(self, book: Family, above: Task, task: Task) -> None:
+        """Let the next children of a task's jobs go the short way, where it was found that they are plain."""
         lone = self._engine.dispatcher._lone
-        max_depth = self._rules.max_depth
-        if (
-            job not in self._nests
-            and carrier.job is job
-            and lone is not None
-            and task.node is lone.parent
-            and task.node not in self.stages.by_node
-            and (max_depth is None or branch.depth < max_depth)
-        ):
-            nest = self._nests[job] = Nest(job, branch, task, carrier, self._engine, lone, self._nests)
-            job._task.nest = nest
+        if lone is not None and task.node is lone.parent and not self.stages.by_node:
+            above.nest = Nest(task, book, self._engine, lone, self._rules.max_depth, self._lock)
             book.is_plain, book.tells = True, self.tells
 
     def _count_all(self) -> None:
@@ -285,15 +274,23 @@ class Spawner:
         on_loop = get_ident() == self._thread
         if not on_loop:
             self._heed_thread(carrier, job, "after_children")
-        is_async = self._is_async(callback, gather)
-        callee = callee_of(cast("Any", callback), None if is_async else self._rules.executor)
-        if on_loop:
-            callee.prepare(self._engine.outside)
+        function: Any = callback
+        if self._is_async(callback, gather):
+            callee = Callee(function, on_loop=True)
+        else:
+            callee = callee_of(function, self._rules.executor)
+            if on_loop:
+                callee.prepare(self._engine.outside)
         with self._lock:
             book = self._book or self._begin()
             book.register(book.branch(job), callee, gather=gather)
-        self._divert(carrier, job, on_loop=on_loop)
-        self._raise_soon(on_loop=on_loop)
+        if on_loop:
+            carrier.divert(job)
+            if self._engine.dispatcher.family is None:
+                self._raise_family()
+        else:
+            self._divert(carrier, job, on_loop=False)
+            self._raise_soon(on_loop=False)
 
     def scope(self, _job: Job[Any]) -> None:
         """Return what a child process needs to know beside the job's id: nothing here."""
@@ -421,11 +418,9 @@ class Spawner:
                 job._waiter = outcome
             else:
                 waiting.ended(job, outcome)
-        if self._nests:
-            self._nests.pop(job, None)
-            if not self._nests:
-                # Until then it leads to the others, whosever it is.
-                job._task.nest = None
+        nest = job._task.nest
+        if nest is not None and nest.job is job:
+            nest.leave()
         if self.stages.by_node:
             self.stages.ended(job)
 
@@ -434,10 +429,13 @@ class Spawner:
         job = branch.job
         assert job is not None  # noqa: S101 - its end is held
         task = job._task
-        callee = CallAfter(branch.callback, branch, job, self.seal)
-        own = Task(task.name, callee, task.node, task.retry, task.timeout, task.state, task.charge)
+        after = task.after
+        if after is None:
+            after = task.after = Task(
+                task.name, CallAfter(self.seal), task.node, task.retry, task.timeout, task.state, task.charge
+            )
         return AfterJob(
-            job.id, None, job.index, own, priority=job.priority, lane=job.lane, metadata=job.metadata,
+            job.id, None, job.index, after, priority=job.priority, lane=job.lane, metadata=job.metadata,
             parent=job.parent,
         )  # fmt: skip
 

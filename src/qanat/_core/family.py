@@ -296,9 +296,8 @@ class Family:
             if final.error is not None and error.__context__ is None and error is not final.error:
                 error.__context__ = final.error
             final = _other(final, "cancelled" if cancelled else "dead", error)
-        elif value is not None and final.ok:
-            final = msgspec.structs.replace(final, value=value)
-        final = _ended(final, outcome.ended_at, branch.due_at, now, ran)
+            value = None
+        final = _ended(final, outcome.ended_at, branch.due_at, now, ran, value)
         if self.seal is not None:
             final = self.seal(job, branch, final)
         self.ready.append((job, final))
@@ -420,12 +419,23 @@ def _other(outcome: Outcome[Any, Any], state: State, error: BaseException) -> Ou
 
 
 def _ended(
-    outcome: Outcome[Any, Any], since: float, due_at: float, now: float, ran: float = 0.0
+    outcome: Outcome[Any, Any], since: float, due_at: float, now: float, ran: float = 0.0, value: Any = None
 ) -> Outcome[Any, Any]:
-    """Return an outcome that was held since a time, and what it waited for meanwhile."""
+    """Return an outcome that was held since a time, and what it waited for meanwhile.
+
+    Args:
+        outcome: What the last attempt ended with.
+        since: Since when it was held.
+        due_at: Since when it was not, but for a slot.
+        now: The time.
+        ran: Seconds that a callback ran.
+        value: What that gave, which counts if nothing failed; None is as it was.
+    """
     waits: Mapping[str, float] = outcome.waits
     lost = dict(waits)
     for cause, seconds in (("children", due_at - since), ("concurrency", now - due_at - ran)):
         if seconds > LEAST:
             lost[cause] = lost.get(cause, 0.0) + seconds
-    return msgspec.structs.replace(outcome, ended_at=now, ran=outcome.ran + ran, lost=lost)
+    if value is None or outcome.state != "done":
+        value = outcome.value
+    return msgspec.structs.replace(outcome, value=value, ended_at=now, ran=outcome.ran + ran, lost=lost)

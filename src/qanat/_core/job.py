@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import msgspec
 
@@ -53,12 +52,13 @@ class Task:
         charge: What settles the cost of one of them: called with the job, a currency and an amount.
         describe: What keeps what one of them says of itself: called with the job and a text.
         spawner: What their `spawn` and `after_children` call; None where nothing can be spawned.
-        nest: The short way for the children of the one that spawned last; None if it has none.
+        nest: The short way of their plain children; None until one went the long way.
+        after: What the calls of their callbacks share; None until there is one.
     """
 
     __slots__ = (
-        "charge", "describe", "direct", "handler", "name", "nest", "node", "retries_at_once", "retry",
-        "spawner", "state", "timeout",
+        "after", "charge", "describe", "direct", "handler", "name", "nest", "node", "retries_at_once",
+        "retry", "spawner", "state", "timeout",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +86,7 @@ class Task:
         self.describe = describe
         self.spawner: Spawner | QueueSpawner | Collector | None = None
         self.nest: Nest | None = None
+        self.after: Task | None = None
 
     def varied(self, *, retry: Retry | None = None, timeout: float | None = None) -> Task:
         """Return a task that differs in its retry or its timeout, for one job."""
@@ -314,26 +315,6 @@ class Job(msgspec.Struct, Generic[T], eq=False):
     def state(self) -> Any:
         """The `state` object of the run or Pool."""
         return self._task.state
-
-
-_spawn: Any = cast("Any", Job).spawn
-
-
-@wraps(_spawn)
-def _spawn_shortly(self: Job[Any], item: Any, **options: Any) -> Handle[Any, Any]:
-    """Stand in front of `spawn`: to fill in its eight defaults takes as long as the rest of a plain call."""
-    nest = self._task.nest
-    if (
-        nest is not None
-        and not options
-        and (nest.job is self or (nest := nest.nests.get(self)) is not None)
-        and (handle := nest.hatch(item)) is not None
-    ):
-        return handle
-    return cast("Handle[Any, Any]", _spawn(self, item, **options))
-
-
-cast("Any", Job).spawn = _spawn_shortly
 
 
 LONGEST_DESCRIPTION = 200

@@ -43,11 +43,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
+from qanat._core.branch import FamilyJob
 from qanat._core.job import RUNNING, History, Job
 from qanat._core.outcome import Outcome
 from qanat._core.retry import BUILT_IN
 from qanat._engine.callee import Returned
 from qanat._engine.context import count_references, new_cell, run_in, running_carrier
+from qanat._engine.leaves import carry_leaves
 from qanat.errors import JobCancelledError, JobTimeoutError
 
 if TYPE_CHECKING:
@@ -170,6 +172,11 @@ class Carrier:
         assert self._cell is not None  # noqa: S101 - a carrier with a job has one
         self._cell.job = job
 
+    def hand(self, job: Job[Any]) -> None:
+        """Let this be the job in hand."""
+        assert self._cell is not None  # noqa: S101 - a carrier at work has one
+        self._job = self._cell.job = job
+
     def _spend_scope(self) -> None:
         assert self._scope is not None  # noqa: S101 - a carrier with a job is in its scope
         self.is_spent = True
@@ -217,7 +224,7 @@ class Carrier:
         ending: Any = None
         number, attempts, first, started, ran = 0, 1, 0.0, 0.0, 0.0
         isolates = engine.isolates
-        drawn = settled = False
+        drawn = settled = carried = False
         staying = True
         try:
             while staying:
@@ -227,7 +234,7 @@ class Carrier:
                     now = clock()
                     while True:
                         error: BaseException | None = None
-                        drawn = settled = False
+                        drawn = settled = carried = False
                         if (
                             (source := engine.drawn) is None
                             or engine.held
@@ -277,6 +284,17 @@ class Carrier:
                                 self.deadline = deadline = now + timeout
                                 if deadline < engine.alarm_at:
                                     engine.set_alarm(deadline)
+                            if (
+                                type(given) is FamilyJob
+                                and function is not None
+                                and append is not None
+                                and not isolates
+                                and not engine.tops_up
+                            ):
+                                carried = True
+                                given, value, error, now = await carry_leaves(self, given, copies, changes)
+                                job = given
+                                settled = given is None
                         else:
                             drawing: Any = source
                             try:
@@ -428,7 +446,7 @@ class Carrier:
                                     source.failed(error)
                                     error = None  # as below
                                     continue
-                        if function is None or not drawn:
+                        if not carried and (function is None or not drawn):
                             try:
                                 if function is None:
                                     job = cell.job or cell.made()
@@ -444,14 +462,20 @@ class Carrier:
                             now = clock()
                         if settled:
                             pass
-                        elif error is None and not self.is_spent and type(value) is not CoroutineType:
+                        elif (
+                            error is None
+                            and (not self.is_spent or (self._diverted and self._takes_in_told(mark)))
+                            and type(value) is not CoroutineType
+                        ):
                             ending = self._noted(job, drawn, attempts, first, ran) if drawn else given
                             outcome = finish(ending, value, None, now)
                             self._job = None
                             self.draws = False
                             if timeout is not None:
                                 self.deadline = math.inf
-                            if append is not None:
+                            if outcome is None:
+                                engine.ends_later(ending, now)
+                            elif append is not None:
                                 append(outcome)
                             else:
                                 settle(ending, outcome)
@@ -530,6 +554,21 @@ class Carrier:
             else:
                 self._job = None
                 self.engine.fail(job, error, now)
+
+    def _takes_in_told(self, mark: Any) -> bool:
+        """Take in what other threads told of a diverted attempt; whether that is all there was to do."""
+        self.engine.outside.do_told()
+        assert self._scope is not None  # noqa: S101 - a carrier with a job is in its scope
+        if (
+            self._scope.cancel_called
+            or self._timed_out
+            or self._cancelled
+            or self.left_behind is not None
+            or (mark.cancelling() and anyio.current_effective_deadline() == -math.inf)
+        ):
+            return False
+        self._diverted = self.is_spent = False
+        return True
 
     def _noted(self, job: Job[Any] | None, drawn: bool, attempts: int, first: float, ran: float) -> Job[Any]:
         """Return the job in hand, with what only this carrier knew of it; it ends by the long way."""

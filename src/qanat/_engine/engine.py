@@ -635,6 +635,10 @@ class Engine:
         else:
             self._came_again(job, now, error)
 
+    def ends_later(self, job: Job[Any], now: float) -> None:
+        """See to what follows where a job's handler has returned, and its outcome comes another way."""
+        self._came_again(job, now, None)
+
     def drop(self, job: Job[Any] | None, now: float) -> None:
         """End a job that was given out just as the run stopped, if one was: its handler is not called."""
         if job is not None:

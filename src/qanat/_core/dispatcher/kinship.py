@@ -22,7 +22,6 @@ from qanat._core.dispatcher.ending import (
 from qanat._core.dispatcher.parking import park_if_full
 from qanat._core.job import CHILDREN, ENDED, RUNNING, SCHEDULED, WAITING, History
 from qanat._core.limits import Adaptive, Concurrency
-from qanat._core.outcome import Outcome
 from qanat._core.verdict import judge
 from qanat.errors import JobCancelledError
 
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from qanat._core.family import Family
     from qanat._core.job import Job
     from qanat._core.limit import Limit
-    from qanat._core.outcome import State
+    from qanat._core.outcome import Outcome, State
 
 AGAIN_AFTER = 1.0
 """Seconds after which a callback that was throttled, and not told for how long, is called again."""
@@ -332,46 +331,3 @@ def finish_other(
         family.finish(job, value, error, now, wall, cancelled=cancelled, holding=holding)
         return True, None
     return False, None
-
-
-def finish_leaf(dispatcher: Dispatcher, leaf: FamilyJob, value: Any, now: float) -> Outcome[Any, Any] | None:
-    """End a job of the lone lane that has spawned nothing, and whose only attempt gave a value.
-
-    Most jobs of a tree end here, so it is all in one frame, with the same counts as on the way by `end`.
-
-    Returns:
-        Its outcome; None if it has to go that way, and nothing was done.
-    """
-    family, above = dispatcher.family, leaf._above
-    if (
-        family is None
-        or not (book := family.book).is_plain
-        or above is None
-        or above.policies is not None
-        or leaf._branch is not None
-        or leaf._history is not None
-        or dispatcher.timeline.at < now
-    ):
-        return None
-    dispatcher.running -= 1
-    dispatcher.done += 1
-    leaf._status = ENDED
-    started, offered = leaf.started_at, leaf.offered_at
-    if started != offered:
-        dispatcher._lone_waited += started - offered
-    outcome: Outcome[Any, Any] = Outcome(
-        leaf.id, leaf.index, leaf.item, value, None, "done", leaf.attempt, None, leaf.metadata,
-        leaf.parent, offered, started, now, now - started, "concurrency",
-    )  # fmt: skip
-    if book.tells and leaf._waiter is None:
-        leaf._waiter = outcome
-    else:
-        book.on_end(leaf, outcome)
-    above.done += 1
-    above.open_jobs = left = above.open_jobs - 1
-    # Without a policy its parent waits for nothing but the last of all below it.
-    if not (left or above.late):
-        book.look(above, now)
-        if book.ready or book.due:
-            family.settle(now)
-    return outcome

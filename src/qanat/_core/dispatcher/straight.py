@@ -18,11 +18,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from qanat._core.branch import FamilyJob
+from qanat._core.branch import AfterJob
 from qanat._core.dispatcher.account import LEAST
 from qanat._core.dispatcher.ending import end, end_alone, note_waits, unpark_if_not_full
 from qanat._core.dispatcher.finishing import finish_long
-from qanat._core.dispatcher.kinship import finish_leaf
+from qanat._core.dispatcher.parents import finish_after, hold_end
 from qanat._core.dispatcher.parking import after_leaving, park_if_full
 from qanat._core.dispatcher.starting import fail_take, next_by_turns, start_noted
 from qanat._core.job import ENDED, RUNNING, History
@@ -189,10 +189,12 @@ def finish_job(  # noqa: C901, D417, PLR0912, PLR0915 - the hot path, see above;
             job.id, job.index, job.item, value, None, "done", job.attempt, None, job.metadata,
             job.parent, offered, started, now, now - started, "concurrency",
         )  # fmt: skip
-    if type(job) is FamilyJob and error is None and self._lone is not None and not holding:
-        told = finish_leaf(self, job, value, now)
-        if told is not None:
-            return told
+    if took == () and error is None and self._lone is not None and not holding:
+        if type(job) is AfterJob:
+            if finish_after(self, job, value, now):
+                return None
+        elif hold_end(self, job, value, now):
+            return None
     if self.timeline.at < now:
         # What falls due at this very moment comes after what ends.
         self._reach(math.nextafter(now, -math.inf))
