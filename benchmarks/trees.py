@@ -132,11 +132,11 @@ async def aqueue(handler: Handler, items: Iterable[int], concurrency: int) -> in
             super().__init__()
             self.level = level
 
-        async def process(self) -> Any:
+        async def process(self) -> None:
             await handler(self.level)
             if self.level < len(wide):
                 for _ in range(wide[self.level]):
-                    yield Node(self.level + 1)
+                    self.enqueue(Node(self.level + 1))
 
         async def after_children_processed(self) -> None:
             """Be called."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,7 +13,7 @@ import qanat
 from qanat import JobCancelledError
 from qanat._app.spawning import Spawner
 from qanat._core.dispatcher import straight
-from qanat._engine import carrier
+from qanat._engine import carrier, leaves
 from qanat.testing import virtual_time
 
 if TYPE_CHECKING:
@@ -261,3 +262,58 @@ async def test_wrong_options_are_refused_by_their_names(virtual_time: Any):
             job.spawn(1, dely=5.0)
 
     assert not (await qanat.collect(handler, [0], max_depth=1)).failed
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+@pytest.mark.parametrize("gather", [False, True])
+async def test_who_kept_a_handle_or_gathers_has_the_values_of_a_stream_of_failures(
+    virtual_time: Any, gather: bool
+):
+    kept: list[Handle[Any, Any]] = []
+    gathered: list[list[int]] = []
+
+    async def handler(item: int) -> int:
+        job = qanat.current_job()
+        if item == 0:
+            for number in range(1, 9):
+                handle = job.spawn(number)
+                if number % 2:
+                    kept.append(handle)
+            job.after_children(told, gather=gather)
+        if item == 6:
+            raise ValueError(item)
+        return 10 * item
+
+    async def told(children: qanat.Children[int]) -> None:
+        gathered.append(children.values() if gather else [children.done, children.failed])
+
+    async with qanat.stream(handler, [0], concurrency=2, only_failed=True) as stream:
+        assert [outcome.item async for outcome in stream] == [6]
+    assert gathered == [[10, 20, 30, 40, 50, 70, 80] if gather else [7, 1]]
+    assert [await handle for handle in kept] == [10, 30, 50, 70]
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_a_leaf_that_nobody_asks_has_no_outcome_in_a_stream_of_failures(
+    virtual_time: Any, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[Any] = []
+    outcome = leaves.Outcome
+    monkeypatch.setattr(leaves, "Outcome", lambda *fields: made.append(fields[0]) or outcome(*fields))
+    async with qanat.stream(with_a_leaf_kept, [0], concurrency=1, only_failed=True) as stream:
+        assert [each async for each in stream] == []
+    # The first of a row is in more hands than the others, so it is made to be sure.
+    assert made == ["0/0", "0/9"]
+
+
+async def with_a_leaf_kept(item: int) -> None:
+    """Spawn some, and keep the handle of one."""
+    job = qanat.current_job()
+    if item == 0:
+        handles = [job.spawn(number) for number in range(1, 20)]
+        job.after_children(partial(done_but, handles[9]))
+
+
+async def done_but(kept: Handle[Any, Any], children: qanat.Children[None]) -> None:
+    assert kept.done
+    assert children.done == 19

@@ -190,7 +190,7 @@ class AfterJob(Job[Any], eq=False):
     _branch: Any = None
 
 
-class Branch(msgspec.Struct, eq=False):
+class Branch:
     """What is known of a job that has spawned others, or has a callback.
 
     Attributes:
@@ -226,38 +226,35 @@ class Branch(msgspec.Struct, eq=False):
         left: With a journal, how many were not taken, by the rule and its number.
     """
 
-    job: Job[Any] | None
-    above: Branch | None
-    places: Any = msgspec.field(default_factory=count_up)
-    depth: int = 0
-    turn: int = 0
-    is_fresh: bool = False
-    is_plain: bool = True
-    children: dict[int | str, FamilyJob] | None = {}
-    line: list[FamilyJob] = []
-    lined: int = 0
-    open_jobs: int = 0
-    late: int = 0
-    done: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    policies: dict[Failure, list[int]] | None = None
-    callback: Any = None
-    gathers: bool = False
-    outcome: Outcome[Any, Any] | None = None
-    after: AfterJob | None = None
-    due_at: float = 0.0
-    is_over: bool = False
-    is_cut: bool = False
-    is_cancelled: bool = False
-    spawned: dict[Any, tuple[int, bytes | None]] | None = None
-    left: dict[str, int] | None = None
-    place: int = 0
+    __slots__ = (
+        "above", "after", "callback", "cancelled", "children", "depth", "done", "due_at", "failed", "gathers",
+        "is_cancelled", "is_cut", "is_fresh", "is_over", "is_plain", "job", "late", "left", "line", "lined",
+        "open_jobs", "outcome", "place", "places", "policies", "spawned", "turn",
+    )  # fmt: skip
 
-    def __post_init__(self) -> None:
-        """Count how far down it is."""
-        if self.above is not None:
-            self.depth = self.above.depth + 1
+    def __init__(self, job: Job[Any], above: Branch | None) -> None:
+        self.job: Job[Any] | None = job
+        self.above = above
+        self.depth: int = 0 if above is None else above.depth + 1
+        self.places = count_up()
+        self.turn = 0
+        self.is_fresh = False
+        self.is_plain = True
+        self.children: dict[int | str, FamilyJob] | None = {}
+        self.line: list[FamilyJob] = []
+        self.lined = 0
+        self.open_jobs = self.late = 0
+        self.done = self.failed = self.cancelled = 0
+        self.policies: dict[Failure, list[int]] | None = None
+        self.callback: Any = None
+        self.gathers = False
+        self.outcome: Outcome[Any, Any] | None = None
+        self.after: AfterJob | None = None
+        self.due_at = 0.0
+        self.is_over = self.is_cut = self.is_cancelled = False
+        self.spawned: dict[Any, tuple[int, bytes | None]] | None = None
+        self.left: dict[str, int] | None = None
+        self.place = 0
 
     def renew(self) -> None:
         """Begin another attempt: what it spawns and registers counts, not what an earlier one did."""

@@ -172,11 +172,6 @@ class Carrier:
         assert self._cell is not None  # noqa: S101 - a carrier with a job has one
         self._cell.job = job
 
-    def hand(self, job: Job[Any]) -> None:
-        """Let this be the job in hand."""
-        assert self._cell is not None  # noqa: S101 - a carrier at work has one
-        self._job = self._cell.job = job
-
     def _spend_scope(self) -> None:
         assert self._scope is not None  # noqa: S101 - a carrier with a job is in its scope
         self.is_spent = True

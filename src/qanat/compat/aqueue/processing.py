@@ -6,7 +6,7 @@ import asyncio
 import sys
 from dataclasses import dataclass
 from functools import partial
-from inspect import signature
+from inspect import iscoroutinefunction, signature
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import anyio
@@ -163,7 +163,7 @@ class _Run:
     def __init__(self) -> None:
         self.stopping = False
         self._cut: set[int] = set()
-        self._kinds: dict[type[Any], _Kind] = {}
+        self._kinds = _Kinds()
 
     async def process(self, item: Any) -> None:
         """Process one item."""
@@ -171,33 +171,27 @@ class _Run:
         if self.stopping:
             self._cut_off(item)
             return
-        kind = self._kinds.get(item.__class__) or self._kind_of(item.__class__)
+        kind = self._kinds[item.__class__]
         if kind.is_item:
             item._job = job
         try:
-            work = item.process(*_calls_of(job, item)) if kind.is_told else item.process()
-            if hasattr(work, "__aiter__"):
-                async for child in work:
-                    enqueue(job, item, child)
+            if kind.is_plain:
+                await item.process()
             else:
-                await work
+                work = item.process(*_calls_of(job, item)) if kind.is_told else item.process()
+                if hasattr(work, "__aiter__"):
+                    async for child in work:
+                        enqueue(job, item, child)
+                else:
+                    await work
         finally:
             if kind.is_item:
                 item._job = None
         if kind.has_after:
-            if getattr(item, "_has_children", False):
+            if item._has_children if kind.is_item else getattr(item, "_has_children", False):
                 job.after_children(self._after(item))
             else:
                 await item.after_children_processed()
-
-    def _kind_of(self, cls: type[Any]) -> _Kind:
-        after = getattr(cls, "after_children_processed", None)
-        kind = self._kinds[cls] = _Kind(
-            is_item=issubclass(cls, Item),
-            is_told=len(signature(cls.process).parameters) > 1,
-            has_after=after is not None and after is not Item.after_children_processed,
-        )
-        return kind
 
     def _cut_off(self, item: Any) -> None:
         """Keep that nothing comes after the trees that an item belongs to."""
@@ -230,12 +224,29 @@ class _Kind:
     Attributes:
         is_item: Whether they have methods of `Item` that need to know their job.
         is_told: Whether `process` takes `enqueue` and `set_desc`.
+        is_plain: Whether `process` is a coroutine function without arguments.
         has_after: Whether something comes after their children.
     """
 
     is_item: bool
     is_told: bool
+    is_plain: bool
     has_after: bool
+
+
+class _Kinds(dict[type[Any], _Kind]):
+    """How items of each class are processed, found out when one comes."""
+
+    def __missing__(self, cls: type[Any]) -> _Kind:
+        after = getattr(cls, "after_children_processed", None)
+        is_told = len(signature(cls.process).parameters) > 1
+        kind = self[cls] = _Kind(
+            is_item=issubclass(cls, Item),
+            is_told=is_told,
+            is_plain=not is_told and iscoroutinefunction(cls.process),
+            has_after=after is not None and after is not Item.after_children_processed,
+        )
+        return kind
 
 
 def _priority_of(item: Any) -> float:
