@@ -7,11 +7,13 @@ import json
 
 import pytest
 
+from qanat._app.consoles import is_terminal
 from qanat._app.progress.figures import ErrorGroup
 from qanat._app.progress.lines import LineView, NoView
 from qanat._app.progress.live import LiveView
 from qanat._app.progress.machine import MachineView
-from qanat._app.progress.view import Progress, choose_view, is_terminal
+from qanat._app.progress.places import choose_view
+from qanat._app.progress.view import Progress
 from qanat._core.reason import Reason
 from tests._app.progress.figures import some
 

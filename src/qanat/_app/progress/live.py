@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from qanat._app.consoles import is_terminal
 from qanat._app.progress.frame import Line, Memory, frame
 from qanat._app.progress.logs import logs_follow
-from qanat._app.progress.places import is_terminal
 from qanat._app.progress.printed import Printed
 from qanat._app.progress.region import Region
 

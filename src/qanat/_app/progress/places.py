@@ -1,18 +1,39 @@
-"""Which view suits which place."""
+"""What a view is, and which one suits which place."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
-from qanat._app.consoles import is_console
+from qanat._app.consoles import is_console, is_terminal
 from qanat._app.progress.lines import LineView, NoView
 from qanat._app.progress.machine import MachineView
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-    from qanat._app.progress.view import View
+    from qanat._app.progress.figures import Figures
+
+
+class View(Protocol):
+    """A way to show figures."""
+
+    interval: float
+    redraws: bool
+
+    def show(self, figures: Figures, rate: float | None, left: float | None, note: str | None) -> None:
+        """Show the figures of this moment."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Show a text that is safe to show."""
+        ...
+
+    def close(self, lines: Sequence[str], figures: Figures | None) -> None:
+        """Show how it ended; no lines: only stop to show."""
+        ...
 
 
 def choose_view(stream: TextIO | Console | None, title: str, *, shown: bool, machine: bool) -> View | None:
@@ -37,11 +58,3 @@ def choose_view(stream: TextIO | Console | None, title: str, *, shown: bool, mac
         else:
             return LiveView(stream, title)
     return LineView(file, title)
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal, as far as it can say."""
-    try:
-        return stream is not None and stream.isatty()
-    except (OSError, ValueError):
-        return False

@@ -23,20 +23,20 @@ import logging
 import sys
 import threading
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from msgspec import structs
 
-from qanat._app.consoles import is_console
+from qanat._app.consoles import is_console, is_terminal
 from qanat._app.progress.figures import ErrorTally, Figures, figures_of
-from qanat._app.progress.places import choose_view, is_terminal
+from qanat._app.progress.places import View, choose_view
 from qanat._app.progress.rates import RateMeter, Stood, seconds_left
 from qanat._app.progress.words import stopping_words, summary_lines
 from qanat._app.progress.workers import Places
 from qanat._core.job import ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from rich.console import Console
 
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
     from qanat._core.job import Job
     from qanat._core.outcome import Outcome
     from qanat._engine.engine import Engine
-
-__all__ = ["Progress", "View", "choose_view", "is_terminal"]
 
 BLOCKED = 2.0
 """Seconds without an answer of the loop from which on it is said to be blocked."""
@@ -55,25 +53,6 @@ PATIENCE = 1.0
 """Seconds that the end of a run waits for a view whose terminal does not take what it writes."""
 
 _log = logging.getLogger("qanat")
-
-
-class View(Protocol):
-    """A way to show figures."""
-
-    interval: float
-    redraws: bool
-
-    def show(self, figures: Figures, rate: float | None, left: float | None, note: str | None) -> None:
-        """Show the figures of this moment."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Show a text that is safe to show."""
-        ...
-
-    def close(self, lines: Sequence[str], figures: Figures | None) -> None:
-        """Show how it ended; no lines: only stop to show."""
-        ...
 
 
 class Progress:
