@@ -6,10 +6,12 @@ from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from redis import Redis
 
-from qanat._core.store.values import Conf, NewJob, Settle, Stamp
+from qanat._app.durable.options import ROTATING
+from qanat._core.store.values import Conf, Lease, NewJob, Settle, Stamp
 from qanat._stores.redis import RedisStore, scripts
 from tests._stores.redis.conftest import START
 
@@ -65,14 +67,17 @@ class History:
         self.held: list[Any] = []
         self.last: Any = None
 
-    def run(self, steps: int) -> list[Any]:
+    def conf(self) -> Conf:
         draw = self.random
-        conf = Conf(
+        return Conf(
             order=draw.choice(["fifo", "fifo", "lifo", "due"]), keep=draw.choice([0.0, 0.0, 0.0, 5.0]),
             max_age=draw.choice([None, None, None, 60.0]), weights=draw.choice([{}, {}, {"": 2}]),
             unique=draw.choice([None, "pending"]),
         )  # fmt: skip
-        told: list[Any] = [self.store.conf(Q, conf)]
+
+    def run(self, steps: int) -> list[Any]:
+        draw = self.random
+        told: list[Any] = [self.store.conf(Q, self.conf())]
         often = [self.put, self.claim, self.settle]
         for number in range(steps):
             step = draw.choice([*often, *often, self.other])
@@ -129,14 +134,100 @@ class History:
         return what(Q)
 
 
+class Turns(History):
+    """As `History`, of a rotation and of what is nearly one: jobs come again, by when they fall due."""
+
+    odd = 0.0
+
+    def conf(self) -> Conf:
+        draw = self.random
+        # One that is as all are, half of the time: where anything is not, the long ways are gone.
+        self.odd = draw.choice([0.0, 0.0, 0.02, 0.1])
+        if not self.odd:
+            return ROTATING
+        max_crashes: Any = draw.choice([None, None, 1])
+        return msgspec.structs.replace(
+            ROTATING, max_crashes=max_crashes, max_attempts=draw.choice([None, None, 2]),
+            max_age=draw.choice([None, None, 60.0]), weights=draw.choice([{}, {}, {"": 2}]),
+            unique=draw.choice([None, None, "active"]), keep=draw.choice([0.0, 0.0, 5.0]),
+        )  # fmt: skip
+
+    def is_odd(self) -> bool:
+        return self.random.random() < self.odd
+
+    def job(self) -> NewJob:
+        draw = self.random
+        given: dict[str, Any] = draw.choice(
+            [{}, {}, {"delay": 0.0015}, {"delay": 3.0}, {"delay": 3.0, "metadata": b'{"every": 5}'}]
+        )
+        if self.is_odd():
+            given = draw.choice([{"lane": "a"}, {"priority": -1.0}, {"key": "k"}, {"dedupe_for": 9.0}])
+        # Few ids, so that many are there already.
+        return NewJob(id=f"j{draw.randrange(200)}", body=b"1", **given)
+
+    def claim(self) -> Any:
+        # Moments of some length, in which much is claimed, and some that let things fall due.
+        self.now += self.random.choice([0, 0, 1, 500, 6_000])
+        return super().claim()
+
+    def settle(self) -> Any:
+        draw = self.random
+        draw.shuffle(self.held)
+        how_many = draw.choice([1, 1, 1, 5, 60])
+        mine, self.held = self.held[:how_many], self.held[how_many:]
+        twice = mine[:1] if draw.random() < 0.05 else []
+        return self.stamped(self.store.settle, [self.end(job) for job in (*mine, *twice)])
+
+    def end(self, job: StoredJob) -> Settle:
+        draw = self.random
+        if self.is_odd():
+            kind: Any = draw.choice(["again", "retry", "release", "done", "cancelled"])
+            return Settle(id=job.id, token=job.token, kind=kind)
+        given: dict[str, Any] = draw.choice(
+            [{}] * 9
+            + [{"value": b"5"}, {"reason": "why"}, {"error": "trace"}]
+            + [{"value": b'{"every": 5}', "reason": "why", "error": "trace"}]
+        )
+        return Settle(
+            id=job.id, token=job.token, kind="again", delay=draw.choice([0.0015, 5.0, 9.0]), **given
+        )
+
+    def other(self) -> Any:
+        draw = self.random
+        ids = [f"j{draw.randrange(200)}" for _ in range(draw.choice([1, 1, 3, 60]))]
+        what: Any = draw.choice(
+            [super().other] * 3
+            + [lambda: self.store.delete(Q, ids, leased=draw.random() < 0.5)] * 2
+            + [lambda: self.store.requeue(Q, ids), lambda: self.store.get(Q, ids)]
+            + ([self.extend, lambda: self.store.cancel(Q, ids[:1])] if self.odd else [])
+        )
+        return what()
+
+    def extend(self) -> Any:
+        leases = [Lease(job.id, job.token, self.random.choice([None] * 9 + ["note"])) for job in self.held]
+        return self.store.extend(Q, leases, 30.0)
+
+
+def histories(make: type[History], server: Server, seed: int, only_long: Callable[[], None]) -> None:
+    """Let the same happen with the short ways and without, and compare."""
+    short = make(server, seed).run(100)
+    server.command("FLUSHALL")
+    only_long()
+    assert short == make(server, seed).run(100)
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_the_short_ways_tell_and_leave_what_the_long_ways_do(
     server: Server, only_long: Callable[[], None], seed: int
 ):
-    short = History(server, seed).run(100)
-    server.command("FLUSHALL")
-    only_long()
-    assert short == History(server, seed).run(100)
+    histories(History, server, seed, only_long)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_short_ways_of_rotations_tell_and_leave_what_the_long_ways_do(
+    server: Server, only_long: Callable[[], None], seed: int
+):
+    histories(Turns, server, seed, only_long)
 
 
 def test_a_plain_put_a_claim_and_a_settle_ask_the_server_for_little(server: Server, store: RedisStore):
