@@ -183,11 +183,11 @@ class Turns(History):
         if self.is_odd():
             kind: Any = draw.choice(["again", "retry", "release", "done", "cancelled"])
             return Settle(id=job.id, token=job.token, kind=kind)
-        given: dict[str, Any] = draw.choice(
-            [{}] * 9
-            + [{"value": b"5"}, {"reason": "why"}, {"error": "trace"}]
-            + [{"value": b'{"every": 5}', "reason": "why", "error": "trace"}]
-        )
+        said: list[dict[str, Any]] = [
+            *[{}] * 9, {"value": b"5"}, {"reason": "why"}, {"error": "trace"},
+            {"value": b'{"every": 5}', "reason": "why", "error": "trace"},
+        ]  # fmt: skip
+        given = draw.choice(said)
         return Settle(
             id=job.id, token=job.token, kind="again", delay=draw.choice([0.0015, 5.0, 9.0]), **given
         )

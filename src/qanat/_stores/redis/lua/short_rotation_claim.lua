@@ -39,65 +39,84 @@ local function few_let_in()
   return true
 end
 
-local function take_overdue(n, worker, ear)
+-- Take the next of a line, as ZRANGE and ZREM would. Where `look`, with their members and ids, tells nothing
+-- or raises, they are back in it as they were.
+local function popped(line, n, look)
+  local pairs_of, entries, ids = call('ZPOPMIN', line, n), {}, {}
+  for i = 1, #pairs_of / 2 do
+    entries[i] = pairs_of[2 * i - 1]
+    ids[i] = sub(entries[i], 8)
+  end
+  local is_well, told = false, nil
+  if #entries == n then is_well, told = pcall(look, entries, ids) end
+  if is_well and told then return told end
+  local back = {}
+  for i = 1, #pairs_of, 2 do back[i], back[i + 1] = pairs_of[i + 1], pairs_of[i] end
+  if #back > 0 then call('ZADD', line, unpack(back)) end
+  return nil
+end
+
+local function take_overdue(meta, n, worker, ear)
+  -- No bound of attempts or crashes, as rotations have it; where nothing is set there are some.
+  if meta[8] ~= '' or meta[9] ~= '' then return nil end
   local due = call('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES')[2]
   if due and due + 0 <= now then
     if not few_let_in() then return nil end
+    meta = call('HMGET', KEYS[1], 'paused', 'max_age', 'tokens', 'given', 'ready', 'leased')
     due = call('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES')[2]
   end
-  local meta = call('HMGET', KEYS[1], 'tokens', 'given', 'ready', 'leased', 'max_attempts', 'max_crashes')
-  -- No bound of attempts or crashes, as rotations have it; where nothing is set there are some.
-  if meta[5] ~= '' or meta[6] ~= '' then return nil end
-  local ring = call('ZRANGE', key('ring'), 0, 1)
-  local lane = ring[1]
+  -- One lane, or none, and how many are ready in it; two would be four.
+  local lanes = call('HRANDFIELD', key('lanes'), 2, 'WITHVALUES')
+  local lane, waiting = lanes[1], (lanes[2] or 0) + 0
   local list = key('list:' .. (lane or ''))
   -- Most have none of all these, which one question tells.
   local beside = call('EXISTS', key('suspects'), key('links'), key('note'), key('weights'), list,
     key('value'), key('error'), key('waiters')) > 0
-  if #ring > 1 or (beside
+  if #lanes > 2 or (beside
     and call('EXISTS', key('suspects'), key('links'), key('note'), key('weights'), list) > 0) then
     return nil
   end
   local expires = call('ZRANGE', key('leased'), 0, 0, 'WITHSCORES')[2]
-  local jobs, values, errors, found = {}, {}, {}, 0
+  local jobs, values, errors, found = {}, {}, {}, math.min(n, waiting)
   if lane then
-    local line, waiting = key('line:' .. lane), (call('HGET', key('lanes'), lane) or 0) + 0
-    found = math.min(n, waiting)
-    local entries, ids = call('ZRANGE', line, 0, found - 1), {}
-    -- A count that says more than there is makes the lane leave.
-    if found < 1 or #entries ~= found then return nil end
-    for i = 1, found do ids[i] = sub(entries[i], 8) end
-    local blobs, records = call('HMGET', key('jobs'), unpack(ids)), call('HMGET', key('live'), unpack(ids))
-    local until_at, tokens = now + ARGV[3], (meta[1] or 0) + 0
+    local left = waiting - found
+    if found < 1 then return nil end
+    if left == 0 then
+      call('ZCARD', key('ring'))
+      call('ZCARD', key('names'))
+    end
+    local until_at, tokens, bytes = now + ARGV[3], (meta[3] or 0) + 0, 0
     local score, started, size_of_worker = string.format('%.0f', until_at), pack('>I6', now), pack('>I2', #worker)
     local live, leases = {}, {}
-    for i = 1, found do
-      local blob, record = blobs[i], records[i]
-      -- In CORE: state 1, attempt 2, crashes 6, token 10, family 17, started 24, born 30, order 36,
-      -- priority 43, the lengths of lane and worker 51 and 53.
-      if not blob or not record or byte(record) ~= 2 or sub(record, 36, 42) ~= sub(entries[i], 1, 7) then
-        return nil
+    local function look(entries, ids)
+      local blobs, records = call('HMGET', key('jobs'), unpack(ids)), call('HMGET', key('live'), unpack(ids))
+      for i = 1, found do
+        local id, blob, record = ids[i], blobs[i], records[i]
+        -- In CORE: state 1, attempt 2, crashes 6, token 10, family 17, started 24, born 30, order 36,
+        -- priority 43, the lengths of lane and worker 51 and 53.
+        if not blob or not record or byte(record) ~= 2 or sub(record, 36, 42) ~= sub(entries[i], 1, 7) then
+          return nil
+        end
+        local attempt, crashes = parse('>I4I4', record, 2)
+        local size, last = parse('>I2I2', record, 51)
+        if crashes > 0 or sub(record, 55, 54 + size) ~= lane then return nil end
+        bytes = bytes + #blob
+        local token, family, more = pack('>I7', tokens + i), sub(record, 17, 23), sub(record, 55 + size + last)
+        if family == '\0\0\0\0\0\0\0' then family = token end
+        -- In the order in which the long way writes it anew.
+        if more ~= '' then more = cmsgpack.pack(cmsgpack.unpack(more)) end
+        record = pack('>BI4I4', 3, attempt + 1, 0) .. token .. family .. started .. sub(record, 30, 52)
+          .. size_of_worker .. lane .. worker .. more
+        live[2 * i - 1], live[2 * i] = id, record
+        leases[2 * i - 1], leases[2 * i] = score, token .. id
+        jobs[4 * i - 3], jobs[4 * i - 2], jobs[4 * i - 1], jobs[4 * i] = id, blob, record, ''
       end
-      local attempt, crashes = parse('>I4I4', record, 2)
-      local size, last = parse('>I2I2', record, 51)
-      if crashes > 0 or sub(record, 55, 54 + size) ~= lane then return nil end
-      local token, family, more = pack('>I7', tokens + i), sub(record, 17, 23), sub(record, 55 + size + last)
-      if family == '\0\0\0\0\0\0\0' then family = token end
-      -- In the order in which the long way writes it anew.
-      if more ~= '' then more = cmsgpack.pack(cmsgpack.unpack(more)) end
-      record = pack('>BI4I4', 3, attempt + 1, 0) .. token .. family .. started .. sub(record, 30, 52)
-        .. size_of_worker .. lane .. worker .. more
-      live[2 * i - 1], live[2 * i] = ids[i], record
-      leases[2 * i - 1], leases[2 * i] = score, token .. ids[i]
-      jobs[4 * i - 3], jobs[4 * i - 2], jobs[4 * i - 1], jobs[4 * i] = ids[i], blob, record, ''
+      if beside and call('EXISTS', key('value')) == 1 then values = call('HMGET', key('value'), unpack(ids)) end
+      if beside and call('EXISTS', key('error')) == 1 then errors = call('HMGET', key('error'), unpack(ids)) end
+      return bytes <= 67108864 -- see `BYTES`
     end
-    if beside and call('EXISTS', key('value')) == 1 then values = call('HMGET', key('value'), unpack(ids)) end
-    if beside and call('EXISTS', key('error')) == 1 then errors = call('HMGET', key('error'), unpack(ids)) end
-    local left = waiting - found
-    if left == 0 then call('ZCARD', key('names')) end
-
-    -- As above.
-    call('ZREM', line, unpack(entries))
+    -- Nothing that comes behind it can fail.
+    if not popped(key('line:' .. lane), found, look) then return nil end
     if left > 0 then
       call('HSET', key('lanes'), lane, left)
     else
@@ -107,10 +126,10 @@ local function take_overdue(n, worker, ear)
     end
     call('ZADD', key('leased'), unpack(leases))
     call('HSET', key('live'), unpack(live))
-    local ready, leased = meta[3] - found, (meta[4] or 0) + found
+    local ready, leased = meta[5] - found, (meta[6] or 0) + found
     call('HSET', KEYS[1], 'tokens', tokens + found, 'ready', ready, 'leased', leased)
     -- Without weights a turn is over with each job.
-    if (meta[2] or 0) + 0 ~= 0 then call('HSET', KEYS[1], 'given', 0) end
+    if (meta[4] or 0) + 0 ~= 0 then call('HSET', KEYS[1], 'given', 0) end
     expires = math.min(expires or until_at, until_at)
   end
   if found < n then

@@ -32,8 +32,6 @@ local function place_by_due(client, number, count, meta)
   end
   local placed, soon = #stored / 2, #line / 2
   local waiting, turn = 0, false
-  call('HLEN', key('live'))
-  call('ZCARD', key('scheduled'))
   if soon > 0 then
     call('ZCARD', key('line:'))
     waiting = (call('HGET', key('lanes'), '') or 0) + 0
@@ -44,16 +42,22 @@ local function place_by_due(client, number, count, meta)
     end
   end
 
-  -- Of what comes now only the first can fail, and a stamp without its answer says nothing.
+  -- Of what comes now the first three can fail: a stamp without its answer says nothing, and what was added
+  -- is taken out.
   call('ZADD', key('stamps'), now, client)
+  if placed > soon then call('ZADD', key('scheduled'), unpack(coming)) end
   if placed > 0 then
+    if not pcall(call, 'HSET', key('live'), unpack(live)) then
+      for i = 2, #coming, 2 do call('ZREM', key('scheduled'), coming[i]) end
+      return nil
+    end
     call('HSET', key('jobs'), unpack(stored))
-    call('HSET', key('live'), unpack(live))
-    call('HSET', KEYS[1], 'orders', orders + placed, 'put', (meta[4] or 0) + placed)
-  end
-  if placed > soon then
-    call('ZADD', key('scheduled'), unpack(coming))
-    call('HSET', KEYS[1], 'scheduled', (meta[7] or 0) + placed - soon)
+    local put, scheduled = (meta[4] or 0) + placed, (meta[7] or 0) + placed - soon
+    if placed > soon then
+      call('HSET', KEYS[1], 'orders', orders + placed, 'put', put, 'scheduled', scheduled)
+    else
+      call('HSET', KEYS[1], 'orders', orders + placed, 'put', put)
+    end
   end
   if soon > 0 then
     call('ZADD', key('line:'), unpack(line))

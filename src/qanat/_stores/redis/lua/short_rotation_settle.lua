@@ -45,18 +45,20 @@ local function come_again(client, number, count)
       .. pack('>d', born / 1000) .. sub(record, 51, last) .. (more and cmsgpack.pack(more) or '')
     coming[2 * i - 1], coming[2 * i] = born, order .. id
   end
-  call('ZCARD', key('scheduled'))
   if #values > 0 then call('HLEN', key('value')) end
   if #errors > 0 then call('HLEN', key('error')) end
 
-  call('DEL', key('none')) -- see `let_in_when_full`
-  -- Of what comes now only the first two can fail, and a stamp without its answer says nothing.
+  -- A full server refuses the first of what comes now, and then the long way lets itself in. Of the others
+  -- two can fail: a stamp without its answer says nothing, and what was added is taken out.
   call('ZADD', key('stamps'), now, client)
-  call('ZREM', key('leased'), unpack(leases))
+  call('ZADD', key('scheduled'), unpack(coming))
+  if not pcall(call, 'ZREM', key('leased'), unpack(leases)) then
+    for i = 2, 2 * count, 2 do call('ZREM', key('scheduled'), coming[i]) end
+    return nil
+  end
   call('HSET', key('live'), unpack(live))
   if #values > 0 then call('HSET', key('value'), unpack(values)) end
   if #errors > 0 then call('HSET', key('error'), unpack(errors)) end
-  call('ZADD', key('scheduled'), unpack(coming))
   local scheduled, leased = (meta[3] or 0) + count, meta[4] - count
   call('HSET', KEYS[1], 'orders', orders + count, 'scheduled', scheduled, 'leased', leased)
   if beside then wake(count) end
