@@ -13,6 +13,7 @@ from redis import Redis
 from qanat._app.durable.options import ROTATING
 from qanat._core.store.values import Conf, Lease, NewJob, Settle, Stamp
 from qanat._stores.redis import RedisStore, scripts
+from qanat.errors import StoreError, StoreFull
 from tests._stores.redis.conftest import START
 
 if TYPE_CHECKING:
@@ -230,6 +231,89 @@ def test_the_short_ways_of_rotations_tell_and_leave_what_the_long_ways_do(
     histories(Turns, server, seed, only_long)
 
 
+AGAIN: dict[str, Any] = {"kind": "again", "delay": 5.0, "value": b"5", "error": "trace"}
+
+
+def in_turns(store: RedisStore) -> tuple[NewJob, StoredJob]:
+    """Make a rotation, of which one is leased, one is ready and one is to come; return one to be put."""
+    store.conf(Q, ROTATING)
+    store.put(Q, [NewJob(id="leased")])
+    [leased] = store.claim(Q, 1, worker="w", lease=30.0).jobs
+    store.put(Q, [NewJob(id="ready"), NewJob(id="later", delay=60.0)])
+    return NewJob(id="new", delay=5.0), leased
+
+
+@pytest.mark.parametrize(
+    ("deed", "key"),
+    [
+        *(("put", key) for key in ("jobs", "live", "scheduled", "stamps", "answers")),
+        *(("put ready", key) for key in ("line:", "lanes", "ring", "names")),
+        *(
+            ("claim", key)
+            for key in ("jobs", "live", "scheduled", "leased", "line:", "lanes", "ring", "names")
+        ),
+        *(("settle", key) for key in ("live", "scheduled", "leased", "stamps", "answers", "value", "error")),
+    ],
+)
+def test_a_key_of_another_type_stops_what_comes_again_before_it_writes(
+    server: Server, store: RedisStore, deed: str, key: str
+):
+    new, leased = in_turns(store)
+    if deed == "put ready":
+        # The next one makes the lane anew.
+        store.claim(Q, 1, worker="w", lease=30.0)
+        new = NewJob(id="new")
+    stamp = Stamp("client", 1)
+    server.command("DEL", f"qanat:{{q}}:{key}")
+    is_sorted = key in {"line:", "scheduled", "leased", "stamps", "ring", "names"}
+    server.command("HSET" if is_sorted else "ZADD", f"qanat:{{q}}:{key}", "1", "x")
+    with Redis(unix_socket_path=server.socket, protocol=2) as client:
+
+        def left() -> dict[bytes, Any]:
+            # A stamp without its answer says nothing.
+            return {name: held for name, held in all_of(client).items() if not name.endswith(b"stamps")}
+
+        before = left()
+        with pytest.raises(StoreError, match="WRONGTYPE"):
+            if deed.startswith("put"):
+                store.put(Q, [new], stamp=stamp)
+            elif deed == "claim":
+                store.claim(Q, 1, worker="w", lease=30.0)
+            else:
+                store.settle(Q, [Settle(id="leased", token=leased.token, **AGAIN)], stamp=stamp)
+        assert left() == before
+
+
+def test_a_full_server_lets_what_comes_again_be_claimed_and_settled(server: Server, store: RedisStore):
+    new, leased = in_turns(store)
+    used = server.command("INFO", "memory")["used_memory"]
+    server.command("CONFIG", "SET", "maxmemory", used - 100_000)
+    try:
+        with pytest.raises(StoreFull, match="maxmemory"):
+            store.put(Q, [new], stamp=Stamp("client", 1))
+        for job in (leased, *store.claim(Q, 1, worker="w", lease=30.0).jobs):
+            settle = Settle(id=job.id, token=job.token, **AGAIN)
+            [settled] = store.settle(Q, [settle], stamp=Stamp("client", 1 + job.token))
+            assert (settled.status, settled.state) == ("ok", "scheduled")
+    finally:
+        server.command("CONFIG", "SET", "maxmemory", 0)
+    counts = store.count(Q)
+    assert (counts.put, counts.scheduled, counts.ready, counts.leased) == (3, 3, 0, 0)
+    assert store.check(Q) == []
+
+
+@pytest.mark.parametrize("key", ["jobs", "live"])
+def test_what_a_short_claim_took_out_is_back_where_its_record_is_not_there(
+    server: Server, store: RedisStore, key: str
+):
+    in_turns(store)
+    server.command("HDEL", f"qanat:{{q}}:{key}", "ready")
+    claim = store.claim(Q, 1, worker="w", lease=30.0)
+    assert claim.jobs == []
+    # The long way leaves it where it is, for `check`.
+    assert server.command("ZRANGE", "qanat:{q}:line:", 0, -1) == [b"\x10\x00\x00\x00\x00\x00\x02ready"]
+
+
 def test_a_plain_put_a_claim_and_a_settle_ask_the_server_for_little(server: Server, store: RedisStore):
     stamps = (Stamp("client", number) for number in count(1))
 
@@ -260,3 +344,33 @@ def test_a_plain_put_a_claim_and_a_settle_ask_the_server_for_little(server: Serv
         settling = [calls(settle, jobs)]
     # The script itself counts too. The long ways ask 23 and 19 times, 35 and 15, and 27.
     assert (putting, claiming, settling) == ([17, 13], [20, 7], [14])
+
+
+def test_what_comes_again_asks_the_server_for_little(server: Server, store: RedisStore):
+    in_turns(store)
+    store.put(Q, [NewJob(id="a"), NewJob(id="b"), NewJob(id="c")])
+    stamps = (Stamp("client", number) for number in count(1))
+
+    def put(id: str) -> None:
+        store.put(Q, [NewJob(id=id, delay=5.0)], stamp=next(stamps))
+
+    def settle() -> None:
+        [job] = store.claim(Q, 1, worker="w", lease=30.0).jobs
+        settle = Settle(id=job.id, token=job.token, kind="again", delay=5.0)
+        asked.append(calls(store.settle, Q, [settle], stamp=next(stamps)))
+
+    with Redis(unix_socket_path=server.socket, protocol=2) as client:
+
+        def calls(deed: Callable[..., Any], *arguments: Any, **more: Any) -> int:
+            client.config_resetstat()
+            deed(*arguments, **more)
+            found = client.info("commandstats")
+            return sum(each["calls"] for name, each in found.items() if "config" not in name)
+
+        asked: list[int] = []
+        put("d")
+        settle()
+        asked += [calls(put, "e"), calls(lambda: store.claim(Q, 1, worker="w", lease=30.0))]
+        settle()
+    # The long ways ask 18, 34 and 22 times.
+    assert asked[1:] == [12, 14, 12]

@@ -39,21 +39,22 @@ local function few_let_in()
   return true
 end
 
--- Take the next of a line, as ZRANGE and ZREM would. Where `look`, with their members and ids, tells nothing
--- or raises, they are back in it as they were.
-local function popped(line, n, look)
-  local pairs_of, entries, ids = call('ZPOPMIN', line, n), {}, {}
-  for i = 1, #pairs_of / 2 do
-    entries[i] = pairs_of[2 * i - 1]
+-- Take out the next of a line, in one call where to look and to take out are two. If `look`, which gets their
+-- members and ids, tells nothing or raises, they are back in it as they were.
+local function popped(name, n, look)
+  local found, entries, ids = call('ZPOPMIN', name, n), {}, {}
+  for i = 1, #found / 2 do
+    entries[i] = found[2 * i - 1]
     ids[i] = sub(entries[i], 8)
   end
-  local is_well, told = false, nil
-  if #entries == n then is_well, told = pcall(look, entries, ids) end
-  if is_well and told then return told end
+  -- A count that says more than there is makes the lane leave.
+  local is_well, told = #entries == n, nil
+  if is_well then is_well, told = pcall(look, entries, ids) end
+  if is_well and told then return true end
   local back = {}
-  for i = 1, #pairs_of, 2 do back[i], back[i + 1] = pairs_of[i + 1], pairs_of[i] end
-  if #back > 0 then call('ZADD', line, unpack(back)) end
-  return nil
+  for i = 1, #found, 2 do back[i], back[i + 1] = found[i + 1], found[i] end
+  if #back > 0 then call('ZADD', name, unpack(back)) end
+  return false
 end
 
 local function take_overdue(meta, n, worker, ear)

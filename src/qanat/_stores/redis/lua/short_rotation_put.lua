@@ -47,7 +47,7 @@ local function place_by_due(client, number, count, meta)
   call('ZADD', key('stamps'), now, client)
   if placed > soon then call('ZADD', key('scheduled'), unpack(coming)) end
   if placed > 0 then
-    if not pcall(call, 'HSET', key('live'), unpack(live)) then
+    if type(try('HSET', key('live'), unpack(live))) == 'table' then
       for i = 2, #coming, 2 do call('ZREM', key('scheduled'), coming[i]) end
       return nil
     end

@@ -52,7 +52,7 @@ local function come_again(client, number, count)
   -- two can fail: a stamp without its answer says nothing, and what was added is taken out.
   call('ZADD', key('stamps'), now, client)
   call('ZADD', key('scheduled'), unpack(coming))
-  if not pcall(call, 'ZREM', key('leased'), unpack(leases)) then
+  if type(try('ZREM', key('leased'), unpack(leases))) == 'table' then
     for i = 2, 2 * count, 2 do call('ZREM', key('scheduled'), coming[i]) end
     return nil
   end
