@@ -130,9 +130,14 @@ class History:
     def other(self) -> Any:
         self.now += self.random.choice([1, 500, 2000, 40_000])
         what: Any = self.random.choice(
-            [self.store.rescue, self.store.pause, self.store.resume, self.store.resume]
+            [self.store.rescue, self.store.pause, self.store.resume, self.store.resume, self.get]
         )
         return what(Q)
+
+    def get(self, queue: str) -> Any:
+        """Get some that are there, were there, or never were."""
+        first = self.random.randrange(self.made + 1)
+        return self.store.get(queue, [f"j{number}" for number in range(first, first + 5)])
 
 
 class Turns(History):

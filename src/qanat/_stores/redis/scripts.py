@@ -27,7 +27,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "delete": (*_GROUND, *_LIFE, "deleting", "delete"),
     "purge": (*_GROUND, *_LIFE, "deleting", "purge"),
     "forget": (*_GROUND, *_LIFE, "forget"),
-    "get": (*_GROUND, *_LONG, "describing", "get"),
+    "get": (*_GROUND, "short_get", "shortly", *_LONG, "describing", "get"),
     "find": (*_GROUND, *_LONG, "describing", "find"),
     "resume": (*_GROUND, *_LONG, "resume"),
     "count": (*_GROUND, "prelude", "count"),
