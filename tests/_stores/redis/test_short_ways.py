@@ -307,6 +307,20 @@ def test_a_full_server_lets_what_comes_again_be_claimed_and_settled(server: Serv
     assert store.check(Q) == []
 
 
+@pytest.mark.parametrize(("bytes_left", "behind"), [(1, b""), (None, b"\xc1")])
+def test_what_a_short_claim_took_out_is_back_where_its_record_cannot_be_read(
+    server: Server, store: RedisStore, bytes_left: int | None, behind: bytes
+):
+    in_turns(store)
+    record = server.command("HGET", "qanat:{q}:live", "ready")
+    server.command("HSET", "qanat:{q}:live", "ready", record[:bytes_left] + behind)
+    with Redis(unix_socket_path=server.socket, protocol=2) as client:
+        before = all_of(client)
+        with pytest.raises(StoreError):
+            store.claim(Q, 1, worker="w", lease=30.0)
+        assert all_of(client) == before
+
+
 @pytest.mark.parametrize("key", ["jobs", "live"])
 def test_what_a_short_claim_took_out_is_back_where_its_record_is_not_there(
     server: Server, store: RedisStore, key: str
