@@ -192,8 +192,8 @@ class Pool:
         if len(jobs) < len(texts):
             # Those that others took are looked up.
             jobs += await self._known([text for text in texts if text not in self._taken])
-        rotation = self._rotations.at_hand() or await self._rotation()
         for at in range(0, len(jobs), MOST):
+            rotation = self._rotations.at_hand() or await self._rotation()
             try:
                 await rotation.ack(*jobs[at : at + MOST])
             except LeaseLost:
