@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qanat._stores.codec import MOST_BYTES, MOST_DEPTH, decode, decode_all, encode
+from qanat._core.content_key import content_key
+from qanat._stores.codec import MOST_BYTES, MOST_DEPTH, decode, decode_all, encode, is_simple
 from qanat.errors import SerialisationError
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -31,6 +32,22 @@ def test_what_json_has_comes_back_equal(value):
     back = decode(encode(value))
     assert back == value
     assert repr(back) == repr(value)
+
+
+@given(plain)
+def test_what_is_simple_has_the_content_that_comes_back(value):
+    if is_simple(value):
+        assert content_key(value) == content_key(decode(encode(value)))
+
+
+@pytest.mark.parametrize("value", [["a", 1, None, 1.5, True], {"a": 1}, "a", 7, []])
+def test_a_flat_list_or_dict_is_simple(value):
+    assert is_simple(value)
+
+
+@pytest.mark.parametrize("value", [[[]], ["a"] * 17, ["ä"], [2**64], [float("nan")], [b"a"], (1,), {1: 2}])
+def test_what_nests_is_long_or_would_not_come_back_is_not_simple(value):
+    assert not is_simple(value)
 
 
 class Colour(Enum):

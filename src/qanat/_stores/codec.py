@@ -29,7 +29,7 @@ MOST_INT: Final = 2**64 - 1
 
 SHORT: Final = 4_000
 FEW: Final = 16
-"""Characters of a text, and entries of a dict, that need no count: all together are 128 KB at most."""
+"""Characters of a text, and entries of a dict or a list, that need no count: all are 128 KB at most."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
@@ -48,12 +48,22 @@ def encode(value: object, *, most: int = MOST_BYTES) -> bytes:
     Raises:
         SerialisationError: Where in the value something cannot be kept, and what to do.
     """
-    kind = type(value)
-    if _is_short(kind, value) or (kind is dict and _is_flat(cast("dict[object, object]", value))):
+    if is_simple(value):
         data = _encoder.encode(value)
         if len(data) <= most:
             return data
     return _Walk(most).encoded(value)
+
+
+def is_simple(value: object) -> bool:
+    """Whether a value surely comes back equal, and of the same types, and is small; False says nothing."""
+    kind = type(value)
+    if kind is dict:
+        return _is_flat(cast("dict[object, object]", value))
+    if kind is list:
+        inner = cast("list[object]", value)
+        return len(inner) <= FEW and all(map(_is_short, map(type, inner), inner))
+    return _is_short(kind, value)
 
 
 def _is_short(kind: type, value: Any) -> bool:

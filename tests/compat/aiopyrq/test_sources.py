@@ -163,6 +163,27 @@ def test_the_same_object_serves_one_event_loop_after_another(tmp_path: Path):
 
 
 @pytest.mark.real
+def test_a_store_that_was_closed_is_opened_anew(tmp_path: Path):
+    async def add_and_take(number: int) -> list[Any]:
+        await pool.add_item(number)
+        [taken] = await pool.get_items(9)
+        await pool.ack_item(taken)
+        return [taken, await pool.get_count(), await failing.can_rollback_item("x")]
+
+    url = f"sqlite:///{tmp_path / 'work.db'}"
+    pool, failing = Pool("feeds", url), Queue("failing", url, max_retry=1, max_timeout=1)
+
+    async def main() -> None:
+        assert await add_and_take(1) == ["1", 1, True]
+        [shared] = _source._open[asyncio.get_running_loop()].values()
+        assert shared._held is not None
+        await shared._held.aclose()  # as the end of the event loop does
+        assert await add_and_take(2) == ["2", 2, True]
+
+    asyncio.run(main())
+
+
+@pytest.mark.real
 def test_a_queue_keeps_nothing_of_event_loops_that_have_ended(tmp_path: Path):
     queue = Queue("emails", f"sqlite:///{tmp_path / 'work.db'}")
     for _ in range(3):

@@ -193,6 +193,12 @@ class Queue(Generic[T]):
         """
         at_least("wait", wait, 0.0)
         ask = self._asking.lease(n)
+        if not wait:
+            # Nothing to listen for, and no place to wait at.
+            leased = await self.carry(ask)
+            if leased.spoilt is not None:
+                await self.carry(leased.spoilt)
+            return leased.jobs
         clock = self._store.clock
         deadline = clock.now() + wait
         while True:

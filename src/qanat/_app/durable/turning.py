@@ -28,7 +28,7 @@ from qanat._core.shown import shown
 from qanat._core.store import bounds
 from qanat._core.store.states import LIVE, State
 from qanat._core.store.values import Settle
-from qanat._stores.codec import decode, encode
+from qanat._stores.codec import decode, encode, is_simple
 from qanat.errors import SerialisationError
 
 if TYPE_CHECKING:
@@ -205,8 +205,9 @@ class Turning:
 
 def id_of(item: object) -> str:
     """Return the id of an item: what it is as JSON makes it, so that all who hand it in mean the same."""
-    plain = item if type(item) is str or type(item) is int else decode(encode(item))
-    return content_key(plain).hex()
+    # A text, a number and what is simple would come back as they are.
+    is_plain = type(item) is str or type(item) is int or is_simple(item)
+    return content_key(item if is_plain else decode(encode(item))).hex()
 
 
 def _found(value: bytes | None) -> float | None:

@@ -228,8 +228,22 @@ def _is_plain_done(settle: Settle) -> bool:
     )
 
 
+def _is_plain_again(settle: Settle) -> bool:
+    """Whether a job comes again later, and that is all: so do nearly all in rotations."""
+    return (
+        settle.kind == "again"
+        and is_short(settle.id)
+        and type(settle.delay) is float
+        and 0.0 <= settle.delay <= LONGEST
+        and settle.value is None
+        and settle.reason == ""
+        and settle.error == ""
+        and not (settle.children or settle.after or settle.also)
+    )
+
+
 def _check_one(settle: Settle) -> None:
-    if _is_plain_done(settle):
+    if _is_plain_done(settle) or _is_plain_again(settle):
         return
     kind = settle.kind
     check_text("id", settle.id)

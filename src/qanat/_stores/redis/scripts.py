@@ -17,9 +17,9 @@ _GROUND: Final = ("clock", "ground", "waking")
 _LONG: Final = ("prelude", "records", "unit")
 _LIFE: Final = (*_LONG, "life")
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
-    "put": (*_GROUND, "short_put", "shortly", *_LIFE, "put"),
-    "claim": (*_GROUND, "short_claim", "shortly", *_LIFE, "claim"),
-    "settle": (*_GROUND, "short_settle", "shortly", *_LIFE, "settle"),
+    "put": (*_GROUND, "short_rotation_put", "short_put", "shortly", *_LIFE, "put"),
+    "claim": (*_GROUND, "short_rotation_claim", "short_claim", "shortly", *_LIFE, "claim"),
+    "settle": (*_GROUND, "short_rotation_settle", "short_settle", "shortly", *_LIFE, "settle"),
     "extend": (*_GROUND, *_LIFE, "extend"),
     "rescue": (*_GROUND, *_LIFE, "rescue"),
     "cancel": (*_GROUND, *_LIFE, "cancel"),
@@ -27,7 +27,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "delete": (*_GROUND, *_LIFE, "deleting", "delete"),
     "purge": (*_GROUND, *_LIFE, "deleting", "purge"),
     "forget": (*_GROUND, *_LIFE, "forget"),
-    "get": (*_GROUND, *_LONG, "describing", "get"),
+    "get": (*_GROUND, "short_get", "shortly", *_LONG, "describing", "get"),
     "find": (*_GROUND, *_LONG, "describing", "find"),
     "resume": (*_GROUND, *_LONG, "resume"),
     "count": (*_GROUND, "prelude", "count"),

@@ -35,11 +35,12 @@ _PUT: Final = Format(">7s6sB")
 """Order, put_at, and whether there is a head."""
 _FIRST: Final = Format(">BHIHI")
 """Order and put_at as above, cut into numbers that there are formats for."""
+_LEASED: Final = Format(">xIIBHIBHI6xHIBHId")
+"""CORE of a leased job, cut likewise; what the client knows is left out."""
 _MIDDLE: Final = 2**52
 """What order numbers are counted from."""
 _TOKEN: Final = 7
 """Bytes of a token in a record."""
-_DONE: Final = STATES.index("done") + 1
 _number = int.from_bytes
 
 
@@ -80,7 +81,10 @@ _anything = Decoder().decode
 
 def milliseconds(seconds: float) -> int:
     """Return a length in whole milliseconds, rounded up but for the noise of a float."""
-    return ceil(round(seconds * 1000, 6))
+    exact = seconds * 1000
+    whole = int(exact)
+    # Most are whole, and rounding writes out a number first.
+    return whole if whole == exact else ceil(round(exact, 6))
 
 
 def _state(number: int) -> State:
@@ -217,8 +221,10 @@ def placed_of(jobs: Sequence[NewJob], answer: bytes) -> list[Placed]:
 def settled_of(settles: Sequence[Settle], answer: bytes) -> list[Settled]:
     """Return what became of settles."""
     results: list[Any] = _anything(answer)
-    if results.count(_DONE) == len(results) == len(settles):
-        return [Settled(settle.id, "ok", "done") for settle in settles]
+    first = results[0] if results else 0
+    if first and type(first) is int and results.count(first) == len(results) == len(settles):
+        state = _state(first)
+        return [Settled(settle.id, "ok", state) for settle in settles]
     return [_settled(settle, result) for settle, result in zip(settles, results, strict=True)]
 
 
@@ -255,6 +261,7 @@ def claim_of(answer: Any, worker: str, lease: float) -> Claim:
     if paused:
         return Claim([], None, [], True)
     started_at, due_at = now / 1000, (now + milliseconds(lease)) / 1000
+    plain = _CORE.size + len(worker.encode())  # no lane, and nothing behind the worker
     jobs: list[StoredJob] = []
     each = iter(told)
     # Four at a time: id, record, live (only the token of a first lease, a number), links.
@@ -266,7 +273,10 @@ def claim_of(answer: Any, worker: str, lease: float) -> Claim:
                 continue
             live = _first_live(blob, told_live.to_bytes(_TOKEN, "big"), worker, now)
         value, error = (values[i] if values else None), (errors[i] if errors else None)
-        jobs.append(job_of(id, blob, live, links, due_at, value, error, None))
+        if not links and not blob[13] and len(live) == plain:
+            jobs.append(_later_lease(id, blob, live, worker, started_at, due_at, value, error))
+        else:
+            jobs.append(job_of(id, blob, live, links, due_at, value, error, None))
     return Claim(jobs, None if next_due is None else next_due / 1000, ended_of(ended))
 
 
@@ -298,6 +308,36 @@ def _first_lease(
         due_at=due_at,
         started_at=started_at,
         family=token,
+        order=(top << 48 | high << 32 | low) - _MIDDLE,
+    )
+
+
+def _later_lease(
+    id: bytes, blob: bytes, live: bytes, worker: str, started_at: float, due_at: float, value: bytes | None,
+    error: bytes | None,
+) -> StoredJob:  # fmt: skip
+    """Return a plain job that has a record, as in a rotation: half of the cost of `job_of`."""
+    _, _, _, put_high, put_low = _FIRST.unpack_from(blob)
+    (
+        attempt, crashes, token_top, token_high, token, family_top, family_high, family, born_high, born_low,
+        top, high, low, priority,
+    ) = _LEASED.unpack_from(live)  # fmt: skip
+    return StoredJob(
+        id=id.decode(),
+        state="leased",
+        body=blob[14:],
+        priority=priority,
+        attempt=attempt,
+        crashes=crashes,
+        token=token_top << 48 | token_high << 32 | token,
+        worker=worker,
+        put_at=(put_high << 32 | put_low) / 1000,
+        born_at=(born_high << 32 | born_low) / 1000,
+        due_at=due_at,
+        started_at=started_at,
+        value=value,
+        error=error.decode() if error else "",
+        family=family_top << 48 | family_high << 32 | family,
         order=(top << 48 | high << 32 | low) - _MIDDLE,
     )
 

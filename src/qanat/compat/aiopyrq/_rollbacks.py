@@ -62,7 +62,7 @@ class Rollbacks:
                 "max_retry and max_timeout must be given to the queue, or max_retry_rollback and "
                 "max_timeout_in_queue, got none of them"
             )
-        rotation = await self._rotation()
+        rotation = self._rotations.at_hand() or await self._rotation()
         forgotten_in = REMEMBERED + max(longest, 0.0)
         # What others counted is found out on the way.
         number = min(self._known.get(text, 0) + 1, last)

@@ -87,12 +87,19 @@ class Source:
         Raises:
             StoreError: If it cannot be used.
         """
-        if self._store is not None:
-            return self._store
+        return self._store if self._store is not None else await self.shared().store()
+
+    def shared(self) -> _Shared:
+        """Return what has the store of this event loop, unless one was handed in."""
         shared = _open.setdefault(asyncio.get_running_loop(), {})
         if self._url not in shared:
             shared[self._url] = _Shared(self._url)
-        return await shared[self._url].store()
+        return shared[self._url]
+
+    @property
+    def is_handed_in(self) -> bool:
+        """Whether it is an open store."""
+        return self._store is not None
 
 
 class Handles(Generic[H]):
@@ -106,7 +113,12 @@ class Handles(Generic[H]):
     def __init__(self, source: Source, make: Callable[[qanat.Store], H]) -> None:
         self._source = source
         self._make = make
-        self._known: dict[asyncio.AbstractEventLoop, tuple[qanat.Store, H]] = {}
+        self._known: dict[asyncio.AbstractEventLoop, tuple[qanat.Store, H, _Shared | None]] = {}
+
+    def at_hand(self) -> H | None:
+        """Return that of this event loop if it was got before and its store is still open."""
+        known = self._known.get(asyncio.get_running_loop())
+        return known[1] if known is not None and (known[2] is None or not known[2].is_over) else None
 
     async def get(self) -> H:
         """Return that of this event loop; errors as `Source.store`."""
@@ -116,14 +128,20 @@ class Handles(Generic[H]):
         if known is None or known[0] is not store:
             for each in [each for each in self._known if each.is_closed()]:
                 del self._known[each]
-            known = self._known[loop] = (store, self._make(store))
+            shared = None if self._source.is_handed_in else self._source.shared()
+            known = self._known[loop] = (store, self._make(store), shared)
         return known[1]
 
 
 class _Shared:
-    """A store of one event loop."""
+    """A store of one event loop.
+
+    Attributes:
+        is_over: Whether it is closed, or about to be.
+    """
 
     def __init__(self, url: str) -> None:
+        self.is_over: bool = False
         self._url = url
         self._opening = asyncio.Lock()
         self._store: qanat.Store | None = None
@@ -133,18 +151,21 @@ class _Shared:
         if self._store is None:
             async with self._opening:
                 if self._store is None:
-                    held = _hold(self._url)
+                    held = _hold(self, self._url)
                     self._store = await anext(held)
                     self._held = held
         return self._store
 
 
-async def _hold(url: str) -> AsyncGenerator[qanat.Store]:
+async def _hold(shared: _Shared, url: str) -> AsyncGenerator[qanat.Store]:
     """Keep a store open until the generator is closed."""
     loop = asyncio.get_running_loop()
     try:
         async with qanat.open(url) as store:
-            yield store
+            try:
+                yield store
+            finally:
+                shared.is_over = True
     finally:
         _open.get(loop, {}).pop(url, None)
 

@@ -154,14 +154,15 @@ class Pool:
             TypeError: If it is no whole number.
         """
         whole("count", count)
-        rotation = await self._rotation()
+        rotation = self._rotations.at_hand() or await self._rotation()
         found: list[str] = []
         while len(found) < count:
             wanted = min(count - len(found), MOST)
             jobs = await rotation.lease(wanted)
             for job in jobs:
-                self._taken[job.item] = job
-                found.append(job.item)
+                text = job.item  # which reads it
+                self._taken[text] = job
+                found.append(text)
             if len(jobs) < wanted:
                 break
         return [self._texts.given_back(text) for text in found]
@@ -187,10 +188,14 @@ class Pool:
         await self._ack(self._texts.of_all(items))
 
     async def _ack(self, texts: list[str]) -> None:
-        jobs = await self._leased(texts)
+        jobs = [self._taken[text] for text in dict.fromkeys(texts) if text in self._taken]
+        if len(jobs) < len(texts):
+            # Those that others took are looked up.
+            jobs += await self._known([text for text in texts if text not in self._taken])
         for at in range(0, len(jobs), MOST):
+            rotation = self._rotations.at_hand() or await self._rotation()
             try:
-                await (await self._rotation()).ack(*jobs[at : at + MOST])
+                await rotation.ack(*jobs[at : at + MOST])
             except LeaseLost:
                 pass  # they are due again, or somebody else has them
         for text in texts:
@@ -209,11 +214,6 @@ class Pool:
         jobs = await self._known(texts)
         if jobs:
             await self._delete([job.item for job in jobs])
-
-    async def _leased(self, texts: list[str]) -> list[QueueJob[str]]:
-        """Return the jobs of items that are taken; those that others took are looked up."""
-        mine = {text: self._taken[text] for text in texts if text in self._taken}
-        return [*mine.values(), *await self._known([text for text in texts if text not in mine])]
 
     async def _known(self, texts: list[str]) -> list[QueueJob[str]]:
         if not texts:

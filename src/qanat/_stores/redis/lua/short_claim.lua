@@ -3,8 +3,10 @@
 local function shortly()
   local n, worker, ear = tonumber(ARGV[1]), ARGV[2], ARGV[5]
   if n < 1 or n > FEW or ARGV[6] ~= '0' then return nil end
-  local meta = call('HMGET', KEYS[1], 'paused', 'max_age', 'tokens', 'given', 'ready', 'leased')
+  local meta = call('HMGET', KEYS[1], 'paused', 'max_age', 'tokens', 'given', 'ready', 'leased', 'order',
+    'max_attempts', 'max_crashes')
   if meta[1] or (meta[2] and meta[2] ~= '') then return nil end
+  if meta[7] == 'due' then return take_overdue(meta, n, worker, ear) end
   local due = call('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES')[2]
   if due and due + 0 <= now then return nil end
   local ring = call('ZRANGE', key('ring'), 0, 1)

@@ -2,8 +2,9 @@
 local function shortly()
   local client, number, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
   if client == '' or count > FEW then return nil end
-  local meta = call('HMGET', KEYS[1], 'set', 'order', 'orders', 'put', 'ready', 'turns')
-  if not meta[1] or meta[2] == 'due' then return nil end
+  local meta = call('HMGET', KEYS[1], 'set', 'order', 'orders', 'put', 'ready', 'turns', 'scheduled')
+  if not meta[1] then return nil end
+  if meta[2] == 'due' then return place_by_due(client, number, count, meta) end
   local held = call('HGET', key('answers'), client)
   if held and number <= parse('>I7', held) then return nil end
   local orders, step = (meta[3] or 0) + 0, meta[2] == 'lifo' and -1 or 1

@@ -1,7 +1,9 @@
 -- The short way of a settle: jobs that are plainly done, in a queue where they leave nothing behind.
 local function shortly()
   local client, number, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-  if client == '' or count > FEW or ARGV[4] ~= 'D' then return nil end
+  if client == '' or count > FEW then return nil end
+  if ARGV[4] == '' then return come_again(client, number, count) end
+  if ARGV[4] ~= 'D' then return nil end
   local meta = call('HMGET', KEYS[1], 'keep', 'leased', 'done')
   if (meta[1] or '0') ~= '0' then return nil end
   local held = call('HGET', key('answers'), client)
