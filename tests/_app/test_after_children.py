@@ -12,7 +12,16 @@ import anyio
 import pytest
 
 import qanat
-from qanat import Children, ChildrenFailedError, JobCancelledError, JobTimeoutError, Quorum, Retry, Throttled
+from qanat import (
+    Children,
+    ChildrenFailedError,
+    JobCancelledError,
+    JobTimeoutError,
+    Quorum,
+    Retry,
+    Throttled,
+    TooManyFailuresError,
+)
 
 if TYPE_CHECKING:
     from qanat.testing import VirtualTime
@@ -659,3 +668,23 @@ async def test_nothing_of_a_finished_tree_is_left(virtual_time: VirtualTime):
         await anyio.sleep(1.0)
         gc.collect()
         assert not [ref for ref in refs if ref() is not None]
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_a_parent_that_fails_as_it_returns_counts_towards_max_failures(virtual_time: VirtualTime):
+    ran: list[int] = []
+
+    async def handler(item: int) -> int:
+        if item < 0:
+            raise ValueError(item)
+        if item == 0:
+            child = qanat.current_job().spawn(-1, failure="fail")
+            await child.outcome()
+            return item
+        await anyio.sleep(1.0)
+        ran.append(item)
+        return item
+
+    with pytest.raises(TooManyFailuresError):
+        await qanat.collect(handler, range(50), concurrency=2, max_failures=1)
+    assert len(ran) <= 1

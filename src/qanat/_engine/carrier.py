@@ -470,7 +470,7 @@ class Carrier:
                                 self.deadline = math.inf
                             if outcome is None:
                                 engine.ends_later(ending, now)
-                            elif append is not None:
+                            elif append is not None and outcome.error is None:
                                 append(outcome)
                             else:
                                 settle(ending, outcome)
