@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from itertools import count
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
+from msgspec.structs import replace
 from redis import Redis
 
 from qanat._core.store.values import Conf, NewJob, Settle, Stamp
@@ -64,16 +65,24 @@ class History:
         self.made = 0
         self.held: list[Any] = []
         self.last: Any = None
+        self.often: dict[str, Any] = {}
+        self.is_calm = False
+        self.conf = Conf()
 
     def run(self, steps: int) -> list[Any]:
         draw = self.random
         conf = Conf(
             order=draw.choice(["fifo", "fifo", "lifo", "due"]), keep=draw.choice([0.0, 0.0, 0.0, 5.0]),
             max_age=draw.choice([None, None, None, 60.0]), weights=draw.choice([{}, {}, {"": 2}]),
-            unique=draw.choice([None, "pending"]),
+            unique=draw.choice([None, "pending", "pending", "pending", "active"]),
+            max_attempts=draw.choice([None, 2, 20]),
         )  # fmt: skip
+        self.conf = conf
+        # In some queues every job has a key, or something else that stays with it.
+        self.often = draw.choice([{}, {}, {}, *[{"key": "k"}] * 4, {"dedupe_for": 9.0}])
+        self.is_calm = draw.random() < 0.5
         told: list[Any] = [self.store.conf(Q, conf)]
-        often = [self.put, self.claim, self.settle]
+        often = [self.put, self.claim, self.settle] * (2 if self.is_calm else 1)
         for number in range(steps):
             step = draw.choice([*often, *often, self.other])
             told.append(step())
@@ -96,17 +105,20 @@ class History:
     def job(self) -> NewJob:
         draw = self.random
         self.made += draw.choice([1, 1, 1, 1, 1, 1, 0])
-        given: dict[str, Any] = draw.choice(
-            [{}] * 24 + [{"lane": "a"}, {"delay": 3.0}, {"priority": -1.0}, {"key": "k"}, {"dedupe_for": 9.0}]
-        )
+        kinds: list[dict[str, Any]] = [self.often] * 24
+        if not self.is_calm:
+            kinds += [{"lane": "a"}, {"delay": 3.0}, {"priority": -1.0}, {"key": "k"}, {"dedupe_for": 9.0}]
+        given = draw.choice(kinds)
+        if "key" in given:
+            given = {**given, "key": draw.choice(["k1", "k2", f"k{self.made}", f"k{self.made}"])}
         return NewJob(id=f"j{self.made}", body=b"%d" % self.made, **given)
 
     def put(self) -> Any:
-        how_many = self.random.choice([1, 1, 1, 1, 1, 3, 3, 51])
+        how_many = self.random.choice([1, 1, 1, 1, 1, 3, 3, 51, 101])
         return self.stamped(self.store.put, [self.job() for _ in range(how_many)])
 
     def claim(self) -> Any:
-        n = self.random.choice([1, 1, 3, 20, 51])
+        n = self.random.choice([1, 1, 3, 20, 51, 101])
         skip = self.random.choice([()] * 9 + [("",)])
         claim = self.store.claim(Q, n, worker="w", lease=self.random.choice([1.0, 30.0]), skip=skip)
         self.held += claim.jobs
@@ -115,21 +127,27 @@ class History:
     def settle(self) -> Any:
         draw = self.random
         draw.shuffle(self.held)
-        mine, self.held = self.held[:5], self.held[5:]
-        kind: Any = draw.choice(["done"] * 12 + ["retry", "dead", "release"])
+        some = draw.choice([5, 5, 5, 60, 101])
+        mine, self.held = self.held[:some], self.held[some:]
+        kind: Any = draw.choice(["done"] * 8 + ["release"] * 6 + ["retry"] * 3 + ["dead"])
         again = mine[:1] if draw.random() < 0.1 else []
         settles = [Settle(id=each.id, token=each.token, kind=kind) for each in (*mine, *again)]
         return self.stamped(self.store.settle, settles)
 
     def other(self) -> Any:
-        self.now += self.random.choice([1, 500, 2000, 40_000])
-        what: Any = self.random.choice(
-            [self.store.rescue, self.store.pause, self.store.resume, self.store.resume]
-        )
+        self.now += self.random.choice([1, 500, 2000] if self.is_calm else [1, 500, 2000, 40_000])
+        # Those who lost their worker, and a pause, send claims the long way for a while.
+        rarely = [] if self.is_calm else [self.store.rescue, self.store.pause, self.store.resume]
+        what: Any = self.random.choice([self.store.resume, self.change, self.change, *rarely])
         return what(Q)
 
+    def change(self, queue: str) -> Any:
+        weights = {"": self.random.choice([1, 2, 3, 7])}
+        conf = replace(self.conf, weights=weights, max_attempts=self.random.choice([None, 1, 2, 20]))
+        return self.store.conf(queue, conf, change=True)
 
-@pytest.mark.parametrize("seed", range(6))
+
+@pytest.mark.parametrize("seed", [*range(24), 322, 362])
 def test_the_short_ways_tell_and_leave_what_the_long_ways_do(
     server: Server, only_long: Callable[[], None], seed: int
 ):
@@ -139,7 +157,7 @@ def test_the_short_ways_tell_and_leave_what_the_long_ways_do(
     assert short == History(server, seed).run(100)
 
 
-def test_a_plain_put_a_claim_and_a_settle_ask_the_server_for_little(server: Server, store: RedisStore):
+def test_plain_puts_claims_settles_and_releases_ask_the_server_for_little(server: Server, store: RedisStore):
     stamps = (Stamp("client", number) for number in count(1))
 
     def put(id: str) -> None:
@@ -148,9 +166,9 @@ def test_a_plain_put_a_claim_and_a_settle_ask_the_server_for_little(server: Serv
     def claim() -> list[StoredJob]:
         return store.claim(Q, 1, worker="w", lease=30.0).jobs
 
-    def settle(jobs: list[StoredJob]) -> None:
-        done = [Settle(id=job.id, token=job.token, kind="done") for job in jobs]
-        store.settle(Q, done, stamp=next(stamps))
+    def settle(jobs: list[StoredJob], kind: Literal["done", "release"] = "done") -> None:
+        settles = [Settle(id=job.id, token=job.token, kind=kind) for job in jobs]
+        store.settle(Q, settles, stamp=next(stamps))
 
     store.conf(Q, Conf())
     put("first")
@@ -167,5 +185,8 @@ def test_a_plain_put_a_claim_and_a_settle_ask_the_server_for_little(server: Serv
         jobs = claim()
         claiming = [calls(claim), calls(claim)]
         settling = [calls(settle, jobs)]
-    # The script itself counts too. The long ways ask 23 and 19 times, 35 and 15, and 27.
-    assert (putting, claiming, settling) == ([17, 13], [20, 7], [14])
+        put("c")
+        releasing = [calls(settle, claim(), "release")]
+        claiming.append(calls(claim))
+    # The script itself counts too. The long ways ask 23 and 19 times, 35, 15 and 40, 27, and 28.
+    assert (putting, claiming, settling, releasing) == ([17, 13], [20, 7, 26], [14], [20])

@@ -190,11 +190,16 @@ def check_claim(queue: str, n: int, worker: str, lease: float, skip: Collection[
 
 
 def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> bool:
-    """Check a settle; return whether all are plainly done, with tokens that a store may have given."""
+    """Check a settle.
+
+    Returns:
+        Whether all are plain and alike: all done or all released, and that is all, with tokens that a store
+        may have given.
+    """
     checked_name("queue", queue)
     check_many("settles", settles)
     check_stamp(stamp)
-    if all(map(_is_plain_done, settles)):
+    if all(map(_is_plain_done, settles)) or all(map(_is_plain_release, settles)):
         return True
     more = 0
     for settle in settles:
@@ -210,10 +215,19 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
 
 def _is_plain_done(settle: Settle) -> bool:
     """Whether a job is done, and that is all: so are nearly all, and this is quick."""
+    return settle.kind == "done" and _is_plain(settle)
+
+
+def _is_plain_release(settle: Settle) -> bool:
+    """Whether a job is released, and that is all."""
+    return settle.kind == "release" and _is_plain(settle)
+
+
+def _is_plain(settle: Settle) -> bool:
+    """Whether a settle says no more than its kind."""
     id, token = settle.id, settle.token
     return (
-        settle.kind == "done"
-        and settle.value is None
+        settle.value is None
         # As `is_short`, without the call.
         and type(id) is str
         and 0 < len(id) <= NAME_BYTES

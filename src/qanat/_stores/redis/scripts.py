@@ -18,8 +18,8 @@ _LONG: Final = ("prelude", "records", "unit")
 _LIFE: Final = (*_LONG, "life")
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "put": (*_GROUND, "short_put", "shortly", *_LIFE, "put"),
-    "claim": (*_GROUND, "short_claim", "shortly", *_LIFE, "claim"),
-    "settle": (*_GROUND, "short_settle", "shortly", *_LIFE, "settle"),
+    "claim": (*_GROUND, "short_claim", "shortly", "short_lined", "shortly", *_LIFE, "claim"),
+    "settle": (*_GROUND, "short_settle", "shortly", "short_release", "shortly", *_LIFE, "settle"),
     "extend": (*_GROUND, *_LIFE, "extend"),
     "rescue": (*_GROUND, *_LIFE, "rescue"),
     "cancel": (*_GROUND, *_LIFE, "cancel"),

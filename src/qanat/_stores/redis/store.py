@@ -338,7 +338,7 @@ def _put_arguments(jobs: Sequence[NewJob], stamp: Stamp | None) -> list[Any]:
 
 
 def _settle_arguments(settles: Sequence[Settle], stamp: Stamp | None, *, plain: bool) -> list[Any]:
-    arguments = wire.done_arguments(settles) if plain else wire.settle_arguments(settles)
+    arguments = wire.plain_arguments(settles) if plain else wire.settle_arguments(settles)
     return [*_stamped(stamp), *arguments]
 
 

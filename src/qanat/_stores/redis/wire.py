@@ -39,7 +39,6 @@ _MIDDLE: Final = 2**52
 """What order numbers are counted from."""
 _TOKEN: Final = 7
 """Bytes of a token in a record."""
-_DONE: Final = STATES.index("done") + 1
 _number = int.from_bytes
 
 
@@ -139,9 +138,10 @@ def put_arguments(jobs: Sequence[NewJob]) -> list[Any]:
     return arguments
 
 
-def done_arguments(settles: Sequence[Settle]) -> list[Any]:
-    """Return token and id of each, all of them plainly done, behind how many they are, as in a drain."""
-    return [len(settles), b"D", *[each.token.to_bytes(_TOKEN, "big") + each.id.encode() for each in settles]]
+def plain_arguments(settles: Sequence[Settle]) -> list[Any]:
+    """Return token and id of each, all of them plain and alike, behind how many they are and their kind."""
+    kind = b"R" if settles and settles[0].kind == "release" else b"D"
+    return [len(settles), kind, *[each.token.to_bytes(_TOKEN, "big") + each.id.encode() for each in settles]]
 
 
 def settle_arguments(settles: Sequence[Settle]) -> list[Any]:
@@ -217,8 +217,10 @@ def placed_of(jobs: Sequence[NewJob], answer: bytes) -> list[Placed]:
 def settled_of(settles: Sequence[Settle], answer: bytes) -> list[Settled]:
     """Return what became of settles."""
     results: list[Any] = _anything(answer)
-    if results.count(_DONE) == len(results) == len(settles):
-        return [Settled(settle.id, "ok", "done") for settle in settles]
+    first = results[0] if results else 0
+    if first and type(first) is int and results.count(first) == len(results) == len(settles):
+        state = _state(first)
+        return [Settled(settle.id, "ok", state) for settle in settles]
     return [_settled(settle, result) for settle, result in zip(settles, results, strict=True)]
 
 

@@ -14,7 +14,7 @@ local function shortly()
     return nil
   end
   local expires = call('ZRANGE', key('leased'), 0, 0, 'WITHSCORES')[2]
-  local jobs, found = {}, 0
+  local jobs, found, bytes = {}, 0, 0
   if lane then
     local name = key('list:' .. lane)
     local waiting = (call('HGET', key('lanes'), lane) or 0) + 0
@@ -29,12 +29,14 @@ local function shortly()
     for i = 1, found do
       local blob, order = blobs[i], sub(entries[i], 1, 7)
       if not blob or records[i] or sub(blob, 1, 7) ~= order then return nil end
+      bytes = bytes + #blob
       local token = pack('>I7', tokens + i)
       live[2 * i - 1] = ids[i]
       live[2 * i] = first .. token .. token .. started .. sub(blob, 8, 13) .. order .. tail
       leases[2 * i - 1], leases[2 * i] = score, token .. ids[i]
       jobs[4 * i - 3], jobs[4 * i - 2], jobs[4 * i - 1], jobs[4 * i] = ids[i], blob, tokens + i, ''
     end
+    if bytes > BYTES then return nil end
     local left, given = waiting - found, 0
     if left > 0 then
       given = ((meta[4] or 0) + found) % (call('HGET', key('weights'), lane) or 1)
