@@ -167,6 +167,7 @@ class StoreMachine(RuleBasedStateMachine):
         children=st.lists(_jobs, max_size=2),
         also=st.lists(_jobs, max_size=1),
         after=st.sampled_from(["", "", "callback"]),
+        yields=st.booleans(),
         stamped=st.booleans(),
     )
     def settle(self, pick: int, kind: Any, stamped: bool, **given: Any) -> None:
@@ -415,7 +416,7 @@ _CHILDREN = ("open", "done", "dead", "cancelled", "failed")
 _CARRIES = {
     "done": ("value", "children", "also", "after"),
     "retry": ("delay",),
-    "release": ("delay",),
+    "release": ("delay", "yields"),
     "again": ("delay", "value", "also"),
     "dead": ("also",),
     "cancelled": ("also",),

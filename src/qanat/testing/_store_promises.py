@@ -169,6 +169,7 @@ def bad_input_has_no_effect(bench: StoreBench) -> None:
         Settle(id="a", token=job.token, kind="retry", value=b"1"),
         Settle(id="a", token=job.token, kind="retry", after="f"),
         Settle(id="a", token=job.token, kind="release", error="e"),
+        Settle(id="a", token=job.token, kind="retry", yields=True),
         Settle(id="a", token=job.token, kind="done", value=bytes(bounds.BODY_BYTES + 1)),
         Settle(id="a", token=job.token, kind="done", children=(NewJob(id=""),)),
     ):

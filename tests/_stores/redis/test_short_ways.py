@@ -131,7 +131,10 @@ class History:
         mine, self.held = self.held[:some], self.held[some:]
         kind: Any = draw.choice(["done"] * 8 + ["release"] * 6 + ["retry"] * 3 + ["dead"])
         again = mine[:1] if draw.random() < 0.1 else []
-        settles = [Settle(id=each.id, token=each.token, kind=kind) for each in (*mine, *again)]
+        yields = kind == "release" and draw.random() < 0.5
+        settles = [
+            Settle(id=each.id, token=each.token, kind=kind, yields=yields) for each in (*mine, *again)
+        ]  # fmt: skip
         return self.stamped(self.store.settle, settles)
 
     def other(self) -> Any:

@@ -234,11 +234,16 @@ class Asking:
             [Settle(id=id, token=token, kind="retry", delay=delay) for id, token in leases_of(jobs)]
         )
 
-    def release(self, jobs: Sequence[QueueJob[Any]], delay: float = 0.0) -> Ask[None]:
-        """Ask to take jobs back as if they had not been leased."""
+    def release(
+        self, jobs: Sequence[QueueJob[Any]], delay: float = 0.0, *, yields: bool = False
+    ) -> Ask[None]:
+        """Ask to take jobs back as if they had not been leased, or with `yields` as `Settle` has it."""
         delay = _delay(delay)
         return self.settle(
-            [Settle(id=id, token=token, kind="release", delay=delay) for id, token in leases_of(jobs)]
+            [
+                Settle(id=id, token=token, kind="release", delay=delay, yields=yields)
+                for id, token in leases_of(jobs)
+            ]
         )
 
     def extend(self, jobs: Sequence[QueueJob[Any]]) -> Ask[list[str]]:

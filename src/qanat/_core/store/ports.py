@@ -139,8 +139,8 @@ class Jobs(Protocol):
         each:
 
         1. `children` are placed as by `put`; after a cancel request all are refused ("parent").
-        2. Where the job goes is decided by `rules.after_settle`. crashes = 0, and value, reason and
-           error are kept.
+        2. Where the job goes is decided by `rules.after_settle`, of what `rules.as_settled` makes of the
+           settle. crashes = 0, and value, reason and error are kept.
         3. If it ended, its parent counts it (if that record is there, with the child's
            `parent_family`) and has one open child less. A waiting parent without open children goes on by
            `rules.after_children`: if it ends, this step follows for its own parent, in a loop.

@@ -1,6 +1,6 @@
--- ARGV: client, number, count, 'D', 'R' or '', and then of each settle
---   'D', a plain done each, or 'R', a plain release: its member of `leased`, which is token (7) and id. A third
---   of the arguments, and nothing is made of a number that is only compared
+-- ARGV: client, number, count, 'D', 'R', 'Y' or '', and then of each settle
+--   'D', a plain done each, 'R', a plain release, or 'Y', one that yields: its member of `leased`, which is
+--   token (7) and id. A third of the arguments, and nothing is made of a number that is only compared
 --   '': id, token and spec: 'D' for a plain done, else {kind, delay, has value, reason, error, after,
 --   children, also}, and behind it the value, and id, rest and links of each child and each other.
 local client, number, count, alike = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] ~= ''
@@ -11,7 +11,17 @@ see_type('stamps', 'zset')
 let_in_when_full()
 
 local RETRY, RELEASE, AGAIN = 2, 3, 4
-local KINDS = {done = 1, retry = RETRY, release = RELEASE, again = AGAIN, dead = 5, cancelled = 6}
+local KINDS = {
+  done = 1, retry = RETRY, release = RELEASE, yield = RELEASE, again = AGAIN, dead = 5, cancelled = 6,
+}
+
+-- `rules.as_settled`: whether a release that yields is a done, as another job holds the key.
+local function is_yielded(r)
+  local name = r.links and r.links.key
+  if not name or M.unique == '' or r.more.c then return false end
+  local id = holder(name)
+  return id and id ~= r.id
+end
 
 -- Where a job goes: `rules.after_settle`. Returns state, reason and whether it goes to a callback.
 local function after_settle(r, kind, delay, after, refused)
@@ -47,6 +57,7 @@ end
 
 local function settle(r, spec, at)
   local kind, delay, after, reason, err = KINDS[spec[1]], spec[2], spec[6], spec[4], spec[5]
+  if spec[1] == 'yield' and is_yielded(r) then kind, delay = 1, 0 end
   local value, placed, ended, refused = nil, {}, {}, nil
   if spec[3] then
     value, at = ARGV[at], at + 1
@@ -126,7 +137,7 @@ end
 -- A plain done of a job that nothing hangs on, in a queue that keeps no records: it departs at once.
 -- What hangs on it would be in `links`, or behind the lane and the worker.
 local texts = fields_of('HMGET', key('live'), ids)
-local quick = M.keep == 0 and ARGV[4] ~= 'R' and call('EXISTS', key('links')) == 0
+local quick = M.keep == 0 and (not alike or ARGV[4] == 'D') and call('EXISTS', key('links')) == 0
 local slow = {}
 for i = 1, count do
   local text = texts[i]
@@ -146,7 +157,7 @@ look_up(others)
 look_at_holders(names)
 
 local results, NONE = {}, string.rep('\0', 7)
-local PLAIN = {ARGV[4] == 'R' and 'release' or 'done', 0, false, '', '', '', 0, 0}
+local PLAIN = {({R = 'release', Y = 'yield'})[ARGV[4]] or 'done', 0, false, '', '', '', 0, 0}
 local GONE = {gone = true}
 local done = 0
 at = 5
