@@ -33,7 +33,9 @@ local function shortly()
       local token = pack('>I7', tokens + i)
       live[2 * i - 1] = ids[i]
       live[2 * i] = first .. token .. token .. started .. sub(blob, 8, 13) .. order .. tail
-      leases[2 * i - 1], leases[2 * i] = score, token .. ids[i]
+      -- From behind: 100 come into a sorted set that was empty in two thirds of the time.
+      local at = 2 * (found - i)
+      leases[at + 1], leases[at + 2] = score, token .. ids[i]
       jobs[4 * i - 3], jobs[4 * i - 2], jobs[4 * i - 1], jobs[4 * i] = ids[i], blob, tokens + i, ''
     end
     if bytes > BYTES then return nil end

@@ -81,7 +81,8 @@ local function shortly()
       gone[#gone + 1], given = entries[i], record
     end
     live[at - 1], live[at] = id, record
-    leases[at - 1], leases[at] = score, token .. id
+    -- From behind: see `short_claim.lua`.
+    leases[2 * found - at + 1], leases[2 * found - at + 2] = score, token .. id
     bytes = bytes + #blob
     jobs[4 * i - 3], jobs[4 * i - 2], jobs[4 * i - 1], jobs[4 * i] = id, blob, given, links[i] or ''
   end

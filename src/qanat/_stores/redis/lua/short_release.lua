@@ -30,8 +30,9 @@ local function shortly()
     if attempt ~= first then start = pack('>BI4I4', 2, parse('>I4', attempt) - 1, 0) end
     live[at - 1], live[at] = ids[i], start .. sub(record, 10)
     local priority = sub(record, 43, 50)
-    line[at - 1] = priority == zero and '0' or parse('>d', priority)
-    line[at] = sub(record, 36, 42) .. ids[i]
+    -- From behind: see `short_claim.lua`.
+    line[2 * count - at + 1] = priority == zero and '0' or parse('>d', priority)
+    line[2 * count - at + 2] = sub(record, 36, 42) .. ids[i]
   end
 
   -- Keys: one that is let go of with the lease is taken again, if nobody else has it.
