@@ -680,6 +680,21 @@ def pages_hold_every_job_once(bench: StoreBench) -> None:
         expect(sorted(found), sorted(f"c{n}" for n in range(25)), "the children")
         expect(_pages(hand, limit, state="waiting"), ["parent"], "those that wait")
         expect(_pages(hand, limit, state="dead"), [], "the dead")
+    for limit in (1, 3, 100):
+        for body, lane in ((b"x", ""), (b"x", "a"), (b"y", "b")):
+            name = f"{body.decode()}{lane}{limit}"
+            hand.put(f"{name} plain", f"{name} twin", lane=lane, body=body)
+            hand.put(f"{name} more", lane=lane, body=body, handler="h", metadata=b"{}", priority=2.0)
+        hand.put(f"later {limit}", body=b"x", delay=500.0)
+        found = _pages(hand, limit, state="ready", bodies=[b"x", b"z"])
+        expect(len([id for id in found if id.startswith((f"x{limit}", f"xa{limit}"))]), 6, "x")
+        expect(all(id.startswith("x") for id in found), True, "whether those found have the body")
+        expect(len(_pages(hand, limit, state="ready", lane="b", bodies=[b"y"])), 3, "of a lane and a body")
+        expect(_pages(hand, limit, state="scheduled", bodies=[b"x"]), [f"later {limit}"], "scheduled ones")
+        expect(_pages(hand, limit, state="ready", bodies=[]), [], "those of no body")
+        expect(_pages(hand, limit, parent="parent", bodies=[b"x"]), [], "children of a body")
+        for id in (*found, *_pages(hand, 100, state="ready", bodies=[b"y"]), f"later {limit}"):
+            hand.store.delete(QUEUE, [id])
     for job in hand.claim(12).jobs:
         hand.settle(job)
     expect(len(_pages(hand, 5, state="done")), 12, "how many are done")

@@ -82,15 +82,18 @@ class History:
         self.often = draw.choice([{}, {}, {}, *[{"key": "k"}] * 4, {"dedupe_for": 9.0}])
         self.is_calm = draw.random() < 0.5
         told: list[Any] = [self.store.conf(Q, conf)]
-        often = [self.put, self.claim, self.settle] * (2 if self.is_calm else 1)
+        often = self.often_done()
         for number in range(steps):
-            step = draw.choice([*often, *often, self.other])
+            step = draw.choice([*often, *often, self.other, self.delete])
             told.append(step())
             if number % 5 == 0:
                 told.append(all_of(self.client))
         self.store.close()
         self.client.close()
         return told
+
+    def often_done(self) -> list[Callable[[], Any]]:
+        return [self.put, self.claim, self.settle] * (2 if self.is_calm else 1)
 
     def stamped(self, deed: Any, batch: list[Any]) -> Any:
         """Do something with a stamp, or without; and now and then the last thing once more."""
@@ -137,6 +140,15 @@ class History:
         ]  # fmt: skip
         return self.stamped(self.store.settle, settles)
 
+    def delete(self) -> Any:
+        """Delete some that wait, some that do not, and now and then one twice, or all of a lane."""
+        draw = self.random
+        waiting = [job.id for job in self.store.find(Q, "ready", limit=300).jobs]
+        ids = draw.sample(waiting, min(draw.choice([1, 3, 60, 300]), len(waiting)))
+        if draw.random() < 0.5:
+            ids += [f"j{draw.randrange(self.made + 5)}", *ids[:1]][: draw.choice([1, 2])]
+        return self.store.delete(Q, ids, leased=draw.random() < 0.1)
+
     def other(self) -> Any:
         self.now += self.random.choice([1, 500, 2000] if self.is_calm else [1, 500, 2000, 40_000])
         # Those who lost their worker, and a pause, send claims the long way for a while.
@@ -148,6 +160,57 @@ class History:
         weights = {"": self.random.choice([1, 2, 3, 7])}
         conf = replace(self.conf, weights=weights, max_attempts=self.random.choice([None, 1, 2, 20]))
         return self.store.conf(queue, conf, change=True)
+
+
+class Deletions(History):
+    """Jobs that lie as they were put, or are done at once, and are deleted."""
+
+    def often_done(self) -> list[Callable[[], Any]]:
+        return [self.put, self.delete, self.delete, self.pass_by]
+
+    def job(self) -> NewJob:
+        draw = self.random
+        self.made += 1
+        given: dict[str, Any] = draw.choice([{}] * 8 + [{"lane": "a"}])
+        # An id that was there before may have an entry that was left behind.
+        number = self.made if draw.random() < 0.8 else draw.randrange(self.made)
+        return NewJob(id=f"j{number}", body=b"1", **given)
+
+    def pass_by(self) -> Any:
+        """Lease jobs, and end what is leased."""
+        claim = self.store.claim(Q, self.random.choice([1, 2, 2, 60]), worker="w", lease=30.0)
+        done = [Settle(id=job.id, token=job.token, kind="done") for job in claim.jobs]
+        return claim, self.store.settle(Q, done)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_the_short_way_of_a_delete_tells_and_leaves_what_the_long_way_does(
+    server: Server, only_long: Callable[[], None], seed: int
+):
+    short = Deletions(server, seed).run(150)
+    server.command("FLUSHALL")
+    only_long()
+    assert short == Deletions(server, seed).run(150)
+
+
+def test_who_is_deleted_by_the_short_way_is_known_no_more(server: Server, only_long: Callable[[], None]):
+    left: list[Any] = []
+    for _ in ("short", "long"):
+        history = History(server, 0)
+        store = history.store
+        store.put(Q, [NewJob(id="a", dedupe_for=1.0)])
+        (job,) = store.claim(Q, 1, worker="w", lease=30.0).jobs
+        store.settle(Q, [Settle(id="a", token=job.token, kind="done")])
+        history.now += 2000
+        store.put(Q, [NewJob(id="a"), NewJob(id="b")])
+        before = all_of(history.client)
+        left.append((b"qanat:{q}:known" in before, store.delete(Q, ["a"]), all_of(history.client)))
+        store.close()
+        history.client.close()
+        server.command("FLUSHALL")
+        only_long()
+    assert left[0] == left[1]
+    assert left[0][0]
 
 
 @pytest.mark.parametrize("seed", [*range(24), 322, 362])

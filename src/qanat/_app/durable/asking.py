@@ -7,7 +7,7 @@ awaits it, the one for plain threads waits for it, and neither decides anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from msgspec import Struct
 
@@ -26,7 +26,7 @@ from qanat._stores.deeds import Look, Wish
 from qanat.errors import LeaseLost, SerialisationError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from qanat._app.durable.ids import Ids
     from qanat._app.durable.options import Options
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from qanat._stores.deeds import Renewed
 
 A = TypeVar("A")
+
+LOOKED_FOR: Final = 100_000
+"""Characters of items that a store is asked to look for, all together."""
 
 
 class Ask(Struct, Generic[A], frozen=True):
@@ -276,8 +279,11 @@ class Asking:
 
         return Ask(f"get {self.name}", [id], understand)
 
-    def find(self, state: State, lane: str | None, limit: int, after: str | None) -> Ask[Page[Any]]:
-        """Ask for jobs in a state."""
+    def find(
+        self, state: State, lane: str | None, limit: int, after: str | None,
+        bodies: frozenset[bytes] | None = None,
+    ) -> Ask[Page[Any]]:  # fmt: skip
+        """Ask for jobs in a state, or for those of them that have one of these bodies."""
         bounds.check_find(self.name, state, None, whole("limit", limit, 1))
         if lane is not None:
             bounds.check_text("lane", lane, empty=True)
@@ -289,8 +295,20 @@ class Asking:
             page = answers[0]
             return Page([of_stored(stored, kind) for stored in page.jobs], page.next)
 
-        look = Look(state=state, lane=lane, limit=limit, after=after)
+        look = Look(state=state, lane=lane, bodies=bodies, limit=limit, after=after)
         return Ask(f"find {self.name}", [look], understand)
+
+    def bodies_of(self, texts: Collection[str]) -> frozenset[bytes] | None:
+        """Return what items that are texts are in a store.
+
+        None if they are too much to be sent there as something to look for, or one cannot be there.
+        """
+        if len(texts) > bounds.MOST or sum(map(len, texts)) > LOOKED_FOR:
+            return None
+        try:
+            return frozenset(map(encode, texts))
+        except SerialisationError:
+            return None
 
     def counts(self) -> Ask[Counts]:
         """Ask how many jobs are in each state."""

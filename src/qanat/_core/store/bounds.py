@@ -304,7 +304,9 @@ def check_extend(queue: str, leases: Sequence[Lease], lease: float) -> None:
             _check_length("note", each.note, NOTE_CHARACTERS)
 
 
-def check_find(queue: str, state: object, parent: str | None, limit: int) -> None:
+def check_find(
+    queue: str, state: object, parent: str | None, limit: int, bodies: Collection[bytes] | None = None
+) -> None:
     """Check a find."""
     checked_name("queue", queue)
     if state is None and parent is None:
@@ -312,6 +314,8 @@ def check_find(queue: str, state: object, parent: str | None, limit: int) -> Non
     if state is not None and state not in STATES:
         raise ValueError(f"state must be one of {', '.join(STATES)}, got {shown(state)}")
     check_whole("limit", limit, 1, MOST)
+    if bodies is not None:
+        check_many("bodies", bodies)
 
 
 def check_purge(queue: str, state: object, n: int) -> None:

@@ -220,18 +220,21 @@ class Jobs(Protocol):
         *,
         lane: str | None = None,
         parent: str | None = None,
+        bodies: Collection[bytes] | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> Page:
         """Return jobs by state and lane, or the children of one, page by page.
 
-        In an order of the store's own. A job that fits all the while is on exactly one page.
+        In an order of the store's own. A job that fits all the while is on exactly one page. A page may hold
+        less than there is, or nothing, and have a next.
 
         Args:
             queue: Which queue.
             state: In this state; None only with `parent`.
             lane: In this lane; None: any.
             parent: Children of this job; None: any.
+            bodies: With one of these bodies, at most 1,000; None: any.
             limit: Jobs on a page at most, 1 to 1,000.
             after: The `next` of the page before; its text is the store's own.
 

@@ -24,7 +24,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "rescue": (*_GROUND, *_LIFE, "rescue"),
     "cancel": (*_GROUND, *_LIFE, "cancel"),
     "requeue": (*_GROUND, *_LIFE, "requeue"),
-    "delete": (*_GROUND, *_LIFE, "deleting", "delete"),
+    "delete": (*_GROUND, "short_delete", "shortly", *_LIFE, "deleting", "delete"),
     "purge": (*_GROUND, *_LIFE, "deleting", "purge"),
     "forget": (*_GROUND, *_LIFE, "forget"),
     "get": (*_GROUND, *_LONG, "describing", "get"),

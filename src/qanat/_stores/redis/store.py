@@ -162,17 +162,19 @@ class RedisStore:
         *,
         lane: str | None = None,
         parent: str | None = None,
+        bodies: Collection[bytes] | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> Page:
         """Return jobs by state and lane, or the children of one."""
-        bounds.check_find(queue, state, parent, limit)
+        bounds.check_find(queue, state, parent, limit, bodies)
         arguments = (
             0 if state is None else STATES.index(state) + 1,
             "0" if lane is None else "1" + lane,
             "0" if parent is None else "1" + parent,
             limit,
             *wire.cursor_arguments(after),
+            *(("",) if bodies is None else (len(bodies), *bodies)),
         )
         return wire.page_of(self._run("find", queue, *arguments, twice=True))
 
