@@ -21,7 +21,7 @@ from qanat._core.shown import shown
 from qanat._core.store import bounds
 from qanat._core.store.rules import REMEMBERED_FOR
 from qanat._core.store.values import Lease, NewJob, Settle
-from qanat._stores.codec import encode
+from qanat._stores.codec import decode_all, encode
 from qanat._stores.deeds import Look, Wish
 from qanat.errors import LeaseLost, SerialisationError
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from qanat._app.durable.options import Options
     from qanat._app.durable.turning import Turning
     from qanat._core.store.states import State
-    from qanat._core.store.values import Claim, Conf, Counts, Placed, Rescued, Settled
+    from qanat._core.store.values import Claim, Conf, Counts, Placed, Rescued, Settled, StoredJob
     from qanat._stores.deeds import Renewed
 
 A = TypeVar("A")
@@ -192,6 +192,8 @@ class Asking:
 
         def understand(answers: list[Claim]) -> Leased:
             claim = answers[0]
+            if self._all_readable(claim.jobs):
+                return Leased([of_stored(stored, kind) for stored in claim.jobs], None, claim.next_due)
             jobs: list[QueueJob[Any]] = []
             spoilt: list[Settle] = []
             for stored in claim.jobs:
@@ -211,6 +213,17 @@ class Asking:
 
         wish = Wish(n=n, worker=self._worker, lease=self.options.lease)
         return Ask(f"claim {self.name}", [wish], understand)
+
+    def _all_readable(self, jobs: Sequence[StoredJob]) -> bool:
+        """Say whether several jobs can surely be read, at a third of the cost of one by one."""
+        if len(jobs) < 2 or any([job.metadata for job in jobs]):
+            return False
+        return decode_all([job.body for job in jobs], self.options.type) is not None
+
+    def items_of(self, jobs: Sequence[QueueJob[Any]]) -> list[Any]:
+        """Return the items of jobs; errors as `QueueJob.item`."""
+        items = decode_all([job.body for job in jobs], self.options.type) if len(jobs) > 1 else None
+        return [job.item for job in jobs] if items is None else items
 
     def settle(self, settles: list[Settle]) -> Ask[None]:
         """Ask to end leases.
