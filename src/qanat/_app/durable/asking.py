@@ -216,7 +216,7 @@ class Asking:
 
     def _all_readable(self, jobs: Sequence[StoredJob]) -> bool:
         """Say whether several jobs can surely be read, at a third of the cost of one by one."""
-        if len(jobs) < 2 or any([job.metadata for job in jobs]):
+        if len(jobs) < 2 or any(job.metadata for job in jobs):
             return False
         return decode_all([job.body for job in jobs], self.options.type) is not None
 

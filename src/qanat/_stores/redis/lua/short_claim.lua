@@ -10,9 +10,10 @@ local function shortly()
   local ring = call('ZRANGE', key('ring'), 0, 1)
   local lane = ring[1]
   local line = 'line:' .. (lane or '')
-  if #ring > 1 or call('EXISTS', key('suspects'), key('links'), key('value'), key('error'), key(line)) > 0 then
-    return nil
-  end
+  -- Most have none of all these, which one question tells.
+  local beside = call('EXISTS', key('waiters'), key('suspects'), key('links'), key('value'), key('error'),
+    key(line))
+  if #ring > 1 or beside > 1 or (beside == 1 and call('EXISTS', key('waiters')) == 0) then return nil end
   local expires = call('ZRANGE', key('leased'), 0, 0, 'WITHSCORES')[2]
   local jobs, found, bytes = {}, 0, 0
   if lane then
@@ -47,7 +48,7 @@ local function shortly()
     end
 
     -- Nothing that comes now can fail.
-    call('DEL', key('none')) -- see `let_in_when_full`
+    -- The first write frees something, or nothing: see `let_in_when_full`.
     if left > 0 then
       call('LTRIM', name, found, -1)
       call('HSET', key('lanes'), lane, left)
@@ -64,7 +65,7 @@ local function shortly()
     if given ~= (meta[4] or 0) + 0 then call('HSET', KEYS[1], 'given', given) end
     expires = math.min(expires or until_at, until_at)
   end
-  if found < n then wait_for_more(ear) else wait_no_more(ear) end
+  if found < n then wait_for_more(ear) elseif beside > 0 then wait_no_more(ear) end
   local next_due = math.min(due or math.huge, expires or math.huge)
   return {0, next_due < math.huge and math.max(0, next_due - now), now, jobs, {}, {}, {}}
 end
