@@ -577,6 +577,23 @@ def requeue_lets_a_job_run_again(bench: StoreBench) -> None:
     hand.expect_sound()
 
 
+def requeue_keeps_count_of_open_children(bench: StoreBench) -> None:
+    """A parent that ended before its children, and runs again, waits for those that are still open."""
+    hand = Hand(bench, Conf(keep=1000.0))
+    hand.put("parent")
+    [job] = hand.take()
+    hand.put("child", parent=Lease(job.id, job.token))
+    hand.settle(job, "dead")
+    hand.store.requeue(QUEUE, ["parent"])
+    expect(hand.job("parent").open_children, 1, "the open children of the parent that runs again")
+    hand.expect_sound()
+    child, again = hand.take(2)
+    expect((child.id, again.id), ("child", "parent"), "the order")
+    expect(hand.settle(again).state, "waiting", "the parent that is done before its child")
+    expect([each.id for each in hand.settle(child).ended], ["parent"], "who ends with the child")
+    hand.expect_sound()
+
+
 def requeue_respects_the_key(bench: StoreBench) -> None:
     """A job is not put back while another holds its key."""
     hand = Hand(bench, Conf(keep=1000.0, unique="active"))
@@ -857,6 +874,7 @@ PROMISES: Final[tuple[Callable[[StoreBench], None], ...]] = (
     a_paused_queue_gives_nothing,
     requeue_lets_a_job_run_again,
     requeue_respects_the_key,
+    requeue_keeps_count_of_open_children,
     delete_and_purge_leave_no_trace,
     purge_counts_those_that_had_gone,
     queues_are_apart,
