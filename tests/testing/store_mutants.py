@@ -83,6 +83,16 @@ def a_cancel_request_is_forgotten(true, conf, *, cancel, **given):
     return true(conf, cancel=False, **given)
 
 
+@mutant(queues, "as_settled")
+def nobody_yields(true, settle, **given):
+    return settle
+
+
+@mutant(queues, "as_settled")
+def a_job_yields_to_itself(true, settle, *, cancel, holder):
+    return true(settle, cancel=cancel, holder=holder and f"not {settle.id}")
+
+
 @mutant(Queue, "rescue")
 def rescue_takes_live_leases(true, self, n, now):
     return true(self, n, now + 3.0)

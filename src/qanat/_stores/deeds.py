@@ -56,6 +56,7 @@ class Look(Struct, frozen=True, kw_only=True):
     state: State | None
     lane: str | None = None
     parent: str | None = None
+    bodies: frozenset[bytes] | None = None
     limit: int = 100
     after: str | None = None
 
@@ -274,8 +275,9 @@ class Deeds:
 
     def _found(self, queue: str, look: Look) -> Any:
         return self.store.find(
-            queue, look.state, lane=look.lane, parent=look.parent, limit=look.limit, after=look.after
-        )
+            queue, look.state, lane=look.lane, parent=look.parent, bodies=look.bodies, limit=look.limit,
+            after=look.after,
+        )  # fmt: skip
 
     def _count(self, asked: list[None], queue: str) -> list[Any]:
         return [self.store.count(queue)] * len(asked)

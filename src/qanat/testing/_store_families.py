@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from qanat._core.store.values import Conf, Ended, Lease, NewJob, Placed
+from qanat._core.store.values import Conf, Ended, Lease, NewJob, Placed, Settle
 from qanat.testing._store_bench import QUEUE, Hand, StoreBench, expect
 
 if TYPE_CHECKING:
@@ -221,6 +221,51 @@ def keys_mean_nothing_without_unique(bench: StoreBench) -> None:
     expect(hand.put("a", "b", key="k"), [Placed("a"), Placed("b")], "two of a key")
 
 
+def a_release_that_yields_ends_where_another_waits(bench: StoreBench) -> None:
+    """It is as a plain done where another job holds the key by then, and as any release where none does."""
+    hand = Hand(bench, Conf(unique="pending", keep=1000.0))
+    hand.put("a", key="k")
+    hand.put("asked", key="l")
+    hand.put("alone", "free")
+    a, asked, alone, free = hand.take(4)
+    hand.put("b", key="k")
+    hand.put("c", key="l")
+    hand.store.cancel(QUEUE, ["asked"])
+    yielding = [
+        Settle(id=job.id, token=job.token, kind="release", yields=True, delay=5.0 if job is free else 0.0)
+        for job in (a, asked, alone, free)
+    ]
+    told = [(each.status, each.state, each.reason) for each in hand.store.settle(QUEUE, yielding)]
+    expect(
+        told,
+        [("ok", "done", ""), ("ok", "cancelled", "cancelled"), ("ok", "ready", ""), ("ok", "scheduled", "")],
+        "what became of them",
+    )
+    expect(
+        (hand.job("alone").attempt, hand.job("a").attempt),
+        (0, 1),
+        "the attempts of who is back and who ended",
+    )
+    expect([job.id for job in hand.take(3)], ["alone", "b", "c"], "the order")
+    [b] = [job for job in hand.store.get(QUEUE, ["b"]) if job]
+    twice = [Settle(id="b", token=b.token, kind="release", yields=True)] * 2
+    told_twice = [each.status for each in hand.store.settle(QUEUE, twice)]
+    expect(told_twice, ["ok", "repeated"], "who is released twice")
+    expect(hand.job("b").state, "ready", "the job whose key nobody has")
+    expect(hand.put("twin", key="k"), [Placed("twin", "key", "b")], "a second job of its key")
+    hand.expect_sound()
+
+
+def a_key_of_its_own_is_nothing_to_yield_to(bench: StoreBench) -> None:
+    """A job that holds its key while it is leased is released, though it yields."""
+    hand = Hand(bench, Conf(unique="active", keep=1000.0))
+    hand.put("a", key="k")
+    [job] = hand.take()
+    expect(hand.settle(job, "release", yields=True).state, "ready", "the job released")
+    expect(hand.put("twin", key="k"), [Placed("twin", "key", "a")], "a second job of its key")
+    hand.expect_sound()
+
+
 def a_pending_key_is_held_until_the_start(bench: StoreBench) -> None:
     """One that comes back takes it again if it is free, and else goes on without."""
     hand = Hand(bench, Conf(unique="pending", keep=1000.0))
@@ -299,6 +344,8 @@ FAMILIES: Final[tuple[Callable[[StoreBench], None], ...]] = (
     a_cancelled_parent_leaves_its_children,
     keys_mean_nothing_without_unique,
     a_pending_key_is_held_until_the_start,
+    a_release_that_yields_ends_where_another_waits,
+    a_key_of_its_own_is_nothing_to_yield_to,
     an_active_key_is_held_until_the_end,
     a_key_is_held_for_ever,
 )

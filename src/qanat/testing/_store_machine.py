@@ -167,6 +167,7 @@ class StoreMachine(RuleBasedStateMachine):
         children=st.lists(_jobs, max_size=2),
         also=st.lists(_jobs, max_size=1),
         after=st.sampled_from(["", "", "callback"]),
+        yields=st.booleans(),
         stamped=st.booleans(),
     )
     def settle(self, pick: int, kind: Any, stamped: bool, **given: Any) -> None:
@@ -313,18 +314,25 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.resume(QUEUE)
         self.model.paused = False
 
-    @rule(state=st.sampled_from(STATES), lane=st.sampled_from([None, *LANES]), limit=st.integers(1, 3))
-    def find(self, state: Any, lane: str | None, limit: int) -> None:
+    @rule(
+        state=st.sampled_from(STATES), lane=st.sampled_from([None, *LANES]), limit=st.integers(1, 3),
+        bodies=st.sampled_from([None, None, [b"1"], [b"1", b""]]),
+    )  # fmt: skip
+    def find(self, state: Any, lane: str | None, limit: int, bodies: list[bytes] | None) -> None:
         """Look through all pages of a state."""
         found: list[str] = []
         after: str | None = None
         for _ in range(100):
-            page = self.store.find(QUEUE, state, lane=lane, limit=limit, after=after)
+            page = self.store.find(QUEUE, state, lane=lane, bodies=bodies, limit=limit, after=after)
             found += [job.id for job in page.jobs]
             after = page.next
             if after is None:
                 break
-        wanted = [job.new.id for job in self.model.of(state) if lane in {None, job.new.lane}]
+        wanted = [
+            job.new.id
+            for job in self.model.of(state)
+            if lane in {None, job.new.lane} and (bodies is None or job.new.body in bodies)
+        ]
         expect(sorted(found), sorted(wanted), "who was found")
 
     # What always holds.
@@ -415,7 +423,7 @@ _CHILDREN = ("open", "done", "dead", "cancelled", "failed")
 _CARRIES = {
     "done": ("value", "children", "also", "after"),
     "retry": ("delay",),
-    "release": ("delay",),
+    "release": ("delay", "yields"),
     "again": ("delay", "value", "also"),
     "dead": ("also",),
     "cancelled": ("also",),

@@ -215,6 +215,8 @@ class Model:
             if late is not None and late.state != "leased" and late.token == settle.token > 0:
                 return "repeated", late.state, "", [], []
             return "stale", None, "", [], []
+        holder = None if job.new.key is None else self.keys.get(job.new.key)
+        settle = rules.as_settled(settle, cancel=job.cancel, holder=holder)
         lease = Lease(settle.id, settle.token)
         placed = [self.put(child, lease) for child in settle.children]
         step = rules.after_settle(

@@ -169,6 +169,7 @@ def bad_input_has_no_effect(bench: StoreBench) -> None:
         Settle(id="a", token=job.token, kind="retry", value=b"1"),
         Settle(id="a", token=job.token, kind="retry", after="f"),
         Settle(id="a", token=job.token, kind="release", error="e"),
+        Settle(id="a", token=job.token, kind="retry", yields=True),
         Settle(id="a", token=job.token, kind="done", value=bytes(bounds.BODY_BYTES + 1)),
         Settle(id="a", token=job.token, kind="done", children=(NewJob(id=""),)),
     ):
@@ -576,6 +577,23 @@ def requeue_lets_a_job_run_again(bench: StoreBench) -> None:
     hand.expect_sound()
 
 
+def requeue_keeps_count_of_open_children(bench: StoreBench) -> None:
+    """A parent that ended before its children, and runs again, waits for those that are still open."""
+    hand = Hand(bench, Conf(keep=1000.0))
+    hand.put("parent")
+    [job] = hand.take()
+    hand.put("child", parent=Lease(job.id, job.token))
+    hand.settle(job, "dead")
+    hand.store.requeue(QUEUE, ["parent"])
+    expect(hand.job("parent").open_children, 1, "the open children of the parent that runs again")
+    hand.expect_sound()
+    child, again = hand.take(2)
+    expect((child.id, again.id), ("child", "parent"), "the order")
+    expect(hand.settle(again).state, "waiting", "the parent that is done before its child")
+    expect([each.id for each in hand.settle(child).ended], ["parent"], "who ends with the child")
+    hand.expect_sound()
+
+
 def requeue_respects_the_key(bench: StoreBench) -> None:
     """A job is not put back while another holds its key."""
     hand = Hand(bench, Conf(keep=1000.0, unique="active"))
@@ -679,6 +697,21 @@ def pages_hold_every_job_once(bench: StoreBench) -> None:
         expect(sorted(found), sorted(f"c{n}" for n in range(25)), "the children")
         expect(_pages(hand, limit, state="waiting"), ["parent"], "those that wait")
         expect(_pages(hand, limit, state="dead"), [], "the dead")
+    for limit in (1, 3, 100):
+        for body, lane in ((b"x", ""), (b"x", "a"), (b"y", "b")):
+            name = f"{body.decode()}{lane}{limit}"
+            hand.put(f"{name} plain", f"{name} twin", lane=lane, body=body)
+            hand.put(f"{name} more", lane=lane, body=body, handler="h", metadata=b"{}", priority=2.0)
+        hand.put(f"later {limit}", body=b"x", delay=500.0)
+        found = _pages(hand, limit, state="ready", bodies=[b"x", b"z"])
+        expect(len([id for id in found if id.startswith((f"x{limit}", f"xa{limit}"))]), 6, "x")
+        expect(all(id.startswith("x") for id in found), True, "whether those found have the body")
+        expect(len(_pages(hand, limit, state="ready", lane="b", bodies=[b"y"])), 3, "of a lane and a body")
+        expect(_pages(hand, limit, state="scheduled", bodies=[b"x"]), [f"later {limit}"], "scheduled ones")
+        expect(_pages(hand, limit, state="ready", bodies=[]), [], "those of no body")
+        expect(_pages(hand, limit, parent="parent", bodies=[b"x"]), [], "children of a body")
+        for id in (*found, *_pages(hand, 100, state="ready", bodies=[b"y"]), f"later {limit}"):
+            hand.store.delete(QUEUE, [id])
     for job in hand.claim(12).jobs:
         hand.settle(job)
     expect(len(_pages(hand, 5, state="done")), 12, "how many are done")
@@ -841,6 +874,7 @@ PROMISES: Final[tuple[Callable[[StoreBench], None], ...]] = (
     a_paused_queue_gives_nothing,
     requeue_lets_a_job_run_again,
     requeue_respects_the_key,
+    requeue_keeps_count_of_open_children,
     delete_and_purge_leave_no_trace,
     purge_counts_those_that_had_gone,
     queues_are_apart,

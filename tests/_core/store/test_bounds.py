@@ -1,6 +1,6 @@
 """Checks before a deed: what is of the wrong kind is named."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -83,6 +83,10 @@ LEASE = Lease("a", 1)
             lambda: bounds.check_settle("q", [Settle(id="a", token=1, kind="dead", reason="x" * 501)], None),
             "reason must be at most 500 characters, got 501",
         ),
+        (
+            lambda: bounds.check_settle("q", [Settle(id="a", token=1, kind="done", yields=True)], None),
+            "yields goes with release, not with done, got True",
+        ),
         (lambda: bounds.check_find("q", "lost", None, 1), "state must be one of scheduled,"),
         (lambda: bounds.check_purge("q", "lost", 1), "state must be one of scheduled, ready, waiting, done"),
         (lambda: bounds.check_conf(Conf(unique="often")), "unique must be None, 'pending'"),
@@ -92,6 +96,22 @@ LEASE = Lease("a", 1)
 def test_what_is_out_of_bounds_is_refused(call, told):
     with pytest.raises(ValueError, match=f"^{told}"):
         call()
+
+
+def test_what_yields_is_a_bool():
+    with pytest.raises(TypeError, match="^yields must be a bool, got 1"):
+        bounds.check_settle("q", [Settle(id="a", token=1, kind="release", yields=cast("Any", 1))], None)
+
+
+def test_settles_that_say_no_more_than_their_kind_are_told_apart():
+    def settles(*given: Any) -> list[Settle]:
+        return [Settle(id="a", token=1, kind=kind, yields=yields) for kind, yields in given]
+
+    done, release, yielding = ("done", False), ("release", False), ("release", True)
+    for each in (done, release, yielding):
+        assert bounds.check_settle("q", settles(each, each), None)
+    for one, other in ((done, release), (release, yielding), (yielding, release), (yielding, done)):
+        assert not bounds.check_settle("q", settles(one, other), None)
 
 
 def test_what_is_within_bounds_passes():

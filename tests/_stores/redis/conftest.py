@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qanat._stores.redis import RedisStore
+from qanat._stores.redis import RedisStore, scripts
 from qanat.testing import StoreBench
 from tests._stores.redis.servers import Server
 
@@ -57,3 +57,18 @@ def store(server):
     with_own_clock = RedisStore.open(server.url)
     yield with_own_clock
     with_own_clock.close()
+
+
+@pytest.fixture
+def only_long(monkeypatch):
+    """Give what leaves only the long ways."""
+
+    def leave():
+        for name, parts in scripts._PARTS.items():
+            long = tuple(part for part in parts if not part.startswith("short"))
+            monkeypatch.setitem(scripts._PARTS, name, long)
+        scripts.script.cache_clear()
+
+    yield leave
+    monkeypatch.undo()
+    scripts.script.cache_clear()

@@ -118,6 +118,19 @@ async def test_a_queue_deletes_all_or_the_last_or_the_first(virtual_time: Virtua
     assert await queue.get_items(9) == ["6"]
 
 
+async def test_a_queue_deletes_what_is_too_much_to_look_for(virtual_time: VirtualTime):
+    queue = Queue("emails", URL)
+    items = [*(str(number) for number in range(1_500)), "x" * 200_000]
+    await queue.add_items(["stays", *items])
+    await queue.delete_items(items[:2])
+    assert await queue.get_count() == 1_500
+    await queue.delete_items(items)
+    assert await queue.get_items(9) == ["stays"]
+    await queue.add_item("goes")
+    await queue.delete_items(["goes", "what no store can hold: \ud800"])
+    assert await queue.get_count() == 0
+
+
 async def test_a_unique_queue_deletes_what_waits(virtual_time: VirtualTime):
     queue = UniqueQueue("emails", URL)
     await queue.add_items(["a", "b", "c", "taken"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import isfinite
 from re import compile as pattern
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from qanat._core.shown import shown
 from qanat._core.store.states import STATES
@@ -190,15 +190,22 @@ def check_claim(queue: str, n: int, worker: str, lease: float, skip: Collection[
 
 
 def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> bool:
-    """Check a settle; return whether all are plainly done, with tokens that a store may have given."""
+    """Check a settle.
+
+    Returns:
+        Whether all are plain and alike: all done or all released, yielding or not, and that is all, with
+        tokens that a store may have given.
+    """
     checked_name("queue", queue)
     check_many("settles", settles)
     check_stamp(stamp)
-    if all(map(_is_plain_done, settles)):
+    if all(map(_is_plain_done, settles)) or _are_plain_releases(settles):
         return True
     more = 0
     for settle in settles:
         more += len(settle.children) + len(settle.also)
+        if not isinstance(cast("object", settle.yields), bool):
+            raise TypeError(f"yields must be a bool, got {shown(settle.yields)}")
         _check_one(settle)
     if more > MOST:
         raise ValueError(
@@ -210,10 +217,22 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
 
 def _is_plain_done(settle: Settle) -> bool:
     """Whether a job is done, and that is all: so are nearly all, and this is quick."""
+    return settle.kind == "done" and settle.yields is False and _is_plain(settle)
+
+
+def _are_plain_releases(settles: Sequence[Settle]) -> bool:
+    """Whether jobs are released, all of them yielding or none, and that is all."""
+    yields = bool(settles[0].yields)
+    return all(
+        settle.kind == "release" and settle.yields is yields and _is_plain(settle) for settle in settles
+    )
+
+
+def _is_plain(settle: Settle) -> bool:
+    """Whether a settle says no more than its kind."""
     id, token = settle.id, settle.token
     return (
-        settle.kind == "done"
-        and settle.value is None
+        settle.value is None
         # As `is_short`, without the call.
         and type(id) is str
         and 0 < len(id) <= NAME_BYTES
@@ -275,13 +294,13 @@ def _check_one(settle: Settle) -> None:
 _CARRIES: Final[dict[str, frozenset[str]]] = {
     "done": frozenset({"value", "children", "after", "also"}),
     "retry": frozenset({"delay", "reason", "error"}),
-    "release": frozenset({"delay"}),
+    "release": frozenset({"delay", "yields"}),
     "again": frozenset({"delay", "value", "reason", "error", "also"}),
     "dead": frozenset({"reason", "error", "also"}),
     "cancelled": frozenset({"reason", "also"}),
 }
 """What each kind of settle may carry."""
-_OPTIONAL: Final = ("delay", "value", "reason", "error", "children", "after", "also")
+_OPTIONAL: Final = ("delay", "value", "reason", "error", "children", "after", "also", "yields")
 _NOTHING: Final = (0, None, "", ())
 
 
@@ -299,7 +318,9 @@ def check_extend(queue: str, leases: Sequence[Lease], lease: float) -> None:
             _check_length("note", each.note, NOTE_CHARACTERS)
 
 
-def check_find(queue: str, state: object, parent: str | None, limit: int) -> None:
+def check_find(
+    queue: str, state: object, parent: str | None, limit: int, bodies: Collection[bytes] | None = None
+) -> None:
     """Check a find."""
     checked_name("queue", queue)
     if state is None and parent is None:
@@ -307,6 +328,8 @@ def check_find(queue: str, state: object, parent: str | None, limit: int) -> Non
     if state is not None and state not in STATES:
         raise ValueError(f"state must be one of {', '.join(STATES)}, got {shown(state)}")
     check_whole("limit", limit, 1, MOST)
+    if bodies is not None:
+        check_many("bodies", bodies)
 
 
 def check_purge(queue: str, state: object, n: int) -> None:

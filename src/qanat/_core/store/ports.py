@@ -139,8 +139,8 @@ class Jobs(Protocol):
         each:
 
         1. `children` are placed as by `put`; after a cancel request all are refused ("parent").
-        2. Where the job goes is decided by `rules.after_settle`. crashes = 0, and value, reason and
-           error are kept.
+        2. Where the job goes is decided by `rules.after_settle`, of what `rules.as_settled` makes of the
+           settle. crashes = 0, and value, reason and error are kept.
         3. If it ended, its parent counts it (if that record is there, with the child's
            `parent_family`) and has one open child less. A waiting parent without open children goes on by
            `rules.after_children`: if it ends, this step follows for its own parent, in a loop.
@@ -220,18 +220,21 @@ class Jobs(Protocol):
         *,
         lane: str | None = None,
         parent: str | None = None,
+        bodies: Collection[bytes] | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> Page:
         """Return jobs by state and lane, or the children of one, page by page.
 
-        In an order of the store's own. A job that fits all the while is on exactly one page.
+        In an order of the store's own. A job that fits all the while is on exactly one page. A page may hold
+        less than there is, or nothing, and have a next.
 
         Args:
             queue: Which queue.
             state: In this state; None only with `parent`.
             lane: In this lane; None: any.
             parent: Children of this job; None: any.
+            bodies: With one of these bodies, at most 1,000; None: any.
             limit: Jobs on a page at most, 1 to 1,000.
             after: The `next` of the page before; its text is the store's own.
 

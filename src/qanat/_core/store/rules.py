@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from qanat._core.store.states import State
+from qanat._core.store.values import Settle
 
 if TYPE_CHECKING:
     from qanat._core.store.values import Conf, Kind, Unique
@@ -79,6 +80,19 @@ def beyond(conf: Conf, *, attempt: int, crashes: int, age: float) -> str:
     if conf.max_age is not None and age > conf.max_age:
         return "age"
     return ""
+
+
+def as_settled(settle: Settle, *, cancel: bool, holder: str | None) -> Settle:
+    """Return what a settle comes to: a release that yields is a done where another job holds the key.
+
+    Args:
+        settle: How a live lease is settled.
+        cancel: Whether the job's cancellation was asked for.
+        holder: The id of the job that holds its key; None: nobody, or it has none.
+    """
+    if settle.yields and not cancel and holder is not None and holder != settle.id:
+        return Settle(id=settle.id, token=settle.token, kind="done")
+    return settle
 
 
 def after_settle(

@@ -267,6 +267,8 @@ class Settle(Struct, frozen=True, kw_only=True, gc=False):
         after: The name of the handler to be called once all children have ended (done only); "" none.
         also: Jobs put in the same step, not as children (done, again, dead, cancelled). They are put
             after the job has ended, so one may take its id if its record is not kept.
+        yields: Whether it is as a plain done where another job holds the job's key by then (release): no
+            two with that key wait.
     """
 
     id: str
@@ -279,6 +281,7 @@ class Settle(Struct, frozen=True, kw_only=True, gc=False):
     children: tuple[NewJob, ...] = ()
     after: str = ""
     also: tuple[NewJob, ...] = ()
+    yields: bool = False
 
 
 class Settled(Struct, frozen=True, gc=False):

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
-from qanat._core.store.rules import REMEMBERED_FOR, after_rescue, after_settle, crashes_after, priority_at
+from qanat._core.store.rules import (
+    REMEMBERED_FOR,
+    after_rescue,
+    after_settle,
+    as_settled,
+    crashes_after,
+    priority_at,
+)
 from qanat._core.store.states import ENDED
 from qanat._core.store.values import Claim, Ended, Extended, Lease, Placed, Rescued, Settled
 from qanat._stores.memory.claiming import Claiming, Wish
@@ -75,6 +82,9 @@ class Queue:
         record = self.life.live(settle.id, settle.token)
         if record is None:
             return self._settle_late(settle)
+        if settle.yields:
+            holder = None if record.key is None else self.life.places.keys.get(record.key)
+            settle = as_settled(settle, cancel=record.cancel, holder=holder)
         lease = Lease(record.id, record.token)
         placed = [self.life.place(job, lease, now) for job in settle.children]
         record = self.life.places.records[settle.id]

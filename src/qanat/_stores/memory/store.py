@@ -161,11 +161,12 @@ class MemoryStore:
         *,
         lane: str | None = None,
         parent: str | None = None,
+        bodies: Collection[bytes] | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> Page:
         """Return jobs by state and lane, or the children of one, in their order."""
-        bounds.check_find(queue, state, parent, limit)
+        bounds.check_find(queue, state, parent, limit, bodies)
         past = _cursor(after)
         with self._enter():
             places = self._at(queue).life.places
@@ -180,6 +181,7 @@ class MemoryStore:
                 if (past is None or record.order > past)
                 and (state is None or record.state == state)
                 and (lane is None or record.lane == lane)
+                and (bodies is None or record.body in bodies)
             )
             jobs = nsmallest(limit, fitting, key=lambda record: record.order)
         return Page(jobs, str(jobs[-1].order) if len(jobs) == limit else None)

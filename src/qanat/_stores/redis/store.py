@@ -162,17 +162,19 @@ class RedisStore:
         *,
         lane: str | None = None,
         parent: str | None = None,
+        bodies: Collection[bytes] | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> Page:
         """Return jobs by state and lane, or the children of one."""
-        bounds.check_find(queue, state, parent, limit)
+        bounds.check_find(queue, state, parent, limit, bodies)
         arguments = (
             0 if state is None else STATES.index(state) + 1,
             "0" if lane is None else "1" + lane,
             "0" if parent is None else "1" + parent,
             limit,
             *wire.cursor_arguments(after),
+            *(("",) if bodies is None else (len(bodies), *bodies)),
         )
         return wire.page_of(self._run("find", queue, *arguments, twice=True))
 
@@ -338,7 +340,7 @@ def _put_arguments(jobs: Sequence[NewJob], stamp: Stamp | None) -> list[Any]:
 
 
 def _settle_arguments(settles: Sequence[Settle], stamp: Stamp | None, *, plain: bool) -> list[Any]:
-    arguments = wire.done_arguments(settles) if plain else wire.settle_arguments(settles)
+    arguments = wire.plain_arguments(settles) if plain else wire.settle_arguments(settles)
     return [*_stamped(stamp), *arguments]
 
 

@@ -143,9 +143,11 @@ def put_arguments(jobs: Sequence[NewJob]) -> list[Any]:
     return arguments
 
 
-def done_arguments(settles: Sequence[Settle]) -> list[Any]:
-    """Return token and id of each, all of them plainly done, behind how many they are, as in a drain."""
-    return [len(settles), b"D", *[each.token.to_bytes(_TOKEN, "big") + each.id.encode() for each in settles]]
+def plain_arguments(settles: Sequence[Settle]) -> list[Any]:
+    """Return token and id of each, all of them plain and alike, behind how many they are and their kind."""
+    first = settles[0] if settles else None
+    kind = b"D" if first is None or first.kind == "done" else b"Y" if first.yields else b"R"
+    return [len(settles), kind, *[each.token.to_bytes(_TOKEN, "big") + each.id.encode() for each in settles]]
 
 
 def settle_arguments(settles: Sequence[Settle]) -> list[Any]:
@@ -156,7 +158,7 @@ def settle_arguments(settles: Sequence[Settle]) -> list[Any]:
             arguments += (each.id, each.token, b"D")
             continue
         spec = (
-            each.kind,
+            "yield" if each.yields else each.kind,
             milliseconds(each.delay),
             each.value is not None,
             each.reason,

@@ -13,7 +13,7 @@ from qanat._stores.sqlite.record import LEASED, READY, WHOLE, stored
 from qanat._stores.sqlite.settling import NUMBERS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from sqlite3 import Connection
 
     from qanat._core.store.states import State
@@ -89,11 +89,18 @@ class Search:
     """What is looked for, and from where on."""
 
     def __init__(
-        self, state: State | None, lane: str | None, parent: str | None, limit: int, after: str | None
+        self,
+        state: State | None,
+        lane: str | None,
+        parent: str | None,
+        bodies: Collection[bytes] | None,
+        limit: int,
+        after: str | None,
     ) -> None:
         self.state = None if state is None else NUMBERS[state]
         self.lane = lane
         self.parent = parent
+        self.bodies = None if bodies is None else frozenset(bodies)
         self.limit = limit
         self.by_line = parent is None and self.state == READY
         """Ready jobs are found by their lines, so that the way of every job spares an index of states."""
@@ -105,6 +112,9 @@ class Search:
         numbers, cursor = (self._lines if self.by_line else self._rows)(connection, row.n)
         rows = connection.execute(_BY_NUMBER, (json.encode(numbers).decode(),)).fetchall()
         jobs = stored(connection, rows)
+        if self.bodies is not None:
+            # So a page of these looks at as many jobs as it may hold.
+            jobs = [job for job in jobs if job.body in self.bodies]
         return Page(jobs, None if cursor is None else json.encode(cursor).decode())
 
     def _rows(self, connection: Connection, queue: int) -> tuple[list[int], list[Any] | None]:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qanat._core.store.rules import REMEMBERED_FOR, after_rescue, after_settle, crashes_after, priority_at
+from qanat._core.store.rules import (
+    REMEMBERED_FOR,
+    after_rescue,
+    after_settle,
+    as_settled,
+    crashes_after,
+    priority_at,
+)
 from qanat._core.store.states import STATES
 from qanat._core.store.values import Ended, Extended, Lease, Placed, Rescued, Settled
 from qanat._stores.sqlite import plain
@@ -63,6 +70,9 @@ def _settle(sheet: Sheet, settle: Settle) -> Settled:
     record = sheet.live(settle.id, settle.token)
     if record is None:
         return _settle_late(sheet, settle)
+    if settle.yields:
+        holder = None if record.key is None else sheet.keys.holder(record.key)
+        settle = as_settled(settle, cancel=record.cancel != 0, holder=holder)
     if _is_plain(sheet, record, settle):
         # The way of nearly all jobs: what follows comes to the same, and takes 4 us instead of 1.
         sheet.leave_done(record)

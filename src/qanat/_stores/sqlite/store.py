@@ -220,12 +220,13 @@ class SqliteStore:
         *,
         lane: str | None = None,
         parent: str | None = None,
+        bodies: Collection[bytes] | None = None,
         limit: int = 100,
         after: str | None = None,
     ) -> Page:
         """Return jobs by state and lane, or the children of one."""
-        bounds.check_find(queue, state, parent, limit)
-        search = looking.Search(state, lane, parent, limit, after)
+        bounds.check_find(queue, state, parent, limit, bodies)
+        search = looking.Search(state, lane, parent, bodies, limit, after)
         with self._database.snapshot() as connection:
             return search.run(connection, queue)
 

@@ -117,7 +117,7 @@ class Waiting(ABC):
                 # Nobody hears of them. Shielded, as who is cancelled once may be so again.
                 await asyncio.shield(asyncio.ensure_future(queue.release(*jobs)))
             raise
-        texts = [job.item for job in jobs]  # which is read anew each time
+        texts = queue._asking.items_of(jobs)
         for text, job in zip(texts, jobs, strict=True):
             self._taken[text].append(job)
         return [self._texts.given_back(text) for text in texts]

@@ -84,7 +84,7 @@ class Queue(Waiting):
             raise not_enough(error) from error
 
     async def delete_item(self, item: object, count: int = 0) -> None:
-        """Delete an item that waits; this looks at all that wait.
+        """Delete an item that waits; the store looks through all that wait.
 
         Args:
             item: Which.
@@ -94,17 +94,18 @@ class Queue(Waiting):
         await self._delete([self._texts.of(item)], whole("count", count))
 
     async def delete_items(self, items: list[Any], count: int = 0) -> None:
-        """Delete items that wait, as `delete_item` does each of them; this looks once at all that wait."""
+        """Delete items that wait, as `delete_item` does each of them; the store looks through them once."""
         await self._delete(self._texts.of_all(items), whole("count", count))
 
     async def _delete(self, texts: list[str], count: int) -> None:
         queue = await self._queue()
         # Below nothing it never comes to an end.
         left = {text: abs(count) * times or -1 for text, times in Counter(texts).items()}
+        bodies = queue._asking.bodies_of(left)
         found: list[QueueJob[str]] = []
         after: str | None = None
         while left:
-            page = await queue.find(state="ready", limit=MOST, after=after)
+            page = await queue.carry(queue._asking.find("ready", None, MOST, after, bodies))
             found += [job for job in page.jobs if job.item in left]
             after = page.next
             if after is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qanat import NotReplicated
+from qanat import LeaseLost, NotReplicated
 from qanat.compat.aiopyrq._waiting import (
     DEFAULT_SYNC_SLAVES_COUNT,
     DEFAULT_SYNC_SLAVES_TIMEOUT,
@@ -31,8 +31,6 @@ __all__ = [
 CHUNK_SIZE: Final = 10
 """What aio-py-rq sends at once; here it is up to 1,000 items."""
 SET_QUEUE_SUFFIX: Final = "-unique"
-FIRST: Final = -1e11
-"""Added to when an item was put it makes the priority of one that was rejected: before all others."""
 PROBED: Final = {"aiopyrq": "probe"}
 """The metadata of a job that was put to find another by its key."""
 PROBE: Final = 60.0
@@ -102,21 +100,12 @@ class UniqueQueue(Waiting):
             await queue.ack(*probes)
 
     async def _give_back(self, queue: qanat.Queue[str], jobs: list[QueueJob[str]]) -> Sequence[str]:
-        """Put items anew, before all others, where they do not wait already; and end their leases.
-
-        A release would let an item wait beside one that was added meanwhile. What turns out to be somebody
-        else's by now is taken out again.
-        """
-        places: dict[str, float] = {}
-        for job in jobs:
-            places.setdefault(job.item, min(job.priority, FIRST + (job.put_at or 0.0)))
-        put = await queue.put_many(places, key=_key, priority=places.__getitem__)
-        lost = await self._ack(queue, jobs)
-        if lost:
-            mine = {job.item for job in jobs if job.id not in lost}
-            wrong = [job.id for text, job in zip(places, put, strict=True) if job.is_new and text not in mine]
-            await queue.admin.delete(*wrong)
-        return lost
+        """Let items wait again where they do not wait already, and end the leases of the others."""
+        try:
+            await queue.carry(queue._asking.release(jobs, yields=True))
+        except LeaseLost as error:
+            return error.ids
+        return ()
 
     @property
     def set_name(self) -> str:

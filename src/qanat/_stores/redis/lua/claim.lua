@@ -10,8 +10,6 @@ end
 let_in_when_full()
 
 local LOOKS, SUSPECTS = 1000, 100
--- Bytes of bodies in one answer: what is over comes with the next claim.
-local BYTES = 67108864
 local given_count, jobs, ended, looks, bytes, full, again = 0, {}, {}, 0, 0, false, false
 local until_at, notes = now + lease, call('EXISTS', key('note')) == 1
 

@@ -1,17 +1,30 @@
 -- ARGV: number of the state (0: any), lane ('0', or '1' and its name), parent (the same), limit, and the
--- cursor: phase ('' at the start), lane, score, number. Each order below stays as it is for a job that
+-- cursor: phase ('' at the start), lane, score, number; then '', or count and bodies. Each order below stays as it is for a job that
 -- fits all the while, so none is met twice: by when it is due and its order number, by lane and its place
 -- there, by token, by id.
 local state, limit = tonumber(ARGV[1]), tonumber(ARGV[4])
 local in_lane, of_parent = byte(ARGV[2]) == 49 and sub(ARGV[2], 2), byte(ARGV[3]) == 49 and sub(ARGV[3], 2)
 local phase, past_lane, past_score, past = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
-local LOOKS = 1000
+local wanted = ARGV[9] ~= '' and {}
+for i = 10, wanted and 9 + ARGV[9] or 0 do wanted[ARGV[i]] = true end
+-- A look at a body alone costs a fifth of one at a record.
+local LOOKS = wanted and 5000 or 1000
 local ids, cursor, looks = {}, false, 0
+
+-- Whether a job as it was put has one of the bodies.
+local function is_wanted(blob)
+  if not blob then return false end
+  if byte(blob, 14) == 0 then return wanted[sub(blob, 15)] end
+  local _, _, lane, at = parse('>ddI2', blob, 15)
+  local handler, metadata, begin = parse('>I2I4', blob, at + lane)
+  return wanted[sub(blob, begin + handler + metadata)]
+end
 
 local function room() return #ids < limit and looks < LOOKS end
 
 local function look(id, keep)
   looks = looks + 1
+  if keep and wanted then keep = is_wanted(call('HGET', key('jobs'), id)) end
   if keep then ids[#ids + 1] = id end
 end
 
@@ -64,6 +77,39 @@ local function rank_in_list(name, number)
   return low
 end
 
+-- Look at what lies behind entries of a list; tells whether there is still room.
+local function look_at_entries(lane, part, found)
+  fetch(found, true)
+  for i, entry in ipairs(part) do
+    if not room() then return false end
+    local r = R[found[i]]
+    look(found[i], r and r.listed and r.order == sub(entry, 1, 7))
+    cursor = {'list', lane, '', number_of(entry)}
+  end
+  return true
+end
+
+-- The same with bodies to look for, and without making records.
+local function look_at_bodies(lane, part, found)
+  local lives, blobs, last = call('HMGET', key('live'), unpack(found)), {}, #part
+  for i, entry in ipairs(part) do
+    -- 50 at a time, as `fetch` has it.
+    local at = (i - 1) % 50 + 1
+    if at == 1 then blobs = call('HMGET', key('jobs'), unpack(found, i, math.min(i + 49, #part))) end
+    local blob = blobs[at]
+    looks = looks + 1
+    if blob and not lives[i] and sub(blob, 1, 7) == sub(entry, 1, 7) and is_wanted(blob) then
+      ids[#ids + 1] = found[i]
+    end
+    if not room() then
+      last = i
+      break
+    end
+  end
+  cursor = {'list', lane, '', number_of(part[last])}
+  return room()
+end
+
 local function walk_list(lane, number)
   local name = 'list:' .. lane
   local rank = number and rank_in_list(name, number) or 0
@@ -72,15 +118,8 @@ local function walk_list(lane, number)
     if #part == 0 then return true end
     local found = {}
     for i, entry in ipairs(part) do found[i] = sub(entry, 8) end
-    fetch(found, true)
-    for _, entry in ipairs(part) do
-      if not room() then return false end
-      local id = sub(entry, 8)
-      local r = R[id]
-      look(id, r and r.listed and r.order == sub(entry, 1, 7))
-      cursor = {'list', lane, '', number_of(entry)}
-    end
-    rank = rank + #part
+    if not (wanted and look_at_bodies or look_at_entries)(lane, part, found) then return false end
+    rank = rank + #found
   end
   return false
 end

@@ -6,6 +6,7 @@ local pack, parse = struct.pack, struct.unpack
 local PREFIX = sub(KEYS[1], 1, -5)
 -- The one place where the name of a key is made.
 local function key(name) return PREFIX .. name end
--- How many the short ways are for. With more it makes no difference what a call costs, and 50 of the largest
--- bodies fit into one answer.
-local FEW = 50
+-- How many the short ways are for. With more it makes no difference what a call costs.
+local FEW = 100
+-- Bytes of bodies in one answer: what is over comes with the next claim.
+local BYTES = 67108864

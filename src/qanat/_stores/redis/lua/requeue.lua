@@ -16,7 +16,7 @@ local function begin_again(r)
   leave(r)
   anew(r, now)
   r.attempt, r.crashes, r.token = 0, 0, 0
-  r.more = {t = now}
+  r.more = {t = now, o = r.more.o}
   if r.links and r.links.parent then
     add(kids, '-' .. r.links.parent, r.id)
     r.links.parent = nil

@@ -1,9 +1,9 @@
--- ARGV: client, number, count, 'D' or '', and then of each settle
---   'D', a plain done each: its member of `leased`, which is token (7) and id. A third of the arguments, and
---   nothing is made of a number that is only compared
+-- ARGV: client, number, count, 'D', 'R', 'Y' or '', and then of each settle
+--   'D', a plain done each, 'R', a plain release, or 'Y', one that yields: its member of `leased`, which is
+--   token (7) and id. A third of the arguments, and nothing is made of a number that is only compared
 --   '': id, token and spec: 'D' for a plain done, else {kind, delay, has value, reason, error, after,
 --   children, also}, and behind it the value, and id, rest and links of each child and each other.
-local client, number, count, all_done = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == 'D'
+local client, number, count, alike = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] ~= ''
 local answer = answered(client, number, 2)
 if answer then return answer end
 see_type('answers', 'hash')
@@ -11,7 +11,17 @@ see_type('stamps', 'zset')
 let_in_when_full()
 
 local RETRY, RELEASE, AGAIN = 2, 3, 4
-local KINDS = {done = 1, retry = RETRY, release = RELEASE, again = AGAIN, dead = 5, cancelled = 6}
+local KINDS = {
+  done = 1, retry = RETRY, release = RELEASE, yield = RELEASE, again = AGAIN, dead = 5, cancelled = 6,
+}
+
+-- `rules.as_settled`: whether a release that yields is a done, as another job holds the key.
+local function is_yielded(r)
+  local name = r.links and r.links.key
+  if not name or M.unique == '' or r.more.c then return false end
+  local id = holder(name)
+  return id and id ~= r.id
+end
 
 -- Where a job goes: `rules.after_settle`. Returns state, reason and whether it goes to a callback.
 local function after_settle(r, kind, delay, after, refused)
@@ -47,6 +57,7 @@ end
 
 local function settle(r, spec, at)
   local kind, delay, after, reason, err = KINDS[spec[1]], spec[2], spec[6], spec[4], spec[5]
+  if spec[1] == 'yield' and is_yielded(r) then kind, delay = 1, 0 end
   local value, placed, ended, refused = nil, {}, {}, nil
   if spec[3] then
     value, at = ARGV[at], at + 1
@@ -100,7 +111,7 @@ end
 -- All that will be looked at, in few calls.
 local ids, leases, names, parents, others, quick_at = {}, {}, {}, {}, {}, {}
 local at, specs = 5, {}
-if all_done then
+if alike then
   for i = 1, count do
     local member = ARGV[i + 4]
     ids[i], leases[i] = sub(member, 8), sub(member, 1, 7)
@@ -126,7 +137,7 @@ end
 -- A plain done of a job that nothing hangs on, in a queue that keeps no records: it departs at once.
 -- What hangs on it would be in `links`, or behind the lane and the worker.
 local texts = fields_of('HMGET', key('live'), ids)
-local quick = M.keep == 0 and call('EXISTS', key('links')) == 0
+local quick = M.keep == 0 and (not alike or ARGV[4] == 'D') and call('EXISTS', key('links')) == 0
 local slow = {}
 for i = 1, count do
   local text = texts[i]
@@ -145,7 +156,8 @@ fetch(parents)
 look_up(others)
 look_at_holders(names)
 
-local results, PLAIN, NONE = {}, {'done', 0, false, '', '', '', 0, 0}, string.rep('\0', 7)
+local results, NONE = {}, string.rep('\0', 7)
+local PLAIN = {({R = 'release', Y = 'yield'})[ARGV[4]] or 'done', 0, false, '', '', '', 0, 0}
 local GONE = {gone = true}
 local done = 0
 at = 5
@@ -157,7 +169,7 @@ for i = 1, count do
     local is_held = sub(text, 10, 16) == lease
     if byte(text) == LEASED and is_held then
       done = done + 1
-      departed[done], leases_over[done] = id, all_done and ARGV[i + 4] or lease .. id
+      departed[done], leases_over[done] = id, alike and ARGV[i + 4] or lease .. id
       R[id] = GONE
       results[i] = DONE
     elseif byte(text) == LEASED or lease == NONE or not is_held then
@@ -165,7 +177,7 @@ for i = 1, count do
     else
       results[i] = {1, byte(text)}
     end
-  elseif all_done then
+  elseif alike then
     at, results[i] = settle_one(id, (parse('>I7', lease)), PLAIN, at)
   else
     at, results[i] = settle_one(id, tonumber(ARGV[at + 1]), specs[i] or PLAIN, at + 3)

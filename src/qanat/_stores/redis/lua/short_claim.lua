@@ -12,11 +12,12 @@ local function shortly()
   local ring = call('ZRANGE', key('ring'), 0, 1)
   local lane = ring[1]
   local line = 'line:' .. (lane or '')
-  if #ring > 1 or call('EXISTS', key('suspects'), key('links'), key('value'), key('error'), key(line)) > 0 then
-    return nil
-  end
+  -- Most have none of all these, which one question tells.
+  local beside = call('EXISTS', key('waiters'), key('suspects'), key('links'), key('value'), key('error'),
+    key(line))
+  if #ring > 1 or beside > 1 or (beside == 1 and call('EXISTS', key('waiters')) == 0) then return nil end
   local expires = call('ZRANGE', key('leased'), 0, 0, 'WITHSCORES')[2]
-  local jobs, found = {}, 0
+  local jobs, found, bytes = {}, 0, 0
   if lane then
     local name = key('list:' .. lane)
     local waiting = (call('HGET', key('lanes'), lane) or 0) + 0
@@ -31,12 +32,16 @@ local function shortly()
     for i = 1, found do
       local blob, order = blobs[i], sub(entries[i], 1, 7)
       if not blob or records[i] or sub(blob, 1, 7) ~= order then return nil end
+      bytes = bytes + #blob
       local token = pack('>I7', tokens + i)
       live[2 * i - 1] = ids[i]
       live[2 * i] = first .. token .. token .. started .. sub(blob, 8, 13) .. order .. tail
-      leases[2 * i - 1], leases[2 * i] = score, token .. ids[i]
+      -- From behind: 100 come into a sorted set that was empty in two thirds of the time.
+      local at = 2 * (found - i)
+      leases[at + 1], leases[at + 2] = score, token .. ids[i]
       jobs[4 * i - 3], jobs[4 * i - 2], jobs[4 * i - 1], jobs[4 * i] = ids[i], blob, tokens + i, ''
     end
+    if bytes > BYTES then return nil end
     local left, given = waiting - found, 0
     if left > 0 then
       given = ((meta[4] or 0) + found) % (call('HGET', key('weights'), lane) or 1)
@@ -45,7 +50,7 @@ local function shortly()
     end
 
     -- Nothing that comes now can fail.
-    call('DEL', key('none')) -- see `let_in_when_full`
+    -- The first write frees something, or nothing: see `let_in_when_full`.
     if left > 0 then
       call('LTRIM', name, found, -1)
       call('HSET', key('lanes'), lane, left)
@@ -62,7 +67,7 @@ local function shortly()
     if given ~= (meta[4] or 0) + 0 then call('HSET', KEYS[1], 'given', given) end
     expires = math.min(expires or until_at, until_at)
   end
-  if found < n then wait_for_more(ear) else wait_no_more(ear) end
+  if found < n then wait_for_more(ear) elseif beside > 0 then wait_no_more(ear) end
   local next_due = math.min(due or math.huge, expires or math.huge)
   return {0, next_due < math.huge and math.max(0, next_due - now), now, jobs, {}, {}, {}}
 end

@@ -114,7 +114,7 @@ local function take_overdue(meta, n, worker, ear)
       end
       if beside and call('EXISTS', key('value')) == 1 then values = call('HMGET', key('value'), unpack(ids)) end
       if beside and call('EXISTS', key('error')) == 1 then errors = call('HMGET', key('error'), unpack(ids)) end
-      return bytes <= 67108864 -- see `BYTES`
+      return bytes <= BYTES
     end
     -- Nothing that comes behind it can fail.
     if not popped(key('line:' .. lane), found, look) then return nil end
