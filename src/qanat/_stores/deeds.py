@@ -104,7 +104,9 @@ class Begun:
         if answer is None:
             return None
         if self._deed.startswith("claim "):
-            return _shared_out(answer, self._asked)
+            shares = _shared_out(answer, self._asked)
+            # Who may have got too little claims by itself, which is more than to take in an answer.
+            return None if _may_lack(answer, shares) else shares
         if self._deed.startswith("rescue "):
             return [answer] * len(self._asked)
         answers: list[Any] = answer
@@ -220,8 +222,7 @@ class Deeds:
         for wishes in _together(asked):
             claim = self._claim_one(_as_one(wishes), queue)
             shares = _shared_out(claim, wishes)
-            if len(wishes) > 1 and (claim.next_due == 0.0 or claim.ended):
-                # It may have stopped at a bound of one step, which each of them would have had for itself.
+            if _may_lack(claim, shares):
                 shares = [
                     share if share.jobs else self._claim_more(share, wish, queue)
                     for share, wish in zip(shares, wishes, strict=True)
@@ -356,6 +357,12 @@ def _shared_out(claim: Claim, wishes: list[Wish]) -> list[Claim]:
         jobs += islice(others, each.n - len(jobs))
         claims.append(Claim(jobs, claim.next_due, [] if claims else claim.ended, claim.paused))
     return claims
+
+
+def _may_lack(claim: Claim, shares: list[Claim]) -> bool:
+    """Whether a claim of several may have stopped at a bound of one step, of which each has one alone."""
+    stopped = claim.next_due == 0.0 or bool(claim.ended)
+    return stopped and len(shares) > 1 and any(not share.jobs for share in shares)
 
 
 def _slices(asked: Sequence[Any]) -> list[Sequence[Any]]:

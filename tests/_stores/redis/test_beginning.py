@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import socket
 import struct
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qanat._core.store.values import NewJob, Settle
+from qanat._core.store.values import Conf, NewJob, Settle
 from qanat._stores import failpoints
 from qanat._stores.deeds import FEW, Deeds, Wish
 from qanat._stores.redis import RedisStore
@@ -73,6 +74,23 @@ def test_claims_of_one_worker_are_begun_as_one(deeds: Deeds, server):
     claims = answers_of(deeds.begin("claim q", [wish] * 4))
     assert [[each.id for each in claim.jobs] for claim in claims] == [["first"], ["a"], ["b"], []]
     assert {each.token for claim in claims for each in claim.jobs} == {1, 2, 3}
+
+
+def test_who_claimed_with_others_and_may_have_got_too_little_claims_alone(deeds: Deeds):
+    wish = Wish(n=1, worker="w", lease=30.0)
+    deeds.do("claim q", [Wish(n=0, worker="w", lease=30.0)])
+    deeds.store.conf("q", Conf(max_age=0.05), change=True)
+    deeds.do("put q 0 -", [job(f"old {number}") for number in range(1_500)])
+    time.sleep(0.1)
+    deeds.do("put q 0 -", [job("a"), job("b")])
+    # More are too old than one step ends.
+    begun = deeds.begin("claim q", [wish, wish])
+    assert begun is not None
+    poll(begun.is_over, "the answer")
+    assert begun.answers() is None
+    claims = begun.finish()
+    assert sum(len(claim.ended) for claim in claims) == 1_501
+    assert [each.id for claim in claims for each in claim.jobs] == ["a", "b"]
 
 
 def test_what_takes_ids_is_begun(deeds: Deeds):
