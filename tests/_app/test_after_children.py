@@ -630,7 +630,9 @@ async def test_a_callback_that_gives_a_coroutine_fails(virtual_time: VirtualTime
 
     (outcome,) = await qanat.collect(spawning(callback=callback), [0])
     assert isinstance(outcome.error, TypeError)
-    assert "nobody awaited" in str(outcome.error)
+    assert str(outcome.error).startswith(
+        "the after_children callback returned a coroutine that nobody awaited"
+    )
 
 
 async def test_a_callback_waits_for_a_slot_that_others_hold(virtual_time: VirtualTime):

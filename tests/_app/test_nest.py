@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import qanat
@@ -14,6 +15,7 @@ from qanat import JobCancelledError
 from qanat._app.spawning import Spawner
 from qanat._core.dispatcher import straight
 from qanat._engine import carrier, leaves
+from qanat._engine.carrier import Carrier
 from qanat.testing import virtual_time
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
     from qanat._app.handle import Handle
     from qanat._core.branch import FamilyJob
-    from qanat._engine.carrier import Carrier
 
 
 async def many(level: int) -> int:
@@ -143,6 +144,39 @@ async def in_a_thread(level: int) -> int:
     return level
 
 
+async def with_failing_callbacks(level: int) -> int:
+    """Let callbacks raise, and give what nobody can await."""
+    job = qanat.current_job()
+    if level < 2:
+        for _ in range(3):
+            job.spawn(level + 1)
+        job.after_children([raising, coroutine, raising_at_once][level], gather=bool(level))
+    return level
+
+
+async def raising(_children: qanat.Children[int]) -> None:
+    await anyio.sleep(0.5)
+    raise ValueError("late")
+
+
+async def coroutine(_children: qanat.Children[int]) -> Any:
+    return anyio.lowlevel.checkpoint()
+
+
+def raising_at_once(_children: qanat.Children[int]) -> None:
+    raise ValueError("at once")
+
+
+async def leaves_that_wait(level: int) -> int:
+    """Spawn leaves that take long, each as long as its neighbours."""
+    if level < 2:
+        for _ in range(4):
+            qanat.current_job().spawn(level + 1)
+    else:
+        await anyio.sleep(0.5)
+    return level
+
+
 PROGRAMS: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {
     "many": (many, {}),
     "one at a time": (many, {"concurrency": 1}),
@@ -159,15 +193,26 @@ PROGRAMS: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {
     "another lane": (another_lane, {"concurrency": 1}),
     "another handler": (another_handler, {"concurrency": 1}),
     "under a rate": (many, {"rate": "2/s"}),
-    "cancelling": (cancelling, {"concurrency": 5}),
+    "cancelling": (cancelling, {"concurrency": 40}),
     "in a thread": (in_a_thread, {}),
+    "callbacks that fail": (with_failing_callbacks, {"concurrency": 2, "retry": 1}),
+    "leaves that wait": (leaves_that_wait, {"concurrency": 3}),
+    "leaves that wait, by priority": (leaves_that_wait, {"concurrency": 3, "order": "priority"}),
+    "leaves that wait, depth first": (leaves_that_wait, {"concurrency": 3, "order": "lifo"}),
 }
 
 
 def ended(handler: Callable[[int], Any], rules: dict[str, Any]) -> list[Any]:
+    """Return who started, in that order, and how all ended."""
+    started: list[Any] = []
+
+    async def logged(level: int) -> Any:
+        started.append(qanat.current_job().id)
+        return await handler(level)
+
     with virtual_time("asyncio") as time:
-        outcomes = time.run(lambda: qanat.collect(handler, [0, 0], **rules))
-        return [
+        outcomes = time.run(lambda: qanat.collect(logged, [0, 0, 0, 0], **rules))
+        return started + [
             (each.id, each.index, each.item, each.value, repr(each.error), each.state, each.attempts, each.lane,
              each.parent, each.offered_at, each.started_at, each.ended_at, each.ran, dict(each.waits))
             for each in outcomes
@@ -183,6 +228,7 @@ def test_the_short_way_and_the_long_one_come_to_the_same(name: str, monkeypatch:
     monkeypatch.setattr(carrier, "carry_leaves", carry_one)
     monkeypatch.setattr(straight, "hold_end", lambda *_: False)
     monkeypatch.setattr(straight, "finish_after", lambda *_: False)
+    monkeypatch.setattr(Carrier, "_takes_in_told", lambda *_: False)
     assert short == spawned_the_long_way == ended(handler, rules)
 
 
@@ -214,7 +260,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 )
 def test_all_but_the_first_go_the_short_way(rules: dict[str, Any], monkeypatch: pytest.MonkeyPatch):
     taken = watch(monkeypatch)
-    assert len(ended(many, rules)) == 2 * (1 + 4 + 16)
+    assert len(ended(many, rules)) == 2 * 4 * (1 + 4 + 16)
     assert taken == [1]
 
 

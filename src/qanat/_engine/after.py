@@ -48,14 +48,19 @@ class CallAfter(Callee):
             value, error = await inner.call(carrier, job)
         if type(value) is COROUTINE:
             value.close()
-            error = TypeError(
-                "the after_children callback returned a coroutine that nobody awaited: "
-                "write `return await ...` in it"
+            value, error = (
+                None,
+                TypeError(
+                    "the after_children callback returned a coroutine that nobody awaited: "
+                    "write `return await ...` in it"
+                ),
             )
-        if error is None and value is not None and self._seal is not None:
+        if error is not None:
+            return None, error
+        if value is not None and self._seal is not None:
             value = self._seal(above, value)
         carrier.divert(job)
-        return value, error
+        return value, None
 
 
 def unknown(_item: Any) -> None:

@@ -62,10 +62,16 @@ async def carry_leaves(
     task = job._task
     function: Any = task.direct
     timeout, wants_done = task.timeout, engine.wants_done
+    value: Any = None
+    outcome: Any = None
+    above: Any = None
+    following: Any = None
     while True:
         try:
             value = await function(job.item)
         except BaseException as caught:  # noqa: BLE001 - every ending is an outcome
+            # Its traceback keeps this frame, which is to keep nothing of the job before.
+            value = outcome = above = following = None
             return job, None, caught, clock()
         now = clock()
         above = job._above
@@ -90,7 +96,7 @@ async def carry_leaves(
         if started != offered:
             dispatcher._lone_waited += started - offered
         if wants_done or above.children is not None or count(carrier._job) != UNASKED:
-            outcome: Outcome[Any, Any] = Outcome(
+            outcome = Outcome(
                 job.id, job.index, job.item, value, None, "done", job.attempt, None, job.metadata,
                 job.parent, offered, started, now, now - started, "concurrency",
             )  # fmt: skip
@@ -110,10 +116,6 @@ async def carry_leaves(
         carrier._job = None
         if timeout is not None:
             carrier.deadline = math.inf
-        if now >= engine.slice_end:
-            if engine.turn is carrier:
-                break
-            engine.turn = carrier
         if (
             ended
             or callbacks
@@ -148,6 +150,11 @@ async def carry_leaves(
             or following._mark is not None
         ):
             break
+        if now >= engine.slice_end:
+            if engine.turn is carrier:
+                break
+            # Not before it is sure to go on: who finds its own turn over gives way.
+            engine.turn = carrier
         if is_fifo:
             jobs.popleft()
         else:
