@@ -562,3 +562,34 @@ async def test_a_handler_inside_of_a_run_inside_of_a_handler_may_wait(virtual_ti
             return await qanat.map(inner, range(3))
 
         assert await pool.submit(outer) == ["leaf"] * 3
+
+
+async def test_a_wait_that_can_never_end_since_there_are_fewer_slots_is_told(virtual_time: VirtualTime):
+    async with Pools(2) as (pool,):
+
+        async def outer() -> float:
+            with pytest.raises(PoolDeadlockError, match="raise concurrency"):
+                await pool.submit(leaf, delay=9.0)
+            return virtual_time.now()
+
+        handle = pool.submit(outer)
+        await anyio.sleep(0.5)
+        began = virtual_time.now()
+        pool.resize(1)
+        assert await handle == began
+
+
+async def test_a_wait_that_began_in_a_pause_is_told_as_it_ends(virtual_time: VirtualTime):
+    async with Pools(1) as (pool,):
+
+        async def outer() -> float:
+            pool.pause()
+            with pytest.raises(PoolDeadlockError, match="raise concurrency"):
+                await pool.submit(leaf)
+            return virtual_time.now()
+
+        handle = pool.submit(outer)
+        await anyio.sleep(0.5)
+        began = virtual_time.now()
+        pool.resume()
+        assert await handle == began

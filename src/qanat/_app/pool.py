@@ -563,6 +563,8 @@ class Pool(Generic[T, R]):
         engine.dispatcher.resume(engine.now())
         engine.called = False
         engine.poke()
+        # Who began to wait meanwhile was not asked whether it can go on.
+        waiting.look_again(engine)
 
     def resize(self, n: int) -> None:
         """Let so many jobs run at once; those that run beyond it go on to their end.
@@ -584,6 +586,9 @@ class Pool(Generic[T, R]):
             self._capacity = n
             if self._engine is not None:
                 self._engine.resize(n)
+        if self._engine is not None:
+            # With fewer slots some may wait for ever.
+            waiting.look_again(self._engine)
 
     def stats(self) -> Stats:
         """Return how the Pool is doing, from counters that are kept anyway."""
