@@ -129,11 +129,12 @@ async def test_a_batch_that_goes_on_in_a_thread_is_replayed(tmp_path: Path):
 
     def handler(items: list[int]) -> list[int]:
         qanat.current_job().charge("tokens", 5)
-        time.sleep(0.1 if 0 in items else 0.0)
+        time.sleep(1.0 if 0 in items else 0.0)
         return items
 
+    # Long enough for a thread to begin on a busy machine.
     await qanat.collect(
-        handler, range(6), concurrency=2, timeout=0.02, record=path, batch=Batch(2), retry=1,
+        handler, range(6), concurrency=2, timeout=0.4, record=path, batch=Batch(2), retry=1,
         limits=[Budget("b", tokens="1000/s"), CircuitBreaker(3, cooldown=0.05)],
     )  # fmt: skip
     assert {"hold", "release"} <= calls_in(path)

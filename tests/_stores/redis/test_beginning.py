@@ -79,9 +79,9 @@ def test_claims_of_one_worker_are_begun_as_one(deeds: Deeds, server):
 def test_who_claimed_with_others_and_may_have_got_too_little_claims_alone(deeds: Deeds):
     wish = Wish(n=1, worker="w", lease=30.0)
     deeds.do("claim q", [Wish(n=0, worker="w", lease=30.0)])
-    deeds.store.conf("q", Conf(max_age=0.05), change=True)
+    deeds.store.conf("q", Conf(max_age=2.0), change=True)
     deeds.do("put q 0 -", [job(f"old {number}") for number in range(1_500)])
-    time.sleep(0.1)
+    time.sleep(2.1)
     deeds.do("put q 0 -", [job("a"), job("b")])
     # More are too old than one step ends.
     begun = deeds.begin("claim q", [wish, wish])
