@@ -7,6 +7,7 @@ import pytest
 from qanat._core.store.values import Claim, Conf, NewJob
 from qanat._stores.deeds import Deeds, Wish
 from qanat._stores.memory import MemoryStore
+from qanat.errors import StoreUnavailable
 
 
 class Counted(MemoryStore):
@@ -104,6 +105,28 @@ def test_who_got_nothing_asks_alone_where_there_may_be_more(store: Counted):
     assert claimed(store, wish(1), wish(1), wish(1)) == [["b"], [], []]
     # A lease has expired, so the claim says that there is more to be done.
     assert store.claimed == [(3, 3), (1, 1), (1, 1)]
+
+
+def test_who_got_nothing_does_not_ask_alone_for_a_lease_that_has_expired(store: Counted):
+    put(store, "a")
+    store.claim("q", 1, worker="v", lease=1e-9)
+    store.claimed.clear()
+    assert claimed(store, wish(1), wish(1), wish(1)) == [[], [], []]
+    assert store.claimed == [(3, 3)]
+
+
+def test_what_some_got_is_told_where_others_cannot_ask_any_more(store: Counted, monkeypatch):
+    put(store, *"ab")
+    store.claim("q", 1, worker="v", lease=1e-9)
+    claim = Counted.claim
+
+    def once(self, queue, n, **given) -> Claim:
+        if n == 1:
+            raise StoreUnavailable("gone")
+        return claim(self, queue, n, **given)
+
+    monkeypatch.setattr(Counted, "claim", once)
+    assert claimed(store, wish(1), wish(1), wish(1)) == [["b"], [], []]
 
 
 def test_a_paused_queue_says_so_to_each(store: Counted):

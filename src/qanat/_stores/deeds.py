@@ -17,7 +17,7 @@ from msgspec import Struct
 from qanat._core.store.bounds import MOST, MOST_SUSPECTS
 from qanat._core.store.states import State
 from qanat._core.store.values import Claim, Stamp
-from qanat.errors import NotReplicated, PutUnknown, StoreForked, StoreUnavailable
+from qanat.errors import NotReplicated, PutUnknown, StoreError, StoreForked, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -231,7 +231,11 @@ class Deeds:
         return claims
 
     def _claim_more(self, share: Claim, wish: Wish, queue: str) -> Claim:
-        claim = self._claim_one(wish, queue)
+        try:
+            claim = self._claim_one(wish, queue)
+        except StoreError:
+            # The others have theirs, of which nobody would hear.
+            return share
         return Claim(claim.jobs, claim.next_due, share.ended + claim.ended, claim.paused)
 
     def _claim_one(self, wish: Wish, queue: str) -> Claim:
@@ -361,7 +365,8 @@ def _shared_out(claim: Claim, wishes: list[Wish]) -> list[Claim]:
 
 def _may_lack(claim: Claim, shares: list[Claim]) -> bool:
     """Whether a claim of several may have stopped at a bound of one step, of which each has one alone."""
-    stopped = claim.next_due == 0.0 or bool(claim.ended)
+    # Also if nothing came, something may be due at once: a lease that has expired, which is none's to claim.
+    stopped = bool(claim.ended) or (claim.next_due == 0.0 and bool(claim.jobs))
     return stopped and len(shares) > 1 and any(not share.jobs for share in shares)
 
 

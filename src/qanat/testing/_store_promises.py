@@ -170,6 +170,7 @@ def bad_input_has_no_effect(bench: StoreBench) -> None:
         Settle(id="a", token=job.token, kind="retry", after="f"),
         Settle(id="a", token=job.token, kind="release", error="e"),
         Settle(id="a", token=job.token, kind="retry", yields=True),
+        Settle(id="a", token=job.token, kind="again", delay=1.0, yields=True),
         Settle(id="a", token=job.token, kind="done", value=bytes(bounds.BODY_BYTES + 1)),
         Settle(id="a", token=job.token, kind="done", children=(NewJob(id=""),)),
     ):
@@ -178,6 +179,8 @@ def bad_input_has_no_effect(bench: StoreBench) -> None:
         expect_refusal(partial(store.claim, QUEUE, n, worker="w", lease=1.0), f"a claim of {n}")
     expect_refusal(lambda: store.claim(QUEUE, 1, worker="w", lease=0.0), "a lease of no time")
     expect_refusal(lambda: store.find(QUEUE), "a find of everything")
+    texts: Any = ["1"]
+    expect_refusal(lambda: store.find(QUEUE, "ready", bodies=texts), "a find of texts", error=TypeError)
     expect_refusal(lambda: store.find(QUEUE, "ready", after="\x00no page"), "a cursor of nowhere")
     expect_refusal(lambda: store.purge(QUEUE, "leased"), "a purge of leased jobs")
     expect(hand.job("a").state, "leased", "the job after refusals")

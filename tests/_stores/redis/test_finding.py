@@ -52,3 +52,12 @@ def test_entries_that_were_left_behind_are_not_found(store: RedisStore):
     assert found(store, b"y", b"z") == [["b"]]
     (leased,) = store.claim(Q, 1, worker="w", lease=30.0).jobs
     assert (leased.id, found(store, b"x")) == ("c", [["d", "d2"]])
+
+
+def test_large_bodies_are_looked_at_a_few_megabytes_at_a_time(store: RedisStore):
+    store.conf(Q, Conf())
+    for each in range(60):
+        store.put(Q, [NewJob(id=f"j{each}", body=(b"%d" % (each % 20)).rjust(200_000, b"x"))])
+    last = b"19".rjust(200_000, b"x")
+    # 21 of them are more than four.
+    assert found(store, last) == [["j19"], ["j39"], ["j59"]]

@@ -359,6 +359,25 @@ async def test_what_was_taken_in_part_is_given_back(
     assert await queue.get_items(2) == ["0", "1"]
 
 
+async def test_a_unique_item_that_is_given_back_and_was_added_again_waits_once(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+):
+    queue = UniqueQueue("emails", URL)
+    await queue.add_items(["a", "b"])
+    lease = queue._lease
+
+    async def fails(*arguments: Any) -> None:
+        await lease(*arguments)
+        await queue.add_item("a")
+        raise qanat.StoreUnavailable("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "_lease", fails)
+        with pytest.raises(qanat.StoreUnavailable):
+            await queue.get_items(1)
+    assert sorted(await queue.get_items(10)) == ["a", "b"]
+
+
 async def test_more_is_taken_than_a_store_gives_at_once(virtual_time: VirtualTime):
     queue = Queue("emails", URL)
     items = [str(number) for number in range(2_500)]

@@ -257,6 +257,7 @@ def _is_plain_again(settle: Settle) -> bool:
         and settle.value is None
         and settle.reason == ""
         and settle.error == ""
+        and settle.yields is False
         and not (settle.children or settle.after or settle.also)
     )
 
@@ -330,6 +331,9 @@ def check_find(
     check_whole("limit", limit, 1, MOST)
     if bodies is not None:
         check_many("bodies", bodies)
+        for body in bodies:
+            if not isinstance(cast("object", body), bytes):
+                raise TypeError(f"bodies must be bytes, got {shown(body)}")
 
 
 def check_purge(queue: str, state: object, n: int) -> None:

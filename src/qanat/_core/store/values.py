@@ -268,7 +268,7 @@ class Settle(Struct, frozen=True, kw_only=True, gc=False):
         also: Jobs put in the same step, not as children (done, again, dead, cancelled). They are put
             after the job has ended, so one may take its id if its record is not kept.
         yields: Whether it is as a plain done where another job holds the job's key by then (release): no
-            two with that key wait.
+            two with that key wait. A callback that is due then is not called.
     """
 
     id: str

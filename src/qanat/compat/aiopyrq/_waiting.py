@@ -115,7 +115,7 @@ class Waiting(ABC):
         except BaseException:
             if jobs:
                 # Nobody hears of them. Shielded, as who is cancelled once may be so again.
-                await asyncio.shield(asyncio.ensure_future(queue.release(*jobs)))
+                await asyncio.shield(asyncio.ensure_future(self._give_back(queue, jobs)))
             raise
         texts = queue._asking.items_of(jobs)
         for text, job in zip(texts, jobs, strict=True):

@@ -1,29 +1,32 @@
 -- ARGV: number of the state (0: any), lane ('0', or '1' and its name), parent (the same), limit, and the
--- cursor: phase ('' at the start), lane, score, number; then '', or count and bodies. Each order below stays as it is for a job that
--- fits all the while, so none is met twice: by when it is due and its order number, by lane and its place
--- there, by token, by id.
+-- cursor: phase ('' at the start), lane, score, number; then '', or count and bodies. Each order below stays
+-- as it is for a job that fits all the while, so none is met twice: by when it is due and its order number, by
+-- lane and its place there, by token, by id.
 local state, limit = tonumber(ARGV[1]), tonumber(ARGV[4])
 local in_lane, of_parent = byte(ARGV[2]) == 49 and sub(ARGV[2], 2), byte(ARGV[3]) == 49 and sub(ARGV[3], 2)
 local phase, past_lane, past_score, past = ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[8])
 local wanted = ARGV[9] ~= '' and {}
 for i = 10, wanted and 9 + ARGV[9] or 0 do wanted[ARGV[i]] = true end
--- A look at a body alone costs a fifth of one at a record.
-local LOOKS = wanted and 5000 or 1000
-local ids, cursor, looks = {}, false, 0
+-- A look at a body alone, in a list, costs a fifth of one at a record.
+local LOOKS, RECORD = wanted and 5000 or 1000, wanted and 5 or 1
+-- Bytes of bodies looked at in one step: large ones would hold the server up for seconds.
+local SEEN = 4194304
+local ids, cursor, looks, seen = {}, false, 0, 0
 
 -- Whether a job as it was put has one of the bodies.
 local function is_wanted(blob)
   if not blob then return false end
+  seen = seen + #blob
   if byte(blob, 14) == 0 then return wanted[sub(blob, 15)] end
   local _, _, lane, at = parse('>ddI2', blob, 15)
   local handler, metadata, begin = parse('>I2I4', blob, at + lane)
   return wanted[sub(blob, begin + handler + metadata)]
 end
 
-local function room() return #ids < limit and looks < LOOKS end
+local function room() return #ids < limit and looks < LOOKS and seen < SEEN end
 
 local function look(id, keep)
-  looks = looks + 1
+  looks = looks + RECORD
   if keep and wanted then keep = is_wanted(call('HGET', key('jobs'), id)) end
   if keep then ids[#ids + 1] = id end
 end

@@ -10,3 +10,5 @@ local function key(name) return PREFIX .. name end
 local FEW = 100
 -- Bytes of bodies in one answer: what is over comes with the next claim.
 local BYTES = 67108864
+-- Whether a short way has found that there are more: the next one need not read them, too.
+local is_large = false

@@ -41,7 +41,10 @@ local function shortly()
       leases[at + 1], leases[at + 2] = score, token .. ids[i]
       jobs[4 * i - 3], jobs[4 * i - 2], jobs[4 * i - 1], jobs[4 * i] = ids[i], blob, tokens + i, ''
     end
-    if bytes > BYTES then return nil end
+    if bytes > BYTES then
+      is_large = true
+      return nil
+    end
     local left, given = waiting - found, 0
     if left > 0 then
       given = ((meta[4] or 0) + found) % (call('HGET', key('weights'), lane) or 1)

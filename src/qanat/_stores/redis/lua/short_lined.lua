@@ -2,7 +2,7 @@
 -- due; or where some have keys, or other links. It comes behind that of jobs that lie as they were put.
 local function shortly()
   local n, worker, ear = tonumber(ARGV[1]), ARGV[2], ARGV[5]
-  if n < 1 or n > FEW or ARGV[6] ~= '0' then return nil end
+  if n < 1 or n > FEW or ARGV[6] ~= '0' or is_large then return nil end
   local meta = call('HMGET', KEYS[1], 'paused', 'max_age', 'max_attempts', 'tokens', 'given', 'ready',
     'leased', 'unique')
   if meta[1] or (meta[2] and meta[2] ~= '') then return nil end
