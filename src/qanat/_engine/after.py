@@ -42,18 +42,12 @@ class CallAfter(Callee):
             # Not before: the last child's outcome may be on its way when the call becomes due.
             job.item = branch.told()
         inner: Callee = branch.callback
-        if inner.on_loop:
-            value, error = await inner.function(job.item), None
-        else:
-            value, error = await inner.call(carrier, job)
+        value, error = await inner.call_anyhow(carrier, job)
         if type(value) is COROUTINE:
             value.close()
-            value, error = (
-                None,
-                TypeError(
-                    "the after_children callback returned a coroutine that nobody awaited: "
-                    "write `return await ...` in it"
-                ),
+            error = TypeError(
+                "the after_children callback returned a coroutine that nobody awaited: "
+                "write `return await ...` in it"
             )
         if error is not None:
             return None, error
