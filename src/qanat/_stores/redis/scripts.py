@@ -20,6 +20,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "put": (*_GROUND, "short_rotation_put", "short_put", "shortly", *_LIFE, "put"),
     "claim": (
         *_GROUND,
+        "short_lanes",
         "short_rotation_claim",
         "short_claim",
         "shortly",
@@ -42,7 +43,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "rescue": (*_GROUND, *_LIFE, "rescue"),
     "cancel": (*_GROUND, *_LIFE, "cancel"),
     "requeue": (*_GROUND, *_LIFE, "requeue"),
-    "delete": (*_GROUND, "short_delete", "shortly", *_LIFE, "deleting", "delete"),
+    "delete": (*_GROUND, "short_lanes", "short_delete", "shortly", *_LIFE, "deleting", "delete"),
     "purge": (*_GROUND, *_LIFE, "deleting", "purge"),
     "forget": (*_GROUND, *_LIFE, "forget"),
     "get": (*_GROUND, "short_get", "shortly", *_LONG, "describing", "get"),

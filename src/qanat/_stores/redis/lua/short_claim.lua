@@ -54,15 +54,8 @@ local function shortly()
 
     -- Nothing that comes now can fail.
     -- The first write frees something, or nothing: see `let_in_when_full`.
-    if left > 0 then
-      call('LTRIM', name, found, -1)
-      call('HSET', key('lanes'), lane, left)
-    else
-      call('UNLINK', name)
-      call('ZREM', key('ring'), lane)
-      call('ZREM', key('names'), lane)
-      call('HDEL', key('lanes'), lane)
-    end
+    if left > 0 then call('LTRIM', name, found, -1) else call('UNLINK', name) end
+    lane_left(lane, left)
     call('ZADD', key('leased'), unpack(leases))
     call('HSET', key('live'), unpack(live))
     local ready, leased = meta[5] - found, (meta[6] or 0) + found

@@ -39,14 +39,8 @@ local function shortly()
   -- Nothing that comes now can fail.
   call('DEL', key('none')) -- see `let_in_when_full`
   call('HDEL', key('jobs'), unpack(gone))
-  if left > 0 then
-    call('HSET', key('lanes'), lane, left)
-  else
-    call('UNLINK', key('list:' .. lane))
-    call('ZREM', key('ring'), lane)
-    call('ZREM', key('names'), lane)
-    call('HDEL', key('lanes'), lane)
-  end
+  if left == 0 then call('UNLINK', key('list:' .. lane)) end
+  lane_left(lane, left)
   if known then call('ZREM', key('known'), unpack(gone)) end
   call('HSET', KEYS[1], 'ready', meta[2] - #gone, 'removed', (meta[3] or 0) + #gone)
   return answers

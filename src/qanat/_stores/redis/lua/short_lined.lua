@@ -114,15 +114,12 @@ local function shortly()
   -- Nothing that comes now can fail.
   call('DEL', key('none')) -- see `let_in_when_full`
   if #gone > 0 then call('ZREM', key('line:' .. lane), unpack(gone)) end
-  if left > 0 then
-    if l > 1 then call('LTRIM', key('list:' .. lane), l - 1, -1) end
-    call('HSET', key('lanes'), lane, left)
-  else
+  if left == 0 then
     call('UNLINK', key('list:' .. lane))
-    call('ZREM', key('ring'), lane)
-    call('ZREM', key('names'), lane)
-    call('HDEL', key('lanes'), lane)
+  elseif l > 1 then
+    call('LTRIM', key('list:' .. lane), l - 1, -1)
   end
+  lane_left(lane, left)
   if #freed > 0 then call('HDEL', key('keys'), unpack(freed)) end
   call('ZADD', key('leased'), unpack(leases))
   call('HSET', key('live'), unpack(live))

@@ -118,13 +118,7 @@ local function take_overdue(meta, n, worker, ear)
     end
     -- Nothing that comes behind it can fail.
     if not popped(key('line:' .. lane), found, look) then return nil end
-    if left > 0 then
-      call('HSET', key('lanes'), lane, left)
-    else
-      call('ZREM', key('ring'), lane)
-      call('ZREM', key('names'), lane)
-      call('HDEL', key('lanes'), lane)
-    end
+    lane_left(lane, left)
     call('ZADD', key('leased'), unpack(leases))
     call('HSET', key('live'), unpack(live))
     local ready, leased = meta[5] - found, (meta[6] or 0) + found
