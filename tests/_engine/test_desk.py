@@ -129,6 +129,27 @@ def run(backend: str, server: Server, body: Callable[[Courier, Any], Awaitable[N
     anyio.run(main, backend=backend)
 
 
+def test_the_loop_stays_awake_while_an_answer_is_on_its_way(server: Server, backend: str):
+    seen: list[str] = []
+
+    class Seen:
+        def begin(self) -> None:
+            seen.append(f"awake {len(server.begun)}")
+
+        def end(self) -> None:
+            seen.append(f"news {len(server.begun)}")
+
+    async def body(_courier: Courier, desk: Any) -> None:
+        desk._vigil = Seen()
+        begun = desk.begin("put", [1, 2])
+        assert seen == ["awake 1"]
+        assert await begun.wait() == [1, 2]
+        assert await desk.ask("never", [3]) == [3]
+        assert seen == ["awake 1", "news 1"]
+
+    run(backend, server, body)
+
+
 def test_a_call_leaves_nothing_that_only_the_collector_finds(server: Server, backend: str):
     async def body(_courier: Courier, desk: Any) -> None:
         await desk.begin("put", [1], str).wait()

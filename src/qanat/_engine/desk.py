@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from qanat._engine.call import Call, Home
 from qanat._engine.line import Flight, deal, tell
+from qanat._engine.vigil import Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +34,7 @@ class Desk(Home):
         # Virtual time knows threads, and no sockets.
         self._begins = clock.precision > 0.0
         self._watch: Watch | None = None
+        self._vigil = Vigil(loop)
         self._flown = 0
         self._last: Flight | None = None
 
@@ -125,6 +127,7 @@ class Desk(Home):
         else:
             self._flown += 1
             line.let_fly(flight)
+            self._vigil.begin()
 
     def _watched(self, number: int) -> Watch | None:
         try:
@@ -143,6 +146,7 @@ class Desk(Home):
             if not flight.begun.is_over():
                 self._line.let_fly(flight)
                 return
+            self._vigil.end()
             usual = _dealt(flight.calls, flight.begun)
         except BaseException:
             self._line.give_up(flight.calls)
@@ -264,15 +268,13 @@ class Begun(Call):
             call.on_end = _tell_late
 
 
-def _wake(call: Call) -> None:
-    begun = cast("Begun", call)
+def _wake(begun: Any) -> None:
     begun._told = True
     begun._spot.wake()
 
 
-def _tell_late(call: Call) -> None:
+def _tell_late(begun: Any) -> None:
     """Tell of a call whose caller has gone."""
-    begun = cast("Begun", call)
     if begun._late is not None and begun.error is None:
         begun._late(begun.answers)
 

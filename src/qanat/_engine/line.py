@@ -130,10 +130,11 @@ class Line:
 
     def begin_deed(self, calls: list[Call]) -> Begun | None:
         """Send calls if they are few; None if nothing was sent. What is wrong with them the thread tells."""
-        if len(calls) > FEW or sum([len(call.asked) for call in calls]) > FEW:
+        asked = all_asked(calls)
+        if len(calls) > FEW or len(asked) > FEW:
             return None
         try:
-            return cast("BeginningConnection", self._connection).begin(calls[0].deed, all_asked(calls))
+            return cast("BeginningConnection", self._connection).begin(calls[0].deed, asked)
         except Exception:  # noqa: BLE001 - asked once more, it is raised to those who asked
             return None
 

@@ -56,6 +56,14 @@ class Loop(Protocol):
         """Let everything else that is ready run once."""
         ...
 
+    def next_round(self, function: Callable[[], object]) -> bool:
+        """Call a function in the next round, which so waits for nothing; in the loop's thread.
+
+        Returns:
+            False if nothing is called, as the rounds of this loop are too dear for it.
+        """
+        ...
+
     def call_soon_threadsafe(self, function: Callable[[], object]) -> None:
         """Call a function in the loop's thread, from any thread or signal handler.
 
@@ -196,6 +204,11 @@ class AsyncioLoop:
     def checkpoint(self) -> Awaitable[None]:
         """Let everything else that is ready run once."""
         return asyncio.sleep(0)
+
+    def next_round(self, function: Callable[[], object]) -> bool:
+        """Call a function in the next round, which so waits for nothing."""
+        self._loop.call_soon(function)
+        return True
 
     def call_soon_threadsafe(self, function: Callable[[], object]) -> None:
         """Call a function in the loop's thread, from any thread or signal handler."""
@@ -359,6 +372,10 @@ class TrioLoop:
         """Let everything else that is ready run once."""
         checkpoint: Awaitable[None] = self._trio.lowlevel.cancel_shielded_checkpoint()
         return checkpoint
+
+    def next_round(self, function: Callable[[], object]) -> bool:
+        """Return False: what trio calls soon wakes it by a socket."""
+        return False
 
     def call_soon_threadsafe(self, function: Callable[[], object]) -> None:
         """Call a function in the loop's thread, from any thread or signal handler."""

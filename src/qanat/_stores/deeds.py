@@ -179,9 +179,7 @@ class Deeds:
             begun = begin(queue)
         elif name != "claim":
             begun = begin(name, queue, asked, how)
-        elif len(_together(asked)) == 1 and (wish := _as_one(asked)).n <= (
-            FEW if len(asked) == 1 else FEW // 2
-        ):
+        elif (wish := _small(asked)) is not None:
             begun = begin(
                 queue, wish.n, worker=wish.worker, lease=wish.lease, skip=wish.skip, suspects=wish.suspects
             )
@@ -334,6 +332,17 @@ def _together(wishes: list[Wish]) -> list[list[Wish]]:
             n, suspects = each.n, _suspects(each)
         lists[-1].append(each)
     return lists
+
+
+def _small(wishes: list[Wish]) -> Wish | None:
+    """Return what is to be claimed for all of several; None if that is much, or more than one claim."""
+    first = wishes[0]
+    if len(wishes) == 1:
+        return first if first.n <= FEW else None
+    if len(_together(wishes)) > 1:
+        return None
+    wish = _as_one(wishes)
+    return wish if wish.n <= FEW // 2 else None
 
 
 def _suspects(wish: Wish) -> int:

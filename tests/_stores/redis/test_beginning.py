@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
 import struct
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from qanat._core.store.values import Conf, NewJob, Settle
 from qanat._stores import failpoints
@@ -175,7 +177,23 @@ def test_failpoints_are_passed_by_the_thread(deeds: Deeds, monkeypatch):
     assert deeds.begin("put q 0 -", [job("a")]) is None
 
 
-def test_a_connection_that_the_server_closed_is_not_used(deeds: Deeds, server):
+def test_a_connection_that_closes_right_behind_an_answer_is_found_closed_by_using_it(
+    deeds: Deeds, server, monkeypatch
+):
+    monkeypatch.setattr(direct_module, "JUST_NOW", 60.0)
+    # Sent and refused without a look at the socket, which then is the thread's to make anew.
+    store: Any = deeds.store
+    connection = store._calls._direct._connection._sock
+    server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    poll(lambda: select.select([connection], [], [], 0)[0], "the end of the connection")
+    with pytest.raises(RedisConnectionError):
+        deeds.begin("put q 0 -", [job("a")])
+    assert deeds.do("put q 0 -", [job("a")])[0].why == ""
+    assert ids(deeds) == ["first", "a"]
+
+
+def test_a_connection_that_the_server_closed_is_not_used(deeds: Deeds, server, monkeypatch):
+    monkeypatch.setattr(direct_module, "JUST_NOW", 0.0)
     server.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     poll(lambda: deeds.begin("put q 0 -", [job("a")]) is None, "the end of the connection")
     assert deeds.do("put q 0 -", [job("a")])[0].why == ""

@@ -9,6 +9,7 @@ import pytest
 from redis import Redis
 
 from qanat._core.store.values import Conf, NewJob, Settle, Stamp
+from qanat.errors import StoreError
 from tests._stores.redis.histories import History, Q, all_of, compare
 
 if TYPE_CHECKING:
@@ -107,5 +108,21 @@ def test_plain_puts_claims_settles_and_releases_ask_the_server_for_little(server
         put("c")
         releasing = [calls(settle, claim(), "release")]
         claiming.append(calls(claim))
-    # The script itself counts too. The long ways ask 23 and 19 times, 35, 15 and 40, 27, and 28.
-    assert (putting, claiming, settling, releasing) == ([17, 13], [19, 7, 27], [14], [20])
+    # The script itself counts too. The long ways ask 21 and 17 times, 35, 15 and 40, 25, and 26.
+    assert (putting, claiming, settling, releasing) == ([16, 12], [18, 6, 26], [13], [19])
+
+
+@pytest.mark.parametrize(
+    "conf", [Conf(), Conf(order="due", max_attempts=None, max_crashes=None)], ids=["queue", "rotation"]
+)
+def test_leases_of_another_type_stop_the_first_claim_before_it_writes(
+    server: Server, store: RedisStore, conf: Conf
+):
+    store.conf(Q, conf)
+    store.put(Q, [NewJob(id="a")])
+    server.command("HSET", f"qanat:{{{Q}}}:leased", "of", "somebody else")
+    with Redis(unix_socket_path=server.socket, protocol=2) as client:
+        before = all_of(client)
+        with pytest.raises(StoreError, match="WRONGTYPE"):
+            store.claim(Q, 1, worker="w", lease=30.0)
+        assert all_of(client) == before

@@ -197,8 +197,10 @@ class Turning:
         elif own is not None:
             interval = own
             value = encode({"every": own})
-        else:
+        elif kept or metadata:
             interval = _own(kept) or _own(metadata) or every
+        else:
+            interval = every
         delay = min(interval * (1.0 + self.jitter * self._rng.random()), bounds.LONGEST)
         return Settle(id=id, token=token, kind="again", delay=delay, value=value, reason=reason, error=error)
 

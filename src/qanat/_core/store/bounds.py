@@ -182,6 +182,16 @@ def _check_priority(value: object) -> None:
 def check_claim(queue: str, n: int, worker: str, lease: float, skip: Collection[str], suspects: int) -> None:
     """Check a claim."""
     checked_name("queue", queue)
+    if (
+        type(n) is type(suspects) is int
+        and type(lease) is float
+        and 0 <= n <= MOST
+        and 0 <= suspects <= MOST
+        and 0.0 < lease <= LONGEST
+        and is_short(worker)
+        and not skip
+    ):
+        return  # so are nearly all
     check_whole("n", n, 0, MOST)
     check_whole("suspects", suspects, 0, MOST)
     check_text("worker", worker, empty=True)
@@ -199,10 +209,16 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
     checked_name("queue", queue)
     check_many("settles", settles)
     check_stamp(stamp)
-    if all(map(_is_plain_done, settles)) or _are_plain_releases(settles):
+    kind = settles[0].kind if settles else "done"
+    if kind == "done":
+        if all(map(_is_plain_done, settles)):
+            return True
+    elif kind == "release" and _are_plain_releases(settles):
         return True
     more = 0
     for settle in settles:
+        if _is_plain_again(settle):
+            continue
         more += len(settle.children) + len(settle.also)
         if not isinstance(cast("object", settle.yields), bool):
             raise TypeError(f"yields must be a bool, got {shown(settle.yields)}")
@@ -263,7 +279,7 @@ def _is_plain_again(settle: Settle) -> bool:
 
 
 def _check_one(settle: Settle) -> None:
-    if _is_plain_done(settle) or _is_plain_again(settle):
+    if _is_plain_done(settle):
         return
     kind = settle.kind
     check_text("id", settle.id)

@@ -106,7 +106,7 @@ class Calls:
         ):
             return None
         sha = script(name).sha
-        return self._straight("EVALSHA", sha, len(keys), *keys, *arguments)
+        return direct.send(("EVALSHA", sha, len(keys), *keys, *arguments), SMALL)
 
     def command(self, *arguments: Any, **options: Any) -> Any:
         """Send a plain command, which may be repeated."""
@@ -129,9 +129,6 @@ class Calls:
             for sentinel in getattr(getattr(pool, "sentinel_manager", None), "sentinels", ()):
                 sentinel.close()
         self._closed = True
-
-    def _straight(self, *command: Any) -> Sent | None:
-        return cast("Direct", self._direct).send(command, SMALL)
 
     def _send_script(self, *command: Any) -> Any:
         direct = self._direct

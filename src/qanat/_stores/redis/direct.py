@@ -26,7 +26,7 @@ from redis.exceptions import ConnectionError as Unconnected
 from redis.exceptions import TimeoutError as Unanswered
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from qanat._stores.redis.calling import Client
 
@@ -34,7 +34,10 @@ FRESH: Final = 10.0
 """Seconds of silence after which the driver looks after a connection before it is used."""
 CHUNK: Final = 65_536
 """Bytes read at once."""
+JUST_NOW: Final = 0.001
+"""Seconds after an answer in which nobody looks whether the server has closed the connection."""
 _NOTHING: Final = object()
+_packed: Final[Callable[[tuple[Any, ...]], bytes]] = cast("Any", hiredis).pack_command
 
 
 class Sent:
@@ -133,12 +136,10 @@ class Direct:
     def is_ready(self) -> bool:
         """Say whether a script can be sent without waiting for anything."""
         connection = self._connection
-        return (
-            connection is not None
-            and connection._sock is self._socket
-            and time.monotonic() - self._used_at < FRESH
-            and not self._poll.poll(0)
-        )
+        if connection is None or connection._sock is not self._socket:
+            return False
+        silent = time.monotonic() - self._used_at
+        return silent < FRESH and (silent < JUST_NOW or not self._poll.poll(0))
 
     def prepare(self) -> None:
         """Borrow a connection, and see that it is open.
@@ -200,7 +201,7 @@ class Direct:
         Raises:
             RedisError: If the connection breaks; nobody knows what the server got.
         """
-        packed: bytes = cast("Any", hiredis).pack_command(tuple(command))
+        packed = _packed(tuple(command))
         if most is not None and len(packed) > most:
             return None
         try:

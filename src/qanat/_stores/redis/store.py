@@ -261,8 +261,9 @@ class RedisStore:
 
     def begin_settle(self, queue: str, settles: Sequence[Settle], stamp: Stamp) -> Began | None:
         """Send a settle and go on, as `begin_put`."""
-        if any(each.children or each.also or (each.value and len(each.value) > SMALL) for each in settles):
-            return None
+        for each in settles:
+            if each.children or each.also or (each.value and len(each.value) > SMALL):
+                return None
         plain = bounds.check_settle(queue, settles, stamp)
 
         def understand(answer: Any) -> list[Settled] | None:

@@ -158,7 +158,8 @@ local function finish(r, state, reason, ended, told)
   end
 end
 
--- Repetition: the stored answer to a client's last batch, if this is that batch.
+-- Repetition: the stored answer to a client's last batch, if this is that batch. Before the answer stand
+-- the batch's number, its deed and when it was.
 local function answered(client, number, deed)
   if client == '' then return nil end
   local held_answer = call('HGET', key('answers'), client)
@@ -167,11 +168,10 @@ local function answered(client, number, deed)
   if number > last then return nil end
   if number < last or kind ~= deed then return {'stamp', last, kind} end
   call('HINCRBY', KEYS[1], 'repeats', 1)
-  return {'ok', sub(held_answer, 9)}
+  return {'ok', sub(held_answer, 15)}
 end
 
 local function remember(client, number, deed, answer)
   if client == '' then return end
-  call('ZADD', key('stamps'), now, client)
-  call('HSET', key('answers'), client, pack('>I7B', number, deed) .. answer)
+  call('HSET', key('answers'), client, pack('>I7BI6', number, deed, now) .. answer)
 end

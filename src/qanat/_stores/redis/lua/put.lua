@@ -3,7 +3,6 @@ local client, number = ARGV[1], tonumber(ARGV[2])
 local answer = answered(client, number, 1)
 if answer then return answer end
 see_type('answers', 'hash')
-see_type('stamps', 'zset')
 local last = tonumber(ARGV[3]) * 3 + 3
 local ids, parents, names = {}, {}, {}
 for i = 4, last, 3 do

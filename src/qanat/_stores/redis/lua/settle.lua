@@ -7,7 +7,6 @@ local client, number, count, alike = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3
 local answer = answered(client, number, 2)
 if answer then return answer end
 see_type('answers', 'hash')
-see_type('stamps', 'zset')
 let_in_when_full()
 
 local RETRY, RELEASE, AGAIN = 2, 3, 4

@@ -4,19 +4,19 @@ local function shortly()
   local n, worker, ear = tonumber(ARGV[1]), ARGV[2], ARGV[5]
   if n < 1 or n > FEW or ARGV[6] ~= '0' then return nil end
   local meta = call('HMGET', KEYS[1], 'paused', 'max_age', 'tokens', 'given', 'ready', 'leased', 'order',
-    'max_attempts', 'max_crashes')
+    'max_attempts', 'max_crashes', 'scheduled')
   if meta[1] or (meta[2] and meta[2] ~= '') then return nil end
   if meta[7] == 'due' then return take_overdue(meta, n, worker, ear) end
-  local due = call('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES')[2]
+  local due = first_of('scheduled', meta[10])
   if due and due + 0 <= now then return nil end
   local ring = call('ZRANGE', key('ring'), 0, 1)
   local lane = ring[1]
   local line = 'line:' .. (lane or '')
   -- Most have none of all these, which one question tells.
   local beside = call('EXISTS', key('waiters'), key('suspects'), key('links'), key('value'), key('error'),
-    key(line))
+    key(line), to_be_made('leased', meta[6]))
   if #ring > 1 or beside > 1 or (beside == 1 and call('EXISTS', key('waiters')) == 0) then return nil end
-  local expires = call('ZRANGE', key('leased'), 0, 0, 'WITHSCORES')[2]
+  local expires = first_of('leased', meta[6])
   local jobs, found, bytes = {}, 0, 0
   if lane then
     local name = key('list:' .. lane)

@@ -10,3 +10,13 @@ local function lane_left(lane, left)
     call('HDEL', key('lanes'), lane)
   end
 end
+
+-- When the first of `scheduled` or `leased` is due, of so many; nil if there is none.
+local function first_of(name, count)
+  return count and count ~= '0' and call('ZRANGE', key(name), 0, 0, 'WITHSCORES')[2] or nil
+end
+
+-- The key of what is not there while it counts none, so that its type need not be asked for, or one of nothing.
+local function to_be_made(name, count)
+  return key((not count or count == '0') and name or 'none')
+end

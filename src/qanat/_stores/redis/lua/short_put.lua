@@ -30,8 +30,7 @@ local function shortly()
     call('ZCARD', key('names'))
   end
 
-  -- Of what comes now only the first two can fail, and a stamp without its answer says nothing.
-  call('ZADD', key('stamps'), now, client)
+  -- Of what comes now only the first can fail.
   call(step < 0 and 'LPUSH' or 'RPUSH', key('list:'), unpack(listed))
   call('HSET', key('jobs'), unpack(stored))
   call('HSET', key('lanes'), '', waiting + count)
@@ -44,6 +43,6 @@ local function shortly()
     call('HSET', KEYS[1], 'orders', orders + count, 'put', put, 'ready', ready)
   end
   if beside then wake(count) end
-  call('HSET', key('answers'), client, pack('>I7B', number, 1) .. '\144')
+  call('HSET', key('answers'), client, pack('>I7BI6', number, 1, now) .. '\144')
   return {'ok', '\144'} -- an empty list: nothing was refused
 end

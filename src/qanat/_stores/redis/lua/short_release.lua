@@ -63,8 +63,7 @@ local function shortly()
   call('ZCARD', key('line:' .. lane))
 
   call('DEL', key('none')) -- see `let_in_when_full`
-  -- Of what comes now only the first two can fail, and a stamp without its answer says nothing.
-  call('ZADD', key('stamps'), now, client)
+  -- Of what comes now only the first can fail.
   call('ZREM', key('leased'), unpack(members))
   call('HSET', key('live'), unpack(live))
   call('ZADD', key('line:' .. lane), unpack(line))
@@ -80,6 +79,6 @@ local function shortly()
   end
   wake(count)
   local answer = cmsgpack.pack(results)
-  call('HSET', key('answers'), client, pack('>I7B', number, 2) .. answer)
+  call('HSET', key('answers'), client, pack('>I7BI6', number, 2, now) .. answer)
   return {'ok', answer}
 end

@@ -60,24 +60,30 @@ end
 local function take_overdue(meta, n, worker, ear)
   -- No bound of attempts or crashes, as rotations have it; where nothing is set there are some.
   if meta[8] ~= '' or meta[9] ~= '' then return nil end
-  local due = call('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES')[2]
+  local due = first_of('scheduled', meta[10])
   if due and due + 0 <= now then
     if not few_let_in() then return nil end
     meta = call('HMGET', KEYS[1], 'paused', 'max_age', 'tokens', 'given', 'ready', 'leased')
     due = call('ZRANGE', key('scheduled'), 0, 0, 'WITHSCORES')[2]
   end
-  -- One lane, or none, and how many are ready in it; two would be four.
-  local lanes = call('HRANDFIELD', key('lanes'), 2, 'WITHVALUES')
-  local lane, waiting = lanes[1], (lanes[2] or 0) + 0
+  -- One lane, or none, and how many are ready in it. Mostly it is the one without a name.
+  local lane, waiting = '', (call('HGET', key('lanes'), '') or 0) + 0
+  if waiting < 1 or waiting ~= (meta[5] or 0) + 0 then
+    -- Two would be four.
+    local lanes = call('HRANDFIELD', key('lanes'), 2, 'WITHVALUES')
+    if #lanes > 2 then return nil end
+    lane, waiting = lanes[1], (lanes[2] or 0) + 0
+  end
   local list = key('list:' .. (lane or ''))
   -- Most have none of all these, which one question tells.
+  local made = to_be_made('leased', meta[6])
   local beside = call('EXISTS', key('suspects'), key('links'), key('note'), key('weights'), list,
-    key('value'), key('error'), key('waiters')) > 0
-  if #lanes > 2 or (beside
-    and call('EXISTS', key('suspects'), key('links'), key('note'), key('weights'), list) > 0) then
+    made, key('value'), key('error'), key('waiters')) > 0
+  if beside
+    and call('EXISTS', key('suspects'), key('links'), key('note'), key('weights'), list, made) > 0 then
     return nil
   end
-  local expires = call('ZRANGE', key('leased'), 0, 0, 'WITHSCORES')[2]
+  local expires = first_of('leased', meta[6])
   local jobs, values, errors, found = {}, {}, {}, math.min(n, waiting)
   if lane then
     local left = waiting - found

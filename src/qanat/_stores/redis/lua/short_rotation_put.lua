@@ -42,9 +42,7 @@ local function place_by_due(client, number, count, meta)
     end
   end
 
-  -- Of what comes now the first three can fail: a stamp without its answer says nothing, and what was added
-  -- is taken out.
-  call('ZADD', key('stamps'), now, client)
+  -- Of what comes now the first two can fail: what was added is taken out.
   if placed > soon then call('ZADD', key('scheduled'), unpack(coming)) end
   if placed > 0 then
     if type(try('HSET', key('live'), unpack(live))) == 'table' then
@@ -71,6 +69,6 @@ local function place_by_due(client, number, count, meta)
   end
   if beside and placed > 0 then wake(placed) end
   local answer = cmsgpack.pack(refused)
-  call('HSET', key('answers'), client, pack('>I7B', number, 1) .. answer)
+  call('HSET', key('answers'), client, pack('>I7BI6', number, 1, now) .. answer)
   return {'ok', answer}
 end

@@ -49,8 +49,7 @@ local function come_again(client, number, count)
   if #errors > 0 then call('HLEN', key('error')) end
 
   -- A full server refuses the first of what comes now, and then the long way lets itself in. Of the others
-  -- two can fail: a stamp without its answer says nothing, and what was added is taken out.
-  call('ZADD', key('stamps'), now, client)
+  -- one can fail: what was added is taken out.
   call('ZADD', key('scheduled'), unpack(coming))
   if type(try('ZREM', key('leased'), unpack(leases))) == 'table' then
     for i = 2, 2 * count, 2 do call('ZREM', key('scheduled'), coming[i]) end
@@ -63,6 +62,6 @@ local function come_again(client, number, count)
   call('HSET', KEYS[1], 'orders', orders + count, 'scheduled', scheduled, 'leased', leased)
   if beside then wake(count) end
   local answer = cmsgpack.pack(results)
-  call('HSET', key('answers'), client, pack('>I7B', number, 2) .. answer)
+  call('HSET', key('answers'), client, pack('>I7BI6', number, 2, now) .. answer)
   return {'ok', answer}
 end

@@ -25,13 +25,12 @@ local function shortly()
   call('HLEN', key('jobs'))
 
   call('DEL', key('none')) -- see `let_in_when_full`
-  -- Of what comes now only the first two can fail, and a stamp without its answer says nothing.
-  call('ZADD', key('stamps'), now, client)
+  -- Of what comes now only the first can fail.
   call('ZREM', key('leased'), unpack(members))
   call('HDEL', key('jobs'), unpack(ids))
   call('HDEL', key('live'), unpack(ids))
   call('HSET', KEYS[1], 'leased', meta[2] - count, 'done', (meta[3] or 0) + count)
   local answer = cmsgpack.pack(results)
-  call('HSET', key('answers'), client, pack('>I7B', number, 2) .. answer)
+  call('HSET', key('answers'), client, pack('>I7BI6', number, 2, now) .. answer)
   return {'ok', answer}
 end
