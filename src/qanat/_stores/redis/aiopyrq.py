@@ -19,7 +19,7 @@ from qanat._stores.redis.connecting import connect
 from qanat._stores.redis.edge import ERRORS, translated
 
 if TYPE_CHECKING:
-    from qanat._stores.redis.calling import Client
+    from qanat._stores.redis.edge import Client
 
 Kind: TypeAlias = Literal["queue", "unique", "either", "pool"]
 PIECE: Final = 1_000

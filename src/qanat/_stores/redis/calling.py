@@ -8,7 +8,7 @@ A claim is not among them: its leases would be lost until they expire.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.exceptions import NoScriptError
 
@@ -24,22 +24,11 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from qanat._stores.redis.direct import Sent
+    from qanat._stores.redis.edge import Client
 
 
 SMALL: Final = 16_384
 """Bytes that a socket which has nothing to send takes without waiting."""
-
-
-class Client(Protocol):
-    """What is used of the driver's clients."""
-
-    def execute_command(self, *arguments: Any, **options: Any) -> Any:
-        """Send a command and return its answer."""
-        ...
-
-    def close(self) -> None:
-        """Close all connections."""
-        ...
 
 
 class Calls:

@@ -20,7 +20,7 @@ from qanat._stores.redis.keys import PREFIX
 from qanat._stores.url import StoreUrl, parse_url
 
 if TYPE_CHECKING:
-    from qanat._stores.redis.calling import Client
+    from qanat._stores.redis.edge import Client
 
 TIMEOUT: Final = 10.0
 """Seconds that an answer may take: a script of a thousand jobs takes some milliseconds."""

@@ -28,7 +28,7 @@ from redis.exceptions import TimeoutError as Unanswered
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qanat._stores.redis.calling import Client
+    from qanat._stores.redis.edge import Client
 
 FRESH: Final = 10.0
 """Seconds of silence after which the driver looks after a connection before it is used."""

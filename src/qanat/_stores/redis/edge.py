@@ -1,9 +1,9 @@
-"""The edge to the driver: its errors become ours here, and nowhere else."""
+"""The edge to the driver: what is used of its clients; its errors become ours here, and nowhere else."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final, Protocol
 
 from redis import exceptions as driver
 
@@ -34,6 +34,18 @@ _UNDONE: Final = {
     "NOREPLICAS": "the server has fewer replicas than min-replicas-to-write and refuses writes",
 }
 """Nothing happened, and trying again may help."""
+
+
+class Client(Protocol):
+    """What is used of the driver's clients."""
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        """Send a command and return its answer."""
+        ...
+
+    def close(self) -> None:
+        """Close all connections."""
+        ...
 
 
 def code_of(error: Exception) -> str:

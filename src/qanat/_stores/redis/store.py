@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         Stamp,
         StoredJob,
     )
-    from qanat._stores.redis.calling import Client
+    from qanat._stores.redis.edge import Client
     from qanat._stores.url import StoreUrl
 
 _DEEDS = {1: "put", 2: "settle"}
