@@ -126,3 +126,18 @@ def test_leases_of_another_type_stop_the_first_claim_before_it_writes(
         with pytest.raises(StoreError, match="WRONGTYPE"):
             store.claim(Q, 1, worker="w", lease=30.0)
         assert all_of(client) == before
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 255, 256, 511, 512])
+def test_keys_of_all_lengths_are_let_go_of_with_a_lease_and_taken_again_with_a_release(
+    server: Server, store: RedisStore, size: int
+):
+    store.conf(Q, Conf(unique="pending"))
+    name = "é" * (size // 2) + "k" * (size % 2)
+    store.put(Q, [NewJob(id="a", key=name), NewJob(id="b", key=name[:-1] + "x")])
+    claim = store.claim(Q, 2, worker="w", lease=30.0)
+    assert server.command("EXISTS", f"qanat:{{{Q}}}:keys") == 0
+    back = [Settle(id=job.id, token=job.token, kind="release") for job in claim.jobs]
+    store.settle(Q, back, stamp=Stamp("client", 1))
+    held = server.command("HGETALL", f"qanat:{{{Q}}}:keys")
+    assert held == {name.encode(): b"a", (name[:-1] + "x").encode(): b"b"}

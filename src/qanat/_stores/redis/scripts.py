@@ -34,6 +34,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
         "short_rotation_settle",
         "short_settle",
         "shortly",
+        "short_lanes",
         "short_release",
         "shortly",
         *_LIFE,

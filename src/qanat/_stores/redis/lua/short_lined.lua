@@ -93,7 +93,7 @@ local function shortly()
   if meta[8] == 'pending' and #links > 0 then
     local names, owners = {}, {}
     for i = 1, found do
-      local name = links[i] and cmsgpack.unpack(links[i])[1]
+      local name = links[i] and key_in(links[i])
       if name then names[#names + 1], owners[#owners + 1] = name, ids[i] end
     end
     for i, holder in ipairs(#names > 0 and call('HMGET', key('keys'), unpack(names)) or {}) do

@@ -40,7 +40,7 @@ local function shortly()
   if unique ~= '' and call('EXISTS', key('links')) == 1 then
     local names, owners = {}, {}
     for i, text in ipairs(call('HMGET', key('links'), unpack(ids))) do
-      local name = text and cmsgpack.unpack(text)[1]
+      local name = text and key_in(text)
       if name then names[#names + 1], owners[#owners + 1] = name, ids[i] end
     end
     local holders = #names > 0 and call('HMGET', key('keys'), unpack(names)) or {}
