@@ -227,5 +227,5 @@ def test_what_comes_again_asks_the_server_for_little(server: Server, store: Redi
         settle()
         asked += [calls(put, "e"), calls(lambda: store.claim(Q, 1, worker="w", lease=30.0))]
         settle()
-    # The long ways ask 16, 34 and 20 times.
+    # The long ways ask 16, 36 and 20 times.
     assert asked[1:] == [11, 14, 11]

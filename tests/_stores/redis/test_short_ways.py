@@ -108,7 +108,7 @@ def test_plain_puts_claims_settles_and_releases_ask_the_server_for_little(server
         put("c")
         releasing = [calls(settle, claim(), "release")]
         claiming.append(calls(claim))
-    # The script itself counts too. The long ways ask 21 and 17 times, 35, 15 and 40, 25, and 26.
+    # The script itself counts too. The long ways ask 21 and 17 times, 37, 17 and 42, 25, and 26.
     assert (putting, claiming, settling, releasing) == ([16, 12], [18, 6, 26], [13], [19])
 
 

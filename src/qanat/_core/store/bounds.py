@@ -189,7 +189,7 @@ def check_claim(queue: str, n: int, worker: str, lease: float, skip: Collection[
         and 0 <= suspects <= MOST
         and 0.0 < lease <= LONGEST
         and is_short(worker)
-        and not skip
+        and len(skip) == 0
     ):
         return  # so are nearly all
     check_whole("n", n, 0, MOST)
@@ -217,9 +217,9 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
         return True
     more = 0
     for settle in settles:
+        more += len(settle.children) + len(settle.also)
         if _is_plain_again(settle):
             continue
-        more += len(settle.children) + len(settle.also)
         if not isinstance(cast("object", settle.yields), bool):
             raise TypeError(f"yields must be a bool, got {shown(settle.yields)}")
         _check_one(settle)

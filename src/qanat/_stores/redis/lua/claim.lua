@@ -353,6 +353,9 @@ local function take_turns()
   end
 end
 
+-- Read at the end, for what is given by then.
+see_type('value', 'hash')
+see_type('error', 'hash')
 let_due_in()
 if n > 0 and suspects > 0 then take_suspects() end
 while not full do

@@ -167,6 +167,8 @@ local function answered(client, number, deed)
   local last, kind = parse('>I7B', held_answer)
   if number > last then return nil end
   if number < last or kind ~= deed then return {'stamp', last, kind} end
+  -- A full server tells, too, what it did when it was not.
+  let_in_when_full()
   call('HINCRBY', KEYS[1], 'repeats', 1)
   return {'ok', sub(held_answer, 15)}
 end

@@ -14,7 +14,7 @@ local function shortly()
   local line = 'line:' .. (lane or '')
   -- Most have none of all these, which one question tells.
   local beside = call('EXISTS', key('waiters'), key('suspects'), key('links'), key('value'), key('error'),
-    key(line), to_be_made('leased', meta[6]))
+    key(line), to_be_made('leased', meta[6]), to_be_made('scheduled', meta[10]))
   if #ring > 1 or beside > 1 or (beside == 1 and call('EXISTS', key('waiters')) == 0) then return nil end
   local expires = first_of('leased', meta[6])
   local jobs, found, bytes = {}, 0, 0

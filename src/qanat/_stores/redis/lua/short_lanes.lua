@@ -16,7 +16,8 @@ local function first_of(name, count)
   return count and count ~= '0' and call('ZRANGE', key(name), 0, 0, 'WITHSCORES')[2] or nil
 end
 
--- The key of what is not there while it counts none, so that its type need not be asked for, or one of nothing.
+-- The key of what is not there while it counts none, or one of nothing: to ask whether there is something,
+-- of another type or not counted, costs less than to read it.
 local function to_be_made(name, count)
   return key((not count or count == '0') and name or 'none')
 end

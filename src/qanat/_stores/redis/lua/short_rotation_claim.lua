@@ -60,7 +60,7 @@ end
 local function take_overdue(meta, n, worker, ear)
   -- No bound of attempts or crashes, as rotations have it; where nothing is set there are some.
   if meta[8] ~= '' or meta[9] ~= '' then return nil end
-  local due = first_of('scheduled', meta[10])
+  local due, coming = first_of('scheduled', meta[10]), to_be_made('scheduled', meta[10])
   if due and due + 0 <= now then
     if not few_let_in() then return nil end
     meta = call('HMGET', KEYS[1], 'paused', 'max_age', 'tokens', 'given', 'ready', 'leased')
@@ -78,9 +78,9 @@ local function take_overdue(meta, n, worker, ear)
   -- Most have none of all these, which one question tells.
   local made = to_be_made('leased', meta[6])
   local beside = call('EXISTS', key('suspects'), key('links'), key('note'), key('weights'), list,
-    made, key('value'), key('error'), key('waiters')) > 0
-  if beside
-    and call('EXISTS', key('suspects'), key('links'), key('note'), key('weights'), list, made) > 0 then
+    made, coming, key('value'), key('error'), key('waiters')) > 0
+  if beside and call('EXISTS', key('suspects'), key('links'), key('note'), key('weights'), list, made,
+    coming) > 0 then
     return nil
   end
   local expires = first_of('leased', meta[6])
