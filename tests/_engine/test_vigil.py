@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,6 +14,7 @@ from qanat._engine.vigil import DOUBLINGS, PATIENCE, Vigil
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 class Rounds:
@@ -23,8 +25,13 @@ class Rounds:
         self.called: list[Callable[[], object]] = []
         self.are_cheap = True
         self.asked = 0
+        self.yielded = 0
         monkeypatch.setattr(vigil_module, "monotonic", lambda: self.time)
-        monkeypatch.setattr(vigil_module, "_processors", lambda: 2)
+        monkeypatch.setattr(vigil_module, "processors", lambda: 2.0)
+        monkeypatch.setattr(vigil_module, "_yield", self.let_others)
+
+    def let_others(self) -> None:
+        self.yielded += 1
 
     def next_round(self, function: Callable[[], object]) -> bool:
         self.asked += 1
@@ -66,7 +73,25 @@ def test_it_stays_awake_until_there_is_news(rounds: Rounds):
 
 def test_it_stays_awake_no_longer_than_its_patience(rounds: Rounds):
     vigil_of(rounds).begin()
-    assert rounds.sleepless() == 4
+    assert rounds.sleepless() == 5  # in the last one it is judged
+
+
+def test_others_are_let_onto_the_processor_in_each_round(rounds: Rounds):
+    vigil_of(rounds).begin()
+    assert rounds.yielded == 0
+    assert rounds.sleepless() == rounds.yielded == 5
+
+
+def test_news_that_came_while_the_loop_was_at_work_are_in_time(rounds: Rounds):
+    vigil = vigil_of(rounds)
+    for _ in range(3):
+        vigil.begin()
+        assert len(rounds.called) == 1
+        rounds.time += 10 * PATIENCE
+        # The loop calls whoever reads behind what it was told to call.
+        rounds.called.pop()()
+        vigil.end()
+        assert rounds.sleepless() == 1
 
 
 def test_what_begins_behind_news_is_one_vigil(rounds: Rounds):
@@ -76,7 +101,7 @@ def test_what_begins_behind_news_is_one_vigil(rounds: Rounds):
         vigil.end()
     vigil.begin()
     assert len(rounds.called) == 1
-    assert rounds.sleepless() == 4
+    assert rounds.sleepless() == 5
 
 
 def passes(vigil: Vigil, rounds: Rounds) -> int:
@@ -109,7 +134,7 @@ def test_news_that_come_too_late_change_nothing(rounds: Rounds):
     vigil = vigil_of(rounds)
     assert [passes(vigil, rounds) for _ in range(3)] == [0, 2, 4]
     vigil.end()
-    assert passes(vigil, rounds) == 8
+    assert [passes(vigil, rounds) for _ in range(2)] == [8, 16]
 
 
 def test_a_loop_with_dear_rounds_is_asked_once(rounds: Rounds):
@@ -121,9 +146,32 @@ def test_a_loop_with_dear_rounds_is_asked_once(rounds: Rounds):
 
 
 def test_on_one_processor_it_never_begins(rounds: Rounds, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(vigil_module, "_processors", lambda: 1)
+    monkeypatch.setattr(vigil_module, "processors", lambda: 1.0)
     vigil_of(rounds).begin()
     assert rounds.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "bound", "expected"),
+    [
+        ({0}, None, 1.0),
+        ({0, 3, 5}, None, 3.0),
+        ({0, 1}, "max 100000", 2.0),
+        ({0, 1}, "150000 100000", 1.5),
+        ({0, 1}, "400000 100000", 2.0),
+        ({0, 1}, "nonsense", 2.0),
+        ({0, 1}, "1 0", 2.0),
+    ],
+)
+def test_processors_are_those_of_the_process_and_of_its_container(
+    mask: set[int], bound: str | None, expected: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    told = tmp_path / "cpu.max"
+    if bound is not None:
+        told.write_text(bound + "\n")
+    monkeypatch.setattr(vigil_module, "CPU_MAX", told)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: mask, raising=False)
+    assert vigil_module.processors.__wrapped__() == expected
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
