@@ -17,7 +17,7 @@ _GROUND: Final = ("clock", "ground", "waking")
 _LONG: Final = ("prelude", "records", "unit")
 _LIFE: Final = (*_LONG, "life")
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
-    "put": (*_GROUND, "short_rotation_put", "short_put", "shortly", *_LIFE, "put"),
+    "put": (*_GROUND, "answers", "short_rotation_put", "short_put", "shortly", *_LIFE, "put"),
     "claim": (
         *_GROUND,
         "short_lanes",
@@ -32,6 +32,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "settle": (
         *_GROUND,
+        "answers",
         "short_rotation_settle",
         "short_settle",
         "shortly",

@@ -157,23 +157,3 @@ local function finish(r, state, reason, ended, told)
     told = true
   end
 end
-
--- Repetition: the stored answer to a client's last batch, if this is that batch. Before the answer stand
--- the batch's number, its deed and when it was.
-local function answered(client, number, deed)
-  if client == '' then return nil end
-  local held_answer = call('HGET', key('answers'), client)
-  if not held_answer then return nil end
-  local last, kind = parse('>I7B', held_answer)
-  if number > last then return nil end
-  if number < last or kind ~= deed then return {'stamp', last, kind} end
-  -- A full server tells, too, what it did when it was not.
-  let_in_when_full()
-  call('HINCRBY', KEYS[1], 'repeats', 1)
-  return {'ok', sub(held_answer, 15)}
-end
-
-local function remember(client, number, deed, answer)
-  if client == '' then return end
-  call('HSET', key('answers'), client, pack('>I7BI6', number, deed, now) .. answer)
-end

@@ -5,8 +5,7 @@ local function shortly()
   local meta = call('HMGET', KEYS[1], 'set', 'order', 'orders', 'put', 'ready', 'turns', 'scheduled')
   if not meta[1] then return nil end
   if meta[2] == 'due' then return place_by_due(client, number, count, meta) end
-  local held = call('HGET', key('answers'), client)
-  if held and number <= parse('>I7', held) then return nil end
+  if is_told(client, number) then return nil end
   local orders, step = (meta[3] or 0) + 0, meta[2] == 'lifo' and -1 or 1
   local time, ids, seen, stored, listed = pack('>I6', now), {}, {}, {}, {}
   for i = 1, count do
@@ -43,6 +42,6 @@ local function shortly()
     call('HSET', KEYS[1], 'orders', orders + count, 'put', put, 'ready', ready)
   end
   if beside then wake(count) end
-  call('HSET', key('answers'), client, pack('>I7BI6', number, 1, now) .. '\144')
+  remember(client, number, 1, '\144')
   return {'ok', '\144'} -- an empty list: nothing was refused
 end

@@ -4,8 +4,7 @@ local function shortly()
   local client, number, count, kind = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
   if client == '' or count > FEW or (kind ~= 'R' and kind ~= 'Y') then return nil end
   local meta = call('HMGET', KEYS[1], 'ready', 'leased', 'turns', 'unique')
-  local held = call('HGET', key('answers'), client)
-  if held and number <= parse('>I7', held) then return nil end
+  if is_told(client, number) then return nil end
   local members, ids, seen, results = {}, {}, {}, {}
   for i = 1, count do
     local member = ARGV[i + 4]
@@ -79,6 +78,6 @@ local function shortly()
   end
   wake(count)
   local answer = cmsgpack.pack(results)
-  call('HSET', key('answers'), client, pack('>I7BI6', number, 2, now) .. answer)
+  remember(client, number, 2, answer)
   return {'ok', answer}
 end

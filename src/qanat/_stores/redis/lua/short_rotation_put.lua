@@ -1,7 +1,6 @@
 -- The short way of a put by due: jobs with nothing but a delay, which are all there is to place them by.
 local function place_by_due(client, number, count, meta)
-  local held = call('HGET', key('answers'), client)
-  if held and number <= parse('>I7', held) then return nil end
+  if is_told(client, number) then return nil end
   local beside = call('EXISTS', key('known'), key('waiters')) > 0
   if beside and call('EXISTS', key('known')) == 1 then return nil end
   local ids, delays, seen, refused = {}, {}, {}, {}
@@ -69,6 +68,6 @@ local function place_by_due(client, number, count, meta)
   end
   if beside and placed > 0 then wake(placed) end
   local answer = cmsgpack.pack(refused)
-  call('HSET', key('answers'), client, pack('>I7BI6', number, 1, now) .. answer)
+  remember(client, number, 1, answer)
   return {'ok', answer}
 end

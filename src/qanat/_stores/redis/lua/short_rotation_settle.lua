@@ -2,8 +2,7 @@
 local function come_again(client, number, count)
   local meta = call('HMGET', KEYS[1], 'order', 'orders', 'scheduled', 'leased')
   if meta[1] ~= 'due' then return nil end
-  local held = call('HGET', key('answers'), client)
-  if held and number <= parse('>I7', held) then return nil end
+  if is_told(client, number) then return nil end
   local beside = call('EXISTS', key('links'), key('waiters')) > 0
   if beside and call('EXISTS', key('links')) == 1 then return nil end
   local ids, leases, specs, seen, results, at = {}, {}, {}, {}, {}, 5
@@ -62,6 +61,6 @@ local function come_again(client, number, count)
   call('HSET', KEYS[1], 'orders', orders + count, 'scheduled', scheduled, 'leased', leased)
   if beside then wake(count) end
   local answer = cmsgpack.pack(results)
-  call('HSET', key('answers'), client, pack('>I7BI6', number, 2, now) .. answer)
+  remember(client, number, 2, answer)
   return {'ok', answer}
 end

@@ -6,8 +6,7 @@ local function shortly()
   if ARGV[4] ~= 'D' then return nil end
   local meta = call('HMGET', KEYS[1], 'keep', 'leased', 'done')
   if (meta[1] or '0') ~= '0' then return nil end
-  local held = call('HGET', key('answers'), client)
-  if held and number <= parse('>I7', held) then return nil end
+  if is_told(client, number) then return nil end
   if call('EXISTS', key('links'), key('value'), key('error'), key('note')) > 0 then return nil end
   local members, ids, seen, results = {}, {}, {}, {}
   for i = 1, count do
@@ -31,6 +30,6 @@ local function shortly()
   call('HDEL', key('live'), unpack(ids))
   call('HSET', KEYS[1], 'leased', meta[2] - count, 'done', (meta[3] or 0) + count)
   local answer = cmsgpack.pack(results)
-  call('HSET', key('answers'), client, pack('>I7BI6', number, 2, now) .. answer)
+  remember(client, number, 2, answer)
   return {'ok', answer}
 end
