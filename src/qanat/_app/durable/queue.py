@@ -64,8 +64,7 @@ class Queue(Generic[T]):
         if self._asking.conf is None:
             await self._store.carry(self._asking.first(), self.name)
         self._asking.check(ask)
-        store = self._store
-        return store.heard(ask, self._asking.name, await store.begin(ask).wait())
+        return await self._store.carry(ask, self.name)
 
     async def put(
         self, item: T, *, id: str | None = None, key: object = None, priority: float = 0.0,

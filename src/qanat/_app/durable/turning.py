@@ -197,10 +197,8 @@ class Turning:
         elif own is not None:
             interval = own
             value = encode({"every": own})
-        elif kept or metadata:
-            interval = _own(kept) or _own(metadata) or every
         else:
-            interval = every
+            interval = _own(kept) or _own(metadata) or every
         delay = min(interval * (1.0 + self.jitter * self._rng.random()), bounds.LONGEST)
         return Settle(id=id, token=token, kind="again", delay=delay, value=value, reason=reason, error=error)
 
@@ -219,6 +217,8 @@ def _found(value: bytes | None) -> float | None:
 
 def _own(value: bytes | None) -> float | None:
     """Return the interval that somebody gave an item, if this holds one."""
+    if not value:
+        return None  # as of nearly all
     read = _read(value)
     return _positive(cast("Mapping[str, object]", read).get("every")) if isinstance(read, dict) else None
 

@@ -218,8 +218,6 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
     more = 0
     for settle in settles:
         more += len(settle.children) + len(settle.also)
-        if _is_plain_again(settle):
-            continue
         if not isinstance(cast("object", settle.yields), bool):
             raise TypeError(f"yields must be a bool, got {shown(settle.yields)}")
         _check_one(settle)
@@ -279,7 +277,7 @@ def _is_plain_again(settle: Settle) -> bool:
 
 
 def _check_one(settle: Settle) -> None:
-    if _is_plain_done(settle):
+    if _is_plain_again(settle) or _is_plain_done(settle):
         return
     kind = settle.kind
     check_text("id", settle.id)

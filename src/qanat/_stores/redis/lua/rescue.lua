@@ -79,7 +79,7 @@ local function forget_answers()
       local said = call('HMGET', key('answers'), unpack(clients, at, math.min(at + CHUNK - 1, #clients)))
       for i, answer in ipairs(said) do
         bytes = bytes + #answer
-        local time = sub(answer, 9, 14)
+        local time = sub(answer, 9, 14) -- see `answers.lua`
         if #time < 6 or parse('>I6', time) < now - DAY then old[#old + 1] = clients[at + i - 1] end
       end
       -- An answer may name a thousand ids.
