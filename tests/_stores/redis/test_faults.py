@@ -78,6 +78,7 @@ def test_a_stamped_settle_whose_answer_is_lost_acts_once(proxy, through):
 
 
 def test_a_claim_whose_answer_is_lost_is_not_sent_twice(proxy, through):
+    assert take(through) == []  # the server knows the script now
     through.put(Q, jobs("a", "b"))
     proxy.drop_answers = 1
     with pytest.raises(StoreUnavailable):
@@ -87,6 +88,7 @@ def test_a_claim_whose_answer_is_lost_is_not_sent_twice(proxy, through):
 
 @pytest.mark.parametrize("bytes_through", [0, 1, 3, 7, 20, 60])
 def test_an_answer_cut_short_is_never_misread(proxy, through, bytes_through):
+    assert take(through) == []  # the server knows the script now
     through.put(Q, jobs("a", "b", "c"))
     proxy.cut_after = bytes_through
     with pytest.raises(StoreUnavailable):
