@@ -1,8 +1,10 @@
 """Checks before a deed: what is of the wrong kind is named."""
 
+from itertools import product
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from qanat._core.store import bounds, values
 from qanat._core.store.values import Stamp
@@ -107,11 +109,19 @@ def test_settles_that_say_no_more_than_their_kind_are_told_apart():
     def settles(*given: Any) -> list[Settle]:
         return [Settle(id="a", token=1, kind=kind, yields=yields) for kind, yields in given]
 
-    done, release, yielding = ("done", False), ("release", False), ("release", True)
-    for each in (done, release, yielding):
-        assert bounds.check_settle("q", settles(each, each), None)
-    for one, other in ((done, release), (release, yielding), (yielding, release), (yielding, done)):
-        assert not bounds.check_settle("q", settles(one, other), None)
+    done, release, yielding, again = ("done", False), ("release", False), ("release", True), ("again", False)
+    kinds = [done, release, yielding, again]
+    for one, other in product(kinds, kinds):
+        assert bounds.check_settle("q", settles(one, other), None) == (one is other)
+
+
+@pytest.mark.parametrize(
+    "more", [{"reason": "why"}, {"error": "trace"}, {"value": b"1"}, {"token": -1}, {"delay": 1}]
+)
+def test_what_comes_again_is_plain_unless_it_says_more_than_when(more: dict[str, Any]):
+    later = Settle(id="a", token=1, kind="again", delay=5.0)
+    assert bounds.check_settle("q", [later, replace(later, delay=0.25)], None)
+    assert not bounds.check_settle("q", [later, replace(later, **more)], None)
 
 
 def test_what_is_within_bounds_passes():

@@ -203,8 +203,8 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
     """Check a settle.
 
     Returns:
-        Whether all are plain and alike: all done or all released, yielding or not, and that is all, with
-        tokens that a store may have given.
+        Whether all are plain and alike: all done, all coming again, or all released, yielding or not, and
+        that is all, with tokens that a store may have given.
     """
     checked_name("queue", queue)
     check_many("settles", settles)
@@ -213,7 +213,10 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
     if kind == "done":
         if all(map(_is_plain_done, settles)):
             return True
-    elif kind == "release" and _are_plain_releases(settles):
+    elif kind == "release":
+        if _are_plain_releases(settles):
+            return True
+    elif kind == "again" and all(map(_is_plain_again, settles)):
         return True
     more = 0
     for settle in settles:
@@ -231,19 +234,20 @@ def check_settle(queue: str, settles: Sequence[Settle], stamp: Stamp | None) -> 
 
 def _is_plain_done(settle: Settle) -> bool:
     """Whether a job is done, and that is all: so are nearly all, and this is quick."""
-    return settle.kind == "done" and settle.yields is False and _is_plain(settle)
+    return settle.kind == "done" and settle.yields is False and settle.delay == 0 and _is_plain(settle)
 
 
 def _are_plain_releases(settles: Sequence[Settle]) -> bool:
     """Whether jobs are released, all of them yielding or none, and that is all."""
     yields = bool(settles[0].yields)
     return all(
-        settle.kind == "release" and settle.yields is yields and _is_plain(settle) for settle in settles
+        settle.kind == "release" and settle.yields is yields and settle.delay == 0 and _is_plain(settle)
+        for settle in settles
     )
 
 
 def _is_plain(settle: Settle) -> bool:
-    """Whether a settle says no more than its kind."""
+    """Whether a settle says no more than its kind, and when."""
     id, token = settle.id, settle.token
     return (
         settle.value is None
@@ -255,7 +259,6 @@ def _is_plain(settle: Settle) -> bool:
         and type(token) is int
         and 0 <= token <= LARGEST
         and not (settle.children or settle.after or settle.also)
-        and settle.delay == 0
         and settle.reason == ""
         and settle.error == ""
     )
@@ -265,14 +268,10 @@ def _is_plain_again(settle: Settle) -> bool:
     """Whether a job comes again later, and that is all: so do nearly all in rotations."""
     return (
         settle.kind == "again"
-        and is_short(settle.id)
+        and settle.yields is False
         and type(settle.delay) is float
         and 0.0 <= settle.delay <= LONGEST
-        and settle.value is None
-        and settle.reason == ""
-        and settle.error == ""
-        and settle.yields is False
-        and not (settle.children or settle.after or settle.also)
+        and _is_plain(settle)
     )
 
 

@@ -41,6 +41,8 @@ _MIDDLE: Final = 2**52
 """What order numbers are counted from."""
 _TOKEN: Final = 7
 """Bytes of a token in a record."""
+_TIME: Final = 6
+"""Bytes of milliseconds there."""
 _number = int.from_bytes
 
 
@@ -144,10 +146,23 @@ def put_arguments(jobs: Sequence[NewJob]) -> list[Any]:
 
 
 def plain_arguments(settles: Sequence[Settle]) -> list[Any]:
-    """Return token and id of each, all of them plain and alike, behind how many they are and their kind."""
+    """Return token and id of each, all of them plain and alike, behind how many they are and their kind.
+
+    What comes again has its delay in front.
+    """
     first = settles[0] if settles else None
+    if first is not None and first.kind == "again":
+        return [len(settles), b"A", *[_time(each.delay) + _member(each) for each in settles]]
     kind = b"D" if first is None or first.kind == "done" else b"Y" if first.yields else b"R"
-    return [len(settles), kind, *[each.token.to_bytes(_TOKEN, "big") + each.id.encode() for each in settles]]
+    return [len(settles), kind, *[_member(each) for each in settles]]
+
+
+def _time(seconds: float) -> bytes:
+    return milliseconds(seconds).to_bytes(_TIME, "big")
+
+
+def _member(settle: Settle) -> bytes:
+    return settle.token.to_bytes(_TOKEN, "big") + settle.id.encode()
 
 
 def settle_arguments(settles: Sequence[Settle]) -> list[Any]:

@@ -1,6 +1,7 @@
--- ARGV: client, number, count, 'D', 'R', 'Y' or '', and then of each settle
+-- ARGV: client, number, count, 'D', 'R', 'Y', 'A' or '', and then of each settle
 --   'D', a plain done each, 'R', a plain release, or 'Y', one that yields: its member of `leased`, which is
 --   token (7) and id. A third of the arguments, and nothing is made of a number that is only compared
+--   'A', one that plainly comes again: the same behind its delay (6)
 --   '': id, token and spec: 'D' for a plain done, else {kind, delay, has value, reason, error, after,
 --   children, also}, and behind it the value, and id, rest and links of each child and each other.
 local client, number, count, alike = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] ~= ''
@@ -110,10 +111,13 @@ end
 -- All that will be looked at, in few calls.
 local ids, leases, names, parents, others, quick_at = {}, {}, {}, {}, {}, {}
 local at, specs = 5, {}
+local is_again = ARGV[4] == 'A'
 if alike then
+  local first = is_again and 7 or 1
   for i = 1, count do
-    local member = ARGV[i + 4]
-    ids[i], leases[i] = sub(member, 8), sub(member, 1, 7)
+    local text = ARGV[i + 4]
+    ids[i], leases[i] = sub(text, first + 7), sub(text, first, first + 6)
+    if is_again then specs[i] = {'again', (parse('>I6', text)), false, '', '', '', 0, 0} end
   end
 else
   for i = 1, count do
@@ -177,7 +181,7 @@ for i = 1, count do
       results[i] = {1, byte(text)}
     end
   elseif alike then
-    at, results[i] = settle_one(id, (parse('>I7', lease)), PLAIN, at)
+    at, results[i] = settle_one(id, (parse('>I7', lease)), specs[i] or PLAIN, at)
   else
     at, results[i] = settle_one(id, tonumber(ARGV[at + 1]), specs[i] or PLAIN, at + 3)
   end

@@ -5,27 +5,38 @@ local function come_again(client, number, count)
   if is_told(client, number) then return nil end
   local beside = call('EXISTS', key('links'), key('waiters')) > 0
   if beside and call('EXISTS', key('links')) == 1 then return nil end
-  local ids, leases, specs, seen, results, at = {}, {}, {}, {}, {}, 5
+  local ids, leases, delays, reasons, seen, results = {}, {}, {}, {}, {}, {}
   local values, errors = {}, {}
+  if ARGV[4] == 'A' then
+    for i = 1, count do
+      local text = ARGV[i + 4]
+      ids[i], leases[i], delays[i], reasons[i] = sub(text, 14), sub(text, 7), parse('>I6', text), ''
+    end
+  else
+    local at = 5
+    for i = 1, count do
+      local id, text = ARGV[at], ARGV[at + 2]
+      -- {kind, delay, has value, reason, error, after, children, also}; a plain done has no spec.
+      local spec = text ~= 'D' and cmsgpack.unpack(text)
+      if not spec or spec[1] ~= 'again' or spec[6] ~= '' or spec[7] + spec[8] > 0 then return nil end
+      ids[i], delays[i], reasons[i] = id, spec[2], spec[4]
+      leases[i], at = pack('>I7', tonumber(ARGV[at + 1])) .. id, at + 3
+      if spec[3] then
+        values[#values + 1], values[#values + 2] = id, ARGV[at]
+        at = at + 1
+      end
+      if spec[5] ~= '' then errors[#errors + 1], errors[#errors + 2] = id, spec[5] end
+    end
+  end
   for i = 1, count do
-    local id, text = ARGV[at], ARGV[at + 2]
-    -- {kind, delay, has value, reason, error, after, children, also}; a plain done has no spec.
-    local spec = text ~= 'D' and cmsgpack.unpack(text)
-    if seen[id] or not spec or spec[1] ~= 'again' or spec[2] <= 0 or spec[6] ~= '' or spec[7] + spec[8] > 0 then
-      return nil
-    end
-    ids[i], specs[i], seen[id], results[i] = id, spec, true, 1
-    leases[i], at = pack('>I7', tonumber(ARGV[at + 1])) .. id, at + 3
-    if spec[3] then
-      values[#values + 1], values[#values + 2] = id, ARGV[at]
-      at = at + 1
-    end
-    if spec[5] ~= '' then errors[#errors + 1], errors[#errors + 2] = id, spec[5] end
+    local id = ids[i]
+    if seen[id] or delays[i] <= 0 then return nil end
+    seen[id], results[i] = true, 1
   end
   local records, orders = call('HMGET', key('live'), unpack(ids)), (meta[2] or 0) + 0
   local live, coming = {}, {}
   for i = 1, count do
-    local id, record, delay, reason = ids[i], records[i], specs[i][2], specs[i][4]
+    local id, record, delay, reason = ids[i], records[i], delays[i], reasons[i]
     -- State, token, and the lengths of lane and worker, as CORE has them.
     if not record or byte(record) ~= 3 or sub(record, 10, 16) ~= sub(leases[i], 1, 7) then return nil end
     local lane, worker = parse('>I2I2', record, 51)

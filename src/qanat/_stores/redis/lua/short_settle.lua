@@ -2,7 +2,7 @@
 local function shortly()
   local client, number, count = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
   if client == '' or count > FEW then return nil end
-  if ARGV[4] == '' then return come_again(client, number, count) end
+  if ARGV[4] == '' or ARGV[4] == 'A' then return come_again(client, number, count) end
   if ARGV[4] ~= 'D' then return nil end
   local meta = call('HMGET', KEYS[1], 'keep', 'leased', 'done')
   if (meta[1] or '0') ~= '0' then return nil end
