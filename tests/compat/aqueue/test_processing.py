@@ -165,7 +165,83 @@ async def test_what_works_inside_of_process_does_not_outside(virtual_time: Virtu
         page.set_worker_desc("x")
 
 
+async def test_one_item_does_not_enqueue_as_another(virtual_time: VirtualTime):
+    refused: list[str] = []
+    other = Page("leaf")
+
+    class Meddler(Item):
+        async def process(self) -> None:
+            try:
+                other.enqueue(Page("leaf"))
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    await run(Meddler())
+    assert refused == ["This function may only be called inside process()"]
+
+
+async def test_an_item_may_come_once_more(virtual_time: VirtualTime):
+    log: list[str] = []
+
+    class Again(Item):
+        turn = 0
+
+        async def process(self) -> None:
+            self.turn += 1
+            log.append(f"turn {self.turn}")
+            if self.turn < 3:
+                self.enqueue(self)
+
+        async def after_children_processed(self) -> None:
+            log.append("after")
+
+    await run(Again())
+    assert log == ["turn 1", "turn 2", "turn 3", "after", "after", "after"]
+
+
 # --- after children --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("children", [0, 1])
+async def test_nothing_is_enqueued_once_process_is_over(virtual_time: VirtualTime, children: int):
+    refused: list[str] = []
+
+    class Late(Item):
+        async def process(self) -> None:
+            for _ in range(children):
+                self.enqueue(Page("leaf"))
+
+        async def after_children_processed(self) -> None:
+            for call in (lambda: self.enqueue(Page("leaf")), lambda: self.set_worker_desc("late")):
+                with pytest.raises(RuntimeError) as caught:
+                    call()
+                refused.append(str(caught.value))
+
+    await run(Late())
+    assert refused == ["This function may only be called inside process()"] * 2
+
+
+async def test_what_comes_after_a_generator_comes_after_all_that_it_enqueued(virtual_time: VirtualTime):
+    log: list[str] = []
+
+    class Both(Item):
+        def __init__(self, yields: int) -> None:
+            self.yields = yields
+
+        async def process(self) -> AsyncIterator[Item]:
+            self.set_worker_desc("enqueuing")
+            self.enqueue(Page("enqueued", log, 1.0))
+            for _ in range(self.yields):
+                yield Page("yielded", log, 2.0)
+
+        async def after_children_processed(self) -> None:
+            log.append("after")
+
+    await run(Both(1))
+    assert log == ["enqueued", "yielded", "after"]
+    log.clear()
+    await run(Both(0))
+    assert log == ["enqueued", "after"]
 
 
 @dataclass

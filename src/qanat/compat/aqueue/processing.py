@@ -13,7 +13,7 @@ import anyio
 
 import qanat
 from qanat import JobCancelledError
-from qanat.compat.aqueue.queue import Item, Ordering, check_item, enqueue
+from qanat.compat.aqueue.queue import OVER, Item, Ordering, check_item, enqueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -167,28 +167,45 @@ class _Run:
 
     async def process(self, item: Any) -> None:
         """Process one item."""
-        job = qanat.current_job()
         if self.stopping:
             self._cut_off(item)
             return
         kind = self._kinds[item.__class__]
-        if kind.is_item:
-            item._job = job
+        if not kind.is_usual:
+            await self._process_unusual(item, kind)
+            return
+        # Its job is looked up by those alone who enqueue or say something: leaves do neither.
+        item._job = None
         try:
-            if kind.is_plain:
-                await item.process()
+            await item.process()
+        finally:
+            job = item._job
+            item._job = OVER
+        if kind.has_after:
+            if job is None:
+                await item.after_children_processed()
             else:
-                work = item.process(*_calls_of(job, item)) if kind.is_told else item.process()
-                if hasattr(work, "__aiter__"):
-                    async for child in work:
-                        enqueue(job, item, child)
-                else:
-                    await work
+                job.after_children(self._after(item))
+
+    async def _process_unusual(self, item: Any, kind: _Kind) -> None:
+        """Process one item that is of the older form, a generator or no `Item`."""
+        job = qanat.current_job()
+        has_enqueued = False
+        if kind.is_item:
+            item._job = None
+        try:
+            work = item.process(*_calls_of(job, item)) if kind.is_told else item.process()
+            if hasattr(work, "__aiter__"):
+                async for child in work:
+                    enqueue(job, item, child)
+            else:
+                await work
         finally:
             if kind.is_item:
-                item._job = None
+                has_enqueued = item._job is not None
+                item._job = OVER
         if kind.has_after:
-            if item._has_children if kind.is_item else getattr(item, "_has_children", False):
+            if has_enqueued or getattr(item, "_has_children", False):
                 job.after_children(self._after(item))
             else:
                 await item.after_children_processed()
@@ -222,15 +239,15 @@ class _Kind:
     """How items of a class are processed.
 
     Attributes:
-        is_item: Whether they have methods of `Item` that need to know their job.
+        is_usual: Whether they are an `Item` whose `process` is a coroutine function without arguments.
+        is_item: Whether they have methods of `Item`, which need to know their job.
         is_told: Whether `process` takes `enqueue` and `set_desc`.
-        is_plain: Whether `process` is a coroutine function without arguments.
         has_after: Whether something comes after their children.
     """
 
+    is_usual: bool
     is_item: bool
     is_told: bool
-    is_plain: bool
     has_after: bool
 
 
@@ -239,11 +256,11 @@ class _Kinds(dict[type[Any], _Kind]):
 
     def __missing__(self, cls: type[Any]) -> _Kind:
         after = getattr(cls, "after_children_processed", None)
-        is_told = len(signature(cls.process).parameters) > 1
+        is_item, is_told = issubclass(cls, Item), len(signature(cls.process).parameters) > 1
         kind = self[cls] = _Kind(
-            is_item=issubclass(cls, Item),
+            is_usual=is_item and not is_told and iscoroutinefunction(cls.process),
+            is_item=is_item,
             is_told=is_told,
-            is_plain=not is_told and iscoroutinefunction(cls.process),
             has_after=after is not None and after is not Item.after_children_processed,
         )
         return kind
