@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ import qanat
 from qanat import JobCancelledError
 from qanat._app.spawning import Spawner
 from qanat._core.dispatcher import straight
+from qanat._core.job import ENDED
 from qanat._engine import carrier, leaves
 from qanat._engine.carrier import Carrier
+from qanat._engine.context import running_carrier
 from qanat.testing import virtual_time
 
 if TYPE_CHECKING:
@@ -177,6 +180,28 @@ async def leaves_that_wait(level: int) -> int:
     return level
 
 
+async def leaves_that_are_due_meanwhile(level: int) -> int:
+    """Spawn leaves that take long, and some of them later."""
+    job = qanat.current_job()
+    if level == 0:
+        for place in range(8):
+            job.spawn(1, delay=0.75 if place % 4 == 3 else 0.0)
+    else:
+        await anyio.sleep(0.5)
+    return level
+
+
+async def leaves_not_awaited(level: int) -> Any:
+    """Give back a coroutine, as who forgets to await does."""
+    job = qanat.current_job()
+    if level == 0:
+        for _ in range(4):
+            job.spawn(1)
+    elif str(job.id).endswith("/2"):
+        return add(qanat.Children(0, 0, 0, ()))
+    return level
+
+
 PROGRAMS: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {
     "many": (many, {}),
     "one at a time": (many, {"concurrency": 1}),
@@ -199,6 +224,8 @@ PROGRAMS: dict[str, tuple[Callable[[int], Any], dict[str, Any]]] = {
     "leaves that wait": (leaves_that_wait, {"concurrency": 3}),
     "leaves that wait, by priority": (leaves_that_wait, {"concurrency": 3, "order": "priority"}),
     "leaves that wait, depth first": (leaves_that_wait, {"concurrency": 3, "order": "lifo"}),
+    "leaves that are due meanwhile": (leaves_that_are_due_meanwhile, {"concurrency": 1, "order": "lifo"}),
+    "leaves not awaited": (leaves_not_awaited, {}),
 }
 
 
@@ -337,6 +364,7 @@ async def test_who_kept_a_handle_or_gathers_has_the_values_of_a_stream_of_failur
         assert [outcome.item async for outcome in stream] == [6]
     assert gathered == [[10, 20, 30, 40, 50, 70, 80] if gather else [7, 1]]
     assert [await handle for handle in kept] == [10, 30, 50, 70]
+    assert {handle.job._status for handle in kept} == {ENDED}
 
 
 @pytest.mark.virtual_time("asyncio", "trio")
@@ -368,3 +396,77 @@ async def with_a_leaf_kept(item: int) -> None:
 async def done_but(kept: Handle[Any, Any], children: qanat.Children[None]) -> None:
     assert kept.done
     assert children.done == 19
+
+
+def counted(order: Any) -> list[Any]:
+    """Return what each job of a tree sees of the counts."""
+
+    async def main() -> list[Any]:
+        seen: list[Any] = []
+
+        async def handler(level: int) -> None:
+            job, counts = qanat.current_job(), running_carrier.get().engine.dispatcher
+            id = str(job.id)
+
+            def note() -> None:
+                seen.append((id, counts.running, counts.waiting, counts.done))
+
+            note()
+            for _ in range(4 if level < 2 else 0):
+                job.spawn(level + 1)
+            if id.endswith(("0", "3")) or (id.startswith("0/2/") and level == 2):
+                del job
+                await anyio.sleep(0.25)
+            note()
+
+        async with qanat.stream(handler, [0, 0], concurrency=3, order=order, only_failed=True) as stream:
+            assert [each async for each in stream] == []
+        return seen
+
+    with virtual_time("asyncio") as time:
+        return time.run(main)
+
+
+@pytest.mark.parametrize("order", ["fifo", "lifo"])
+def test_leaves_see_the_same_counts_on_the_short_way_and_the_long_one(
+    order: str, monkeypatch: pytest.MonkeyPatch
+):
+    short = counted(order)
+    assert len(short) == 2 * 2 * 21
+    assert {running for _, running, *_ in short} == {1, 2, 3}
+    monkeypatch.setattr(Spawner, "_build_nest", lambda *_: None)
+    monkeypatch.setattr(carrier, "carry_leaves", carry_one)
+    assert short == counted(order)
+
+
+@pytest.mark.virtual_time("asyncio")
+async def test_a_task_that_outlives_its_leaf_finds_that_it_has_ended(virtual_time: Any):
+    late: list[Any] = []
+
+    async def later() -> tuple[Any, int]:
+        await anyio.sleep(1.0)
+        job = qanat.current_job()
+        return job.id, job._status
+
+    async def handler(item: int) -> None:
+        if item == 0:
+            for number in range(1, 5):
+                qanat.current_job().spawn(number)
+        elif item % 2 == 0:
+            # Not the first in a row, so nobody asks what it ended with.
+            late.append(asyncio.ensure_future(later()))
+
+    async with qanat.stream(handler, [0], concurrency=2, only_failed=True) as stream:
+        assert [outcome async for outcome in stream] == []
+    assert await asyncio.gather(*late) == [("0/1", ENDED), ("0/3", ENDED)]
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_all_of_a_wide_family_have_their_ids(virtual_time: Any):
+    async def handler(item: int) -> None:
+        if item == 0:
+            for _ in range(300):
+                qanat.current_job().spawn(1)
+
+    outcomes = await qanat.collect(handler, [0], order="lifo")
+    assert sorted(str(each.id) for each in outcomes) == sorted(["0", *(f"0/{place}" for place in range(300))])

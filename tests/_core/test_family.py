@@ -44,7 +44,7 @@ def spawn(family: Family, parent: Job[Any], item: Any = None, **options: Any) ->
     branch = family.branch(parent)
     child, is_new = family.adopt(branch, item, TASK, **options)
     if is_new:
-        branch.open_jobs += 1
+        branch.born += 1
     return child
 
 

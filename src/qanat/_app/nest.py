@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from functools import wraps
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from qanat._app.handle import Handle
 from qanat._core.branch import MOST_ID, FamilyJob, child_id
 from qanat._core.job import WAITING, Job
 from qanat._core.orders.fifo import Fifo
+from qanat._core.orders.lifo import Lifo
 from qanat._engine.context import running_carrier
 
 if TYPE_CHECKING:
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from qanat._engine.engine import Engine
 
 
+PLACES: Final = [str(place) for place in range(256)]
+"""The last parts of most ids: to make one of text takes twice as long as to look it up."""
+
+
 class Nest:
     """What the plain children of a task's jobs have in common; and, of one job at a time, what its own have.
 
@@ -42,8 +47,8 @@ class Nest:
     """
 
     __slots__ = (
-        "_book", "_branch", "_carrier", "_dispatcher", "_engine", "_is_fifo", "_lock", "_lone", "_max_depth",
-        "_most", "_now", "_prefix", "_task", "_thread", "job",
+        "_appends", "_book", "_branch", "_carrier", "_dispatcher", "_engine", "_few", "_lock", "_lone",
+        "_max_depth", "_most", "_now", "_prefix", "_task", "_thread", "job",
     )  # fmt: skip
 
     def __init__(
@@ -54,13 +59,13 @@ class Nest:
         self._branch: Branch | None = None
         self._carrier: Carrier | None = None
         self._prefix = ""
-        self._most = 0
+        self._few = self._most = 0
         self._task = task
         self._book = book
         self._engine = engine
         self._dispatcher = engine.dispatcher
         self._lone = lone
-        self._is_fifo = type(lone.order) is Fifo
+        self._appends = type(lone.order) in {Fifo, Lifo}
         self._max_depth = max_depth
         self._lock = lock
         self._now = engine.now
@@ -88,6 +93,7 @@ class Nest:
         # From this place on the id would be too long to be told as it is.
         room = MOST_ID - len(self._prefix)
         self._most = 10 ** min(9, room) if room > 0 else 0
+        self._few = min(self._most, len(PLACES))
         return True
 
 
@@ -121,20 +127,23 @@ def spawn(self: Job[Any], item: Any, **options: Any) -> Handle[Any, Any]:
     ):
         return cast("Handle[Any, Any]", _spawn(self, item))
     # What `Family.adopt` does for one that is new,
-    place = next(branch.places)
-    id = f"{nest._prefix}{place}"
-    if place >= nest._most:
-        id = child_id(self.id, place)
+    place: int = next(branch.places)
+    if place < nest._few:
+        id: str = nest._prefix + PLACES[place]
+    else:
+        id = f"{nest._prefix}{place}"
+        if place >= nest._most:
+            id = child_id(self.id, place)
     child = FamilyJob(
         id, item, self.index, nest._task, now, WAITING, 0.0, 0.0, None, None, self.id, _above=branch
     )
     branch.line.append(child)
-    branch.open_jobs += 1
+    branch.born += 1
     # and `Dispatcher.offer`.
     dispatcher.now = now
     dispatcher.waiting += 1
     order: Any = lone.order
-    if nest._is_fifo:
+    if nest._appends:
         order._jobs.append(child)
     else:
         order.add(child)

@@ -390,7 +390,7 @@ class Spawner:
             # A thread went on after its job had ended.
             end_unseen(child, JobCancelledError("the job that spawned it had ended"))
             return
-        above.open_jobs += 1
+        above.born += 1
         self.stages.arrived(child)
         now = engine.now()
         problem: BaseException | None = None

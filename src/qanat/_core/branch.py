@@ -206,9 +206,9 @@ class Branch:
         children: The children by id, as long as the job may run again or they are to be gathered; read
             `by_id` instead.
         line: Those spawned plainly, of which the first `lined` are among `children` already.
-        open_jobs: How many children have not ended.
+        born: How many children have arrived.
+        ended: How many of them have ended.
         late: How many children have ended, and have something to be done below them.
-        done: How many children ended with a value.
         failed: How many failed for good.
         cancelled: How many were cancelled.
         policies: What the present attempt's children were spawned with, apart from "continue": how many of
@@ -227,9 +227,9 @@ class Branch:
     """
 
     __slots__ = (
-        "above", "after", "callback", "cancelled", "children", "depth", "done", "due_at", "failed", "gathers",
-        "is_cancelled", "is_cut", "is_fresh", "is_over", "is_plain", "job", "late", "left", "line", "lined",
-        "open_jobs", "outcome", "place", "places", "policies", "spawned", "turn",
+        "above", "after", "born", "callback", "cancelled", "children", "depth", "due_at", "ended", "failed",
+        "gathers", "is_cancelled", "is_cut", "is_fresh", "is_over", "is_plain", "job", "late", "left", "line",
+        "lined", "outcome", "place", "places", "policies", "spawned", "turn",
     )  # fmt: skip
 
     def __init__(self, job: Job[Any], above: Branch | None) -> None:
@@ -243,8 +243,9 @@ class Branch:
         self.children: dict[int | str, FamilyJob] | None = {}
         self.line: list[FamilyJob] = []
         self.lined = 0
-        self.open_jobs = self.late = 0
-        self.done = self.failed = self.cancelled = 0
+        # Of each child only two of these change, as a count costs as much as six questions.
+        self.born = self.ended = self.late = 0
+        self.failed = self.cancelled = 0
         self.policies: dict[Failure, list[int]] | None = None
         self.callback: Any = None
         self.gathers = False
@@ -262,6 +263,16 @@ class Branch:
         self.places = count_up()
         self.turn += 1
         self.callback = self.policies = self.spawned = None
+
+    @property
+    def open_jobs(self) -> int:
+        """How many children have not ended."""
+        return self.born - self.ended
+
+    @property
+    def done(self) -> int:
+        """How many children ended with a value."""
+        return self.ended - self.failed - self.cancelled
 
     @property
     def by_id(self) -> dict[int | str, FamilyJob] | None:
@@ -295,12 +306,10 @@ class Branch:
 
     def child_ended(self, child: FamilyJob, state: State) -> None:
         """Count a child that has ended."""
-        self.open_jobs -= 1
-        if state == "done":
-            self.done += 1
-        elif state == "dead":
+        self.ended += 1
+        if state == "dead":
             self.failed += 1
-        else:
+        elif state != "done":
             self.cancelled += 1
         if self.policies is not None and child._failure != "continue" and child._turn == self.turn:
             counts = self.policies.get(child._failure)

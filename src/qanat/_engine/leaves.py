@@ -4,6 +4,7 @@ Most jobs of a tree are leaves: they were spawned with nothing but an item, spaw
 at their only attempt. In the lone lane nothing is to be decided about them. So each is ended and the next
 one started right here, with the same counts and outcomes as by `Dispatcher.finish` and `next`, whose frames
 and questions were a sixth of what running a leaf took. Whatever is not plain is left to the carrier itself.
+The slots are those of a run, which are never fewer: so there is one for the next leaf.
 """
 
 # Each test here skips a frame on the hot path.
@@ -61,6 +62,9 @@ async def carry_leaves(
     is_fifo, is_lifo = type(order) is Fifo, type(order) is Lifo
     task = job._task
     function: Any = task.direct
+    # Whether a job that has ended still has its slot and its status, as nobody sees it, and the next one is
+    # to have the slot at once.
+    has_slot = True
     timeout, wants_done = task.timeout, engine.wants_done
     value: Any = None
     outcome: Any = None
@@ -77,7 +81,7 @@ async def carry_leaves(
         above = job._above
         if (
             carrier.is_spent
-            or type(value) is COROUTINE
+            or (value is not None and type(value) is COROUTINE)
             or job._branch is not None
             or job._history is not None
             or above is None
@@ -85,17 +89,18 @@ async def carry_leaves(
             or not book.is_plain
             or decided._lone is not lone
             or lone is None
-            or not decided.now <= now <= timeline.at
+            or not decided.now <= now < timeline.at
         ):
             return job, value, None, now
         dispatcher.now = now
-        dispatcher.running -= 1
         dispatcher.done += 1
-        job._status = ENDED
         started, offered = job.started_at, job.offered_at
         if started != offered:
             dispatcher._lone_waited += started - offered
-        if wants_done or above.children is not None or count(carrier._job) != UNASKED:
+        has_slot = not (wants_done or above.children is not None or count(carrier._job) != UNASKED)
+        if not has_slot:
+            dispatcher.running -= 1
+            job._status = ENDED
             outcome = Outcome(
                 job.id, job.index, job.item, value, None, "done", job.attempt, None, job.metadata,
                 job.parent, offered, started, now, now - started, "concurrency",
@@ -106,14 +111,16 @@ async def carry_leaves(
                 book.on_end(job, outcome)
             if wants_done:
                 append(outcome)
-        above.done += 1
-        above.open_jobs = left = above.open_jobs - 1
+        above.ended += 1
         # Without a policy its parent waits for nothing but the last of all below it.
-        if not (left or above.late):
+        if above.ended == above.born and not above.late:
+            if has_slot:
+                has_slot = False
+                dispatcher.running -= 1
+                job._status = ENDED
             book.look(above, now)
             if book.ready or book.due:
                 family.settle(now)
-        carrier._job = None
         if timeout is not None:
             carrier.deadline = math.inf
         if (
@@ -123,9 +130,11 @@ async def carry_leaves(
             or seen.held
             or seen.stopped
             or not decided.waiting
-            or decided._lone is not lone
-            or decided.running >= decided.capacity
-            or now >= timeline.at
+            or decided.running > decided.capacity
+            or (
+                not has_slot
+                and (decided.running == decided.capacity or decided._lone is not lone or now >= timeline.at)
+            )
             or count(carrier._variables) != copies
             or count(carrier._cell) != changes
             or mark._must_cancel
@@ -161,7 +170,8 @@ async def carry_leaves(
             jobs.pop()
         job = following
         dispatcher.waiting -= 1
-        dispatcher.running += 1
+        if not has_slot:
+            dispatcher.running += 1
         job._status = RUNNING
         job.started_at = now
         carrier._job = carrier._cell.job = job  # type: ignore[union-attr] # a carrier at work has one
@@ -171,4 +181,8 @@ async def carry_leaves(
             carrier.deadline = deadline = now + timeout
             if deadline < engine.alarm_at:
                 engine.set_alarm(deadline)
+    if has_slot:
+        dispatcher.running -= 1
+        job._status = ENDED
+    carrier._job = None
     return None, None, None, now

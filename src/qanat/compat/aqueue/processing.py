@@ -163,14 +163,17 @@ class _Run:
     def __init__(self) -> None:
         self.stopping = False
         self._cut: set[int] = set()
-        self._kinds = _Kinds()
+        self._kinds: dict[type[Any], _Kind] = {}
 
     async def process(self, item: Any) -> None:
         """Process one item."""
         if self.stopping:
             self._cut_off(item)
             return
-        kind = self._kinds[item.__class__]
+        try:
+            kind = self._kinds[item.__class__]
+        except KeyError:
+            kind = self._kinds[item.__class__] = _kind_of(item.__class__)
         if not kind.is_usual:
             await self._process_unusual(item, kind)
             return
@@ -251,19 +254,16 @@ class _Kind:
     has_after: bool
 
 
-class _Kinds(dict[type[Any], _Kind]):
-    """How items of each class are processed, found out when one comes."""
-
-    def __missing__(self, cls: type[Any]) -> _Kind:
-        after = getattr(cls, "after_children_processed", None)
-        is_item, is_told = issubclass(cls, Item), len(signature(cls.process).parameters) > 1
-        kind = self[cls] = _Kind(
-            is_usual=is_item and not is_told and iscoroutinefunction(cls.process),
-            is_item=is_item,
-            is_told=is_told,
-            has_after=after is not None and after is not Item.after_children_processed,
-        )
-        return kind
+def _kind_of(cls: type[Any]) -> _Kind:
+    """Return how items of a class are processed."""
+    after = getattr(cls, "after_children_processed", None)
+    is_item, is_told = issubclass(cls, Item), len(signature(cls.process).parameters) > 1
+    return _Kind(
+        is_usual=is_item and not is_told and iscoroutinefunction(cls.process),
+        is_item=is_item,
+        is_told=is_told,
+        has_after=after is not None and after is not Item.after_children_processed,
+    )
 
 
 def _priority_of(item: Any) -> float:

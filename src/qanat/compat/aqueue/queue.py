@@ -63,12 +63,11 @@ class Item(ABC):
         """
         job = self._job
         if job is None:
-            job = _job_of(self)
+            job = self._job = _job_of(self)
         for item in items:
             # Most are as this one, and to ask an abstract class takes as long as a third of a spawn.
             if item.__class__ is not self.__class__:
                 check_item(item)
-            self._job = job
             item.parent = self
             job.spawn(item)
 
