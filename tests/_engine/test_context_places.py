@@ -1,44 +1,57 @@
-"""Where the cell lies in a context: in the first node of the mapping, or references to it say nothing."""
+"""Where the cell lies in a context, and what is counted of it: who sees it, wherever it lies."""
 
 from __future__ import annotations
 
+import random
 from contextvars import Context, ContextVar
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
+import qanat
 from qanat._engine import context
 from qanat._engine.context import (
     Cell,
     _counts,
     count_references,
-    mapping_of,
+    new_cell,
     running_carrier,
     running_cell,
     variable_apart,
+    way_to,
 )
 
 pytestmark = pytest.mark.skipif(not _counts, reason="nothing is counted here")
 
 
-def mapping_with(variable: ContextVar[Any], other: ContextVar[Any]) -> Any:
+def way_with(variable: ContextVar[Any], *others: ContextVar[Any]) -> Any:
+    """Return how many nodes lie on the way to a cell, below the first one."""
     cell, place = Cell(), Context()
-    place.run(other.set, None)
+    for other in others:
+        place.run(other.set, None)
     place.run(variable.set, cell)
-    return mapping_of(place, cell)
+    mapping, way = way_to(cell, place)
+    assert mapping is not None
+    return len(way)
 
 
 def test_our_own_two_variables_lie_apart():
-    assert mapping_with(running_cell, running_carrier) is not None
+    assert way_with(running_cell, running_carrier) == 0
+
+
+def sharing(variable: ContextVar[Any], place: int = 0) -> ContextVar[Any]:
+    """Return a variable that shares its place in the first node with another."""
+    # All are kept until then, or the next one would have the address of this.
+    tried = [ContextVar[Any]("sharing") for _ in range(5_000)]
+    return [each for each in tried if way_with(variable, each)][place]
 
 
 def test_a_variable_that_shares_a_place_is_not_taken():
     other: ContextVar[Any] = ContextVar("other")
-    many = [ContextVar[Any]("many") for _ in range(2000)]
-    sharing = [each for each in many if mapping_with(each, other) is None]
-    assert sharing, "by chance one of 32 does"
+    assert way_with(sharing(other), other) > 0
     found = [variable_apart("found", other) for _ in range(200)]
-    assert all(mapping_with(each, other) is not None for each in found)
+    assert all(way_with(each, other) == 0 for each in found)
 
 
 def test_there_is_a_variable_where_none_lies_apart(monkeypatch: pytest.MonkeyPatch):
@@ -54,3 +67,68 @@ def test_a_change_of_the_context_is_seen_at_the_cell():
     copy = seen.copy()
     copy.run(ContextVar[Any]("another").set, 1)
     assert count_references(cell) != before
+
+
+def test_a_cell_that_is_not_there_is_not_found():
+    assert way_to(Cell(), Context()) == (None, ())
+    place = Context()
+    place.run(ContextVar[Any]("another").set, 1)
+    assert way_to(Cell(), place) == (None, ())
+
+
+@pytest.mark.parametrize("variables", [0, 1, 5, 15, 16, 17, 40, 300, 2000])
+@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_whoever_changes_or_keeps_the_context_is_seen_wherever_the_cell_lies(
+    variables: int, shares: bool, seed: int
+):
+    draw = random.Random(seed)
+    users = [ContextVar[Any](f"user {number}") for number in range(variables)]
+    place = Context()
+    for each in users:
+        place.run(each.set, "before")
+    if shares:
+        users.append(sharing(running_cell, draw.randrange(40)))
+        place.run(users[-1].set, "before")
+    held: list[Any] = [None, *place.run(new_cell)]
+    _, cell, _, mapping, tally = held
+    held[0] = cell
+    assert mapping is not None
+    before: Any = tally(held[0]), count_references(held[3])
+    for number in range(50):
+        variable = draw.choice([*users, ContextVar[Any](f"new {number}"), running_carrier])
+        is_copied = draw.random() < 0.5
+        changed = place.copy()
+        assert (tally(held[0]), count_references(held[3])) == (before[0], before[1] + 1)
+        token = changed.run(variable.set, number)
+        if draw.random() < 0.3:
+            # Also where a variable is taken out again, and where one change follows the other.
+            changed.run(variable.reset, token) if draw.random() < 0.5 else changed.run(variable.set, "x")
+        del token
+        copies = [changed.copy()] if is_copied else []
+        assert tally(held[0]) != before[0]
+        del changed, copies
+        assert (tally(held[0]), count_references(held[3])) == before
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+@pytest.mark.parametrize("variables", [0, 40])
+async def test_jobs_know_themselves_and_share_a_cell_wherever_that_lies(virtual_time: Any, variables: int):
+    for number in range(variables):
+        ContextVar[Any](f"user {number}").set(number)
+    sharing(running_cell).set(1)
+    cells: set[int] = set()
+
+    async def inner(item: int) -> Any:
+        cells.add(id(running_cell.get()))  # kept by nobody, so that a new one may be where one was
+        here = qanat.current_job().item
+        there = await anyio.to_thread.run_sync(lambda: qanat.current_job().item) if item % 10 == 9 else item
+        return here, there, item
+
+    async def outer(item: int) -> Any:
+        found = await qanat.map(inner, range(item, item + 10), concurrency=1)
+        return qanat.current_job().item, found
+
+    got = await qanat.map(outer, [0, 100], concurrency=1)
+    assert got == [(at, [(each,) * 3 for each in range(at, at + 10)]) for at in (0, 100)]
+    assert len(cells) <= 2

@@ -93,6 +93,7 @@ class Carrier:
         "_mark",
         "_scope",
         "_spot",
+        "_tally",
         "_timed_out",
         "_variables",
         "deadline",
@@ -121,6 +122,7 @@ class Carrier:
         self._cell: Cell | None = None
         self._context: Context | None = None
         self._variables: Any = None
+        self._tally: Callable[[object], object] = count_references
         self.is_spent = False
         self.task: Any = None
         self.waits: dict[Any, Any] = {}
@@ -203,7 +205,8 @@ class Carrier:
         mark, count = self._mark, count_references
         cell = self._renew_cell()
         copies = count(self._variables) if self._variables is not None else -1
-        changes = count(self._cell)
+        tally = self._tally
+        changes = tally(self._cell)
         timeline = dispatcher.timeline
         # What they say changes with every await, which the type checkers would not believe of the others.
         seen: Any = engine
@@ -368,7 +371,7 @@ class Carrier:
                                             and not caught.__dict__
                                             # A copy of the context may stay: it is of the same job.
                                             and self._variables is not None
-                                            and count(self._cell) == changes
+                                            and tally(self._cell) == changes
                                             and not mark.cancelling()
                                         ):
                                             if now >= engine.slice_end:
@@ -413,7 +416,7 @@ class Carrier:
                                     or now >= timeline.at
                                     or (source.counts_unread and decided.scheduled)
                                     or count(self._variables) != copies
-                                    or count(self._cell) != changes
+                                    or tally(self._cell) != changes
                                     or mark._must_cancel
                                 ):
                                     break
@@ -509,14 +512,15 @@ class Carrier:
                                 staying = going_on
                                 break
                             now = clock()
-                        if count(self._variables) != copies or count(self._cell) != changes:
+                        if count(self._variables) != copies or tally(self._cell) != changes:
                             if copy_context() != self._context:
                                 engine.isolates = True
                                 staying = False
                                 break
                             cell = self._renew_cell()
                             copies = count(self._variables) if self._variables is not None else -1
-                            changes = count(self._cell)
+                            tally = self._tally
+                            changes = tally(self._cell)
                         if mark._must_cancel:
                             break
                         if now >= engine.slice_end:
@@ -578,7 +582,7 @@ class Carrier:
 
     def _renew_cell(self) -> Cell:
         """Go on with a new cell, as others see the one before."""
-        self._cell, self._context, self._variables = new_cell()
+        self._cell, self._context, self._variables, self._tally = new_cell()
         return self._cell
 
     def _conclude(self, job: Job[Any], value: Any, error: BaseException | None, now: float) -> bool | None:

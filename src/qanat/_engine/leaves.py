@@ -43,13 +43,13 @@ async def carry_leaves(
         carrier: Who has the job in hand, started and with its deadline.
         job: The first one.
         copies: How many references there are to the mapping of the carrier's context; see `context`.
-        changes: How many there are to its cell: no local here may be one more.
+        changes: What its tally says of its cell: no local here may be one more.
 
     Returns:
         A job whose attempt is over and that is to be ended another way, with its value and error, or None;
         and the time.
     """
-    engine, mark, count = carrier.engine, carrier._mark, count_references
+    engine, mark, count, tally = carrier.engine, carrier._mark, count_references, carrier._tally
     dispatcher, append, clock = engine.dispatcher, engine.append, engine.now
     # What they say changes with every await, which the type checkers would not believe of the others.
     seen: Any = engine
@@ -136,7 +136,7 @@ async def carry_leaves(
                 and (decided.running == decided.capacity or decided._lone is not lone or now >= timeline.at)
             )
             or count(carrier._variables) != copies
-            or count(carrier._cell) != changes
+            or tally(carrier._cell) != changes
             or mark._must_cancel
         ):
             break
