@@ -30,14 +30,13 @@ def compat(plan: Plan) -> list[Table]:
     rows: list[list[str]] = []
     wanted: list[Wanted] = []
     failed: list[str] = []
-    for workload, (library, _, in_process, _) in WORKLOADS.items():
-        items = plan.items // 4 if library == "aqueue" else plan.items
+    for workload, (_, _, in_process, _) in WORKLOADS.items():
         pair = [
             Contender(
                 name,
                 {
                     "way": f"benchmarks.contenders.compat:{workload}{name}",
-                    "handler": "no-op", "items": items, "concurrency": 10,
+                    "handler": "no-op", "items": plan.items, "concurrency": 10,
                 },
                 python=plan.newer,
             )
@@ -58,7 +57,7 @@ def compat(plan: Plan) -> list[Table]:
         least = 1.0 if not in_process else TREE if "tree" in workload else FASTER
         wanted.append(Wanted(f"{workload}, how many times faster,", times, least=least, unit=" x"))
     about = (
-        f"{plan.items:,} no-op items (aqueue a quarter), 10 at once, Python {plan.newer_version}, "
+        f"{plan.items:,} no-op items, 10 at once, Python {plan.newer_version}, "
         f"median of {plan.runs} interleaved runs."
     )
     return [Table(title, about, ("", "CPU us", "ours", "x faster"), rows, wanted, failed)]
