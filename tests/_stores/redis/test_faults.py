@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 
 import pytest
 
@@ -114,6 +115,19 @@ def test_a_server_that_does_not_answer_is_unavailable_in_time(server):
     poll(server.answers, "the server to go on")
     assert store.count(Q).put == 1
     store.close()
+
+
+def test_a_server_that_does_not_speak_tls_is_asked_once_and_the_error_says_so():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.1)
+        port = listener.getsockname()[1]
+        store = RedisStore.open(f"rediss://127.0.0.1:{port}?timeout=0.2&connect_timeout=0.2&wait=0.1")
+        with pytest.raises(StoreUnavailable, match=r"nothing was sent: .* does the server speak TLS"):
+            take(store)
+        store.close()
+        listener.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            listener.accept()
 
 
 # The server itself.

@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 
 from qanat._stores import failpoints
 from qanat._stores.redis.direct import Direct
-from qanat._stores.redis.edge import ERRORS, code_of, is_lost, is_undone, translated
+from qanat._stores.redis.edge import ERRORS, code_of, is_lost, is_undone, is_unreached, translated
 from qanat._stores.redis.scripts import script
 from qanat.errors import StoreError, StoreForked
 
@@ -45,6 +45,8 @@ class Calls:
         self._direct = Direct(cast("Redis", client)) if Direct.can_be(client) else None
         self.sent: Sent | None = None
         """What the next `run` does not send, as it is on its way."""
+        pool: Any = getattr(client, "connection_pool", None)
+        self._has_one_server = pool is not None and "Sentinel" not in type(pool).__name__
         self._pid = os.getpid()
         self._closed = False
 
@@ -140,6 +142,9 @@ class Calls:
                 return call()
             except ERRORS as error:
                 if not (is_undone(error) or (twice and is_lost(error))):
+                    raise
+                if is_unreached(error) and self._has_one_server:
+                    # It has been waited for in vain long enough. Others may know of another server.
                     raise
                 if code_of(error) in {"READONLY", "UNBLOCKED"}:
                     # The next connection asks the sentinels anew who the master is.

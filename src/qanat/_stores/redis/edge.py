@@ -77,6 +77,11 @@ def is_lost(error: Exception) -> bool:
     return isinstance(error, (driver.ConnectionError, driver.TimeoutError, OSError))
 
 
+def is_unreached(error: Exception) -> bool:
+    """Say whether there was no connection in time, so that nothing was sent."""
+    return isinstance(error, driver.TimeoutError) and "connecting" in str(error)
+
+
 def translated(error: Exception) -> StoreError:
     """Return our error for one of the driver's; raise it `from` that."""
     code = code_of(error)
@@ -93,6 +98,11 @@ def translated(error: Exception) -> StoreError:
     if code == "WRONGTYPE":
         return StoreError(
             f"something else has written a key of this store: use another database or ?prefix= ({error})"
+        )
+    if is_unreached(error):
+        return StoreUnavailable(
+            "there was no connection in time, and nothing was sent: is it the right host and port, and does "
+            "the server speak TLS there if the URL says so (rediss), and not if it does not?"
         )
     if isinstance(error, driver.TimeoutError):
         return StoreUnavailable("the server did not answer in time: what was sent may have happened")
