@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from weakref import finalize
 
 import qanat
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qanat import Limit, OutcomeStream
 
-    _Call = tuple[Callable[[], Awaitable[Any]], asyncio.Future[Any], float | None, Retry | None]
+    _Open = dict[asyncio.Future[Any], "Callable[[], Awaitable[Any]] | _Ruled"]
 __all__ = ["WorkerPool", "worker_pool"]
 
 T = TypeVar("T")
@@ -56,8 +56,10 @@ class WorkerPool:
             self._limits = (SlidingWindow(most, most / rate),)
         self._is_accepting = True
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._inbox: Inbox[_Call] = Inbox()
-        self._open: set[asyncio.Future[Any]] = set()
+        self._inbox: Inbox[asyncio.Future[Any]] = Inbox()
+        # The calls that have not ended, as they are, unless they have rules of their own. A tuple for each
+        # was a third of a burst: thousands of them were looked through for garbage, again and again.
+        self._open: _Open = {}
         self._load: asyncio.Task[None] | None = None
 
     def run(
@@ -92,25 +94,28 @@ class WorkerPool:
         function: object = task
         if not callable(function):
             raise TypeError(f"task must be a function, got {task!r}: pass it, do not call it")
-        if timeout is not None and math.isnan(timeout):
-            raise ValueError(f"timeout must be a number, got {timeout!r}")
-        # Checked as the rule of a run is.
-        retry = Retry(retries, on=tuple(retryable_exceptions), backoff=backoff) if retries else None
+        # Most have no rules of their own, and nothing is made for these but the future.
+        call: Callable[[], Awaitable[Any]] | _Ruled = task
+        if timeout is not None or retries:
+            if timeout is not None and math.isnan(timeout):
+                raise ValueError(f"timeout must be a number, got {timeout!r}")
+            # Checked as the rule of a run is.
+            retry = Retry(retries, on=tuple(retryable_exceptions), backoff=backoff) if retries else None
+            call = _Ruled(task, timeout, retry)
         future: asyncio.Future[T] = loop.create_future()
         if loop is not self._loop:
             self._start(loop)
-        self._open.add(future)
-        # A plain tuple, as it is made for every call.
-        self._inbox.add((task, future, timeout, retry))
+        self._open[future] = call
+        self._inbox.add(future)
         return future
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to call, in the loop that runs: a new one each time that it is another."""
         self._loop = loop
-        self._open = set()
-        inbox: Inbox[_Call] = Inbox()
+        self._open = {}
+        inbox: Inbox[asyncio.Future[Any]] = Inbox()
         self._inbox = inbox
-        retrying = _Retrying()
+        retrying = _Retrying(self._open)
         calls = _Calls(self._open)
         stream = qanat.stream(
             calls.run, inbox, only_failed=True,
@@ -156,16 +161,31 @@ async def worker_pool(size: int | None = None, rate: float | None = None) -> Asy
         await pool.shutdown()
 
 
+class _Ruled(NamedTuple):
+    """A call that has rules of its own.
+
+    Attributes:
+        function: What is called.
+        timeout: Seconds for one attempt; None is unlimited.
+        retry: Whether and when it has another attempt; None if it has none.
+    """
+
+    function: Callable[[], Awaitable[Any]]
+    timeout: float | None
+    retry: Retry | None
+
+
 class _Retrying:
     """The retries of all calls, each by its own rules."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_calls: _Open) -> None:
+        self._open = open_calls
         self._delay = 0.0
 
     def may_retry(self, error: BaseException, attempt: int) -> bool:
         """Whether to try again, and note after which delay: it is asked for next."""
-        item: object = qanat.current_job().item
-        _, _, _, retry = cast("_Call", item)
+        call = self._open.get(cast("asyncio.Future[Any]", qanat.current_job().item))
+        retry = call.retry if isinstance(call, _Ruled) else None
         if retry is None or not retry.allows(error, attempt):
             return False
         self._delay = cast("Callable[[int], float]", retry.backoff)(attempt)
@@ -179,32 +199,36 @@ class _Retrying:
 class _Calls:
     """The calls of a pool that have not ended, as the futures of those who wait."""
 
-    def __init__(self, open_calls: set[asyncio.Future[Any]]) -> None:
+    def __init__(self, open_calls: _Open) -> None:
         self._open = open_calls
 
-    async def run(self, call: _Call) -> None:
+    async def run(self, future: asyncio.Future[Any]) -> None:
         """Call a function and tell who waits."""
-        function, future, timeout, _ = call
+        call = self._open[future]
         if future.done():
-            self._open.discard(future)
+            del self._open[future]
             return
-        if timeout is None:
-            value = await function()
-        elif timeout > 0:
-            async with asyncio.timeout(timeout):
-                value = await function()
+        if not isinstance(call, _Ruled):
+            value = await call()
+        elif call.timeout is None:
+            value = await call.function()
+        elif call.timeout > 0:
+            async with asyncio.timeout(call.timeout):
+                value = await call.function()
         else:
             raise TimeoutError
-        self._open.discard(future)
-        if not future.done():
+        del self._open[future]
+        try:
             future.set_result(value)
+        except asyncio.InvalidStateError:
+            pass  # cancelled meanwhile, and what it came to is nobody's
 
-    async def serve(self, stream: OutcomeStream[_Call, None]) -> None:
+    async def serve(self, stream: OutcomeStream[asyncio.Future[Any], None]) -> None:
         """Run calls until no more come; tell who waits for one that failed."""
         async with stream as outcomes:
             async for outcome in outcomes:
-                (_, future, _, _), error = outcome.item, outcome.error
-                self._open.discard(future)
+                future, error = outcome.item, outcome.error
+                self._open.pop(future, None)
                 if error is None or future.done():
                     continue
                 if isinstance(error, asyncio.CancelledError):
