@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -199,7 +200,129 @@ async def test_an_item_may_come_once_more(virtual_time: VirtualTime):
     assert log == ["turn 1", "turn 2", "turn 3", "after", "after", "after"]
 
 
+async def test_an_item_may_be_processed_twice_at_once(virtual_time: VirtualTime):
+    log: list[str] = []
+
+    class Twice(Page):
+        async def after_children_processed(self) -> None:
+            log.append("after")
+
+    twice = Twice("twice", log, 1.0)
+    await run(twice, twice)
+    assert sorted(log) == ["after", "after", "twice", "twice"]
+
+
+async def test_an_item_that_enqueues_itself_may_go_on(virtual_time: VirtualTime):
+    log: list[str] = []
+
+    class Itself(Item):
+        turn = 0
+
+        async def process(self) -> None:
+            self.turn += 1
+            if self.turn == 1:
+                self.enqueue(self)
+                await anyio.sleep(1.0)
+            log.append("process")
+
+        async def after_children_processed(self) -> None:
+            log.append("after")
+
+    await run(Itself())
+    assert log == ["process", "after", "process", "after"]
+
+
+async def test_others_may_enqueue_for_an_item_while_it_is_processed(virtual_time: VirtualTime):
+    log: list[str] = []
+
+    class Boss(Page):
+        async def after_children_processed(self) -> None:
+            log.append("after")
+
+    class Helper(Item):
+        async def process(self) -> None:
+            boss.enqueue(child)
+            boss.set_worker_desc("helped")
+
+    boss, child = Boss("boss", log, 2.0), Page("child", log)
+    await run(boss, Helper(), order="fifo", num_workers=2)
+    assert sorted(log) == ["after", "boss", "child"]
+    assert log[-1] == "after"
+    assert child.parent is boss
+
+
+async def test_a_task_of_the_programs_own_may_enqueue_for_an_item(virtual_time: VirtualTime):
+    log: list[str] = []
+    send, receive = anyio.create_memory_object_stream[tuple[Item, anyio.Event]](1)
+
+    class Asks(Item):
+        async def process(self) -> None:
+            done = anyio.Event()
+            await send.send((self, done))
+            await done.wait()
+
+    async def answer() -> None:
+        item, done = await receive.receive()
+        try:
+            item.set_worker_desc("answered")
+            item.enqueue(Page("answer", log))
+        finally:
+            done.set()
+
+    async with anyio.create_task_group() as group, send, receive:
+        group.start_soon(answer)
+        await run(Asks())
+    assert log == ["answer"]
+
+
+@pytest.mark.parametrize("before", [False, True])
+async def test_a_thread_may_enqueue_for_an_item_that_waits_for_it(virtual_time: VirtualTime, before: bool):
+    """Nothing takes the context of `process` along there, so what was enqueued was lost."""
+    log: list[str] = []
+
+    class Asks(Item):
+        async def process(self) -> None:
+            if before:
+                self.enqueue(Page("before", log))
+
+            def work() -> None:
+                self.set_worker_desc("in a thread")
+                self.enqueue(Page("thread", log))
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+
+    await run(Asks(), order="fifo")
+    assert log == (["before", "thread"] if before else ["thread"])
+
+
 # --- after children --------------------------------------------------------------------------------
+
+
+async def test_what_comes_after_children_comes_after_those_beside_what_was_refused(virtual_time: VirtualTime):
+    log: list[str] = []
+
+    class Careless(Item):
+        async def process(self) -> None:
+            with pytest.raises(TypeError, match="must have a process method"):
+                self.enqueue(Page("child", log, 1.0), "no item")  # type: ignore[arg-type]
+
+        async def after_children_processed(self) -> None:
+            log.append("after")
+
+    await run(Careless())
+    assert log == ["child", "after"]
+
+
+async def test_what_is_refused_is_left_as_it_is(virtual_time: VirtualTime):
+    page, other = Page("leaf"), Page("leaf")
+    await run(page)
+    wrong: list[list[Any]] = [[], [other], ["no item"]]
+    for items in wrong:
+        with pytest.raises(RuntimeError, match=r"only be called inside process\(\)"):
+            page.enqueue(*items)
+    assert other.parent is None
 
 
 @pytest.mark.parametrize("children", [0, 1])

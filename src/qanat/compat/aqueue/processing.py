@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from inspect import iscoroutinefunction, signature
@@ -13,7 +14,7 @@ import anyio
 
 import qanat
 from qanat import JobCancelledError
-from qanat.compat.aqueue.queue import OVER, Item, Ordering, check_item, enqueue
+from qanat.compat.aqueue.queue import Item, Ordering, check_item, enqueue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -177,25 +178,24 @@ class _Run:
         if not kind.is_usual:
             await self._process_unusual(item, kind)
             return
-        # Its job is looked up by those alone who enqueue or say something: leaves do neither.
-        item._job = None
+        # Its job is looked up by those alone who enqueue or say something: leaves do neither, and that takes
+        # 180 ns where this takes 40. Not where they call from, which may be a thread or another item's job.
+        item._job = copy_context()
         try:
             await item.process()
         finally:
-            job = item._job
-            item._job = OVER
+            item._job = None
         if kind.has_after:
-            if job is None:
-                await item.after_children_processed()
+            if item._has_children:
+                qanat.current_job().after_children(self._after(item))
             else:
-                job.after_children(self._after(item))
+                await item.after_children_processed()
 
     async def _process_unusual(self, item: Any, kind: _Kind) -> None:
         """Process one item that is of the older form, a generator or no `Item`."""
         job = qanat.current_job()
-        has_enqueued = False
         if kind.is_item:
-            item._job = None
+            item._job = job
         try:
             work = item.process(*_calls_of(job, item)) if kind.is_told else item.process()
             if hasattr(work, "__aiter__"):
@@ -205,10 +205,9 @@ class _Run:
                 await work
         finally:
             if kind.is_item:
-                has_enqueued = item._job is not None
-                item._job = OVER
+                item._job = None
         if kind.has_after:
-            if has_enqueued or getattr(item, "_has_children", False):
+            if getattr(item, "_has_children", False):
                 job.after_children(self._after(item))
             else:
                 await item.after_children_processed()

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeAlias
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import qanat
 
 if TYPE_CHECKING:
     from qanat import Job
-
-
-def _inside() -> RuntimeError:
-    return RuntimeError("This function may only be called inside process()")
-
-
-class _Over:
-    """What stands in the place of the job of an item whose `process` is over."""
-
-    def spawn(self, _item: Any) -> None:
-        """Refuse to enqueue an item."""
-        raise _inside()
-
-    def describe(self, _text: str) -> None:
-        """Refuse to say what is being done."""
-        raise _inside()
-
-
-OVER: Final = _Over()
 
 
 class Item(ABC):
@@ -46,8 +28,8 @@ class Item(ABC):
     priority: ClassVar[int] = 0
     track_overall: ClassVar[bool] = False
     parent: Item | None = None
-    _job: Job[Any] | _Over | None = None
-    """Whose `process` runs, once it has enqueued something."""
+    _job: Job[Any] | Context | None = None
+    """While `process` runs its job, or the context in which that is looked up once somebody wants it."""
     _has_children = False
 
     @abstractmethod
@@ -61,9 +43,11 @@ class Item(ABC):
             RuntimeError: If `process` does not run.
             TypeError: If something has no `process`.
         """
-        job = self._job
-        if job is None:
+        job: Any = self._job
+        if job is None or job.__class__ is Context:
             job = self._job = _job_of(self)
+        if items:
+            self._has_children = True
         for item in items:
             # Most are as this one, and to ask an abstract class takes as long as a third of a spawn.
             if item.__class__ is not self.__class__:
@@ -77,25 +61,23 @@ class Item(ABC):
         Raises:
             RuntimeError: If `process` does not run.
         """
-        (self._job or _job_of(self)).describe(description)
+        _job_of(self).describe(description)
 
     async def after_children_processed(self) -> None:
         """Be called once, after this item and all that stems from it."""
 
 
 def _job_of(item: Item) -> Job[Any]:
-    """Return the job whose handler processes an item and calls this.
+    """Return the job that processes an item, for whoever has the item: also another thread or task.
 
     Raises:
-        RuntimeError: If it is called from elsewhere.
+        RuntimeError: If `process` does not run.
     """
-    try:
-        job = qanat.current_job()
-    except LookupError:
-        raise _inside() from None
-    if job.item is not item:
-        raise _inside()
-    return job
+    job = item._job
+    if job is None:
+        raise RuntimeError("This function may only be called inside process()")
+    # Of a copy, as two threads may not be in one context.
+    return job.copy().run(qanat.current_job) if isinstance(job, Context) else job
 
 
 def enqueue(job: Job[Any], parent: Any, item: Any) -> None:
