@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from contextvars import copy_context
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,7 +18,7 @@ import qanat
 from qanat import JobCancelledError
 from qanat._app.spawning import Spawner
 from qanat._core.dispatcher import straight
-from qanat._core.job import ENDED
+from qanat._core.job import ENDED, Job
 from qanat._engine import carrier, leaves
 from qanat._engine.carrier import Carrier
 from qanat._engine.context import running_carrier
@@ -23,6 +26,7 @@ from qanat.testing import virtual_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from qanat._app.handle import Handle
     from qanat._core.branch import FamilyJob
@@ -459,6 +463,39 @@ async def test_a_task_that_outlives_its_leaf_finds_that_it_has_ended(virtual_tim
     async with qanat.stream(handler, [0], concurrency=2, only_failed=True) as stream:
         assert [outcome async for outcome in stream] == []
     assert await asyncio.gather(*late) == [("0/1", ENDED), ("0/3", ENDED)]
+
+
+@pytest.mark.virtual_time("asyncio", "trio")
+async def test_a_thread_that_asks_while_its_leaf_ends_finds_that_it_has_ended(
+    virtual_time: Any, monkeypatch: pytest.MonkeyPatch
+):
+    copies: list[Context] = []
+    asked: list[Any] = []
+
+    def counted(of: Any) -> int:
+        found = sys.getrefcount(of) - more
+        if copies and isinstance(of, Job):
+            # As a thread may that lets go of its context right after, between two counts.
+            asked.append(copies.pop().run(qanat.current_job))
+        return found
+
+    holder = SimpleNamespace(of=object())
+    more = 0
+    more = counted(holder.of) - sys.getrefcount(holder.of)
+    monkeypatch.setattr(leaves, "count_references", counted)
+
+    async def handler(item: int) -> None:
+        if item == 0:
+            for number in range(1, 9):
+                qanat.current_job().spawn(number)
+        elif item % 2 == 0:
+            copies.append(copy_context())
+
+    async with qanat.stream(handler, [0], concurrency=1, only_failed=True) as stream:
+        assert [outcome async for outcome in stream] == []
+    asked += [copy.run(qanat.current_job) for copy in copies]
+    assert [job.id for job in asked] == ["0/1", "0/3", "0/5", "0/7"]
+    assert {job._status for job in asked} == {ENDED}
 
 
 @pytest.mark.virtual_time("asyncio", "trio")

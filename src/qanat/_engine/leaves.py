@@ -97,7 +97,14 @@ async def carry_leaves(
         started, offered = job.started_at, job.offered_at
         if started != offered:
             dispatcher._lone_waited += started - offered
-        has_slot = not (wants_done or above.children is not None or count(carrier._job) != UNASKED)
+        # Contexts before the job: a thread that lets go of a copy in between has asked for the job already.
+        has_slot = not (
+            wants_done
+            or above.children is not None
+            or count(carrier._variables) != copies
+            or tally(carrier._cell) != changes
+            or count(carrier._job) != UNASKED
+        )
         if not has_slot:
             dispatcher.running -= 1
             job._status = ENDED
@@ -133,10 +140,14 @@ async def carry_leaves(
             or decided.running > decided.capacity
             or (
                 not has_slot
-                and (decided.running == decided.capacity or decided._lone is not lone or now >= timeline.at)
+                and (
+                    decided.running == decided.capacity
+                    or decided._lone is not lone
+                    or now >= timeline.at
+                    or count(carrier._variables) != copies
+                    or tally(carrier._cell) != changes
+                )
             )
-            or count(carrier._variables) != copies
-            or tally(carrier._cell) != changes
             or mark._must_cancel
         ):
             break
