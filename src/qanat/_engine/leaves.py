@@ -4,7 +4,6 @@ Most jobs of a tree are leaves: they were spawned with nothing but an item, spaw
 at their only attempt. In the lone lane nothing is to be decided about them. So each is ended and the next
 one started right here, with the same counts and outcomes as by `Dispatcher.finish` and `next`, whose frames
 and questions were a sixth of what running a leaf took. Whatever is not plain is left to the carrier itself.
-The slots are those of a run, which are never fewer: so there is one for the next leaf.
 """
 
 # Each test here skips a frame on the hot path.
