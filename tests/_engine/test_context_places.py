@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -31,7 +33,7 @@ def way_with(variable: ContextVar[Any], *others: ContextVar[Any]) -> Any:
     for other in others:
         place.run(other.set, None)
     place.run(variable.set, cell)
-    mapping, way = way_to(cell, place)
+    mapping, way = way_to(variable, cell, place)
     assert mapping is not None
     return len(way)
 
@@ -69,11 +71,78 @@ def test_a_change_of_the_context_is_seen_at_the_cell():
     assert count_references(cell) != before
 
 
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_thread_that_changes_its_context_meanwhile_is_seen(monkeypatch: pytest.MonkeyPatch, at: int):
+    beside, apart, place = sharing(running_cell), variable_apart("apart", running_cell), Context()
+    for each in (beside, apart):
+        place.run(each.set, "before")
+    counted: list[object] = []
+    of_thread: list[Context] = []
+
+    class Counting:
+        """Let the thread have its turn before the count of that number."""
+
+        @staticmethod
+        def getrefcount(of: object) -> int:
+            if of_thread and len(counted) == at:
+                of_thread[0].run(beside.set, "later")
+            counted.append(None)
+            return sys.getrefcount(of)
+
+    monkeypatch.setattr(context, "sys", Counting)
+    held: list[Any] = [None, *place.run(new_cell)]
+    _, cell, _, _, tally = held
+    held[0] = cell
+    before = tally(held[0])
+    assert len(counted) >= 2, "a node and the cell"
+    counted.clear()
+    of_thread.append(place.copy())
+    of_thread[0].run(apart.set, "now")
+    now = tally(held[0])  # outside of the assertion, which would keep the cell once more
+    assert now != before
+
+
+@pytest.mark.parametrize("variables", [0, 40, 300])
+def test_where_the_cell_lies_is_not_looked_for_anew_each_time(variables: int):
+    place = Context()
+    for number in range(variables):
+        place.run(ContextVar[Any](f"user {number}").set, number)
+    place.run(new_cell)
+    looks = 0
+
+    def note(_frame: object, event: str, called: object) -> None:
+        nonlocal looks
+        looks += event == "c_call" and called is gc.get_referents
+
+    profiler = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        mapping = place.run(new_cell)[2]
+    finally:
+        sys.setprofile(profiler)
+    assert mapping is not None
+    assert 0 < looks <= 6, "one for each on the way"
+
+
+def test_the_cell_is_found_in_contexts_of_one_size_that_have_it_elsewhere():
+    users = [ContextVar[Any](f"user {number}") for number in range(60)]
+    places = [Context() for _ in range(20)]
+    for number, place in enumerate(places):
+        for each in random.Random(number).sample(users, 30):
+            place.run(each.set, [number])
+    for number in range(200):
+        cell, copy, mapping, _ = places[number % 20].run(new_cell)
+        assert mapping is gc.get_referents(copy)[0]
+        way = way_to(running_cell, cell, copy)[1]
+        for node, below in zip(way, [*way[1:], cell], strict=True):
+            assert any(each is below for each in gc.get_referents(node))
+
+
 def test_a_cell_that_is_not_there_is_not_found():
-    assert way_to(Cell(), Context()) == (None, ())
+    assert way_to(running_cell, Cell(), Context()) == (None, ())
     place = Context()
     place.run(ContextVar[Any]("another").set, 1)
-    assert way_to(Cell(), place) == (None, ())
+    assert way_to(running_cell, Cell(), place) == (None, ())
 
 
 @pytest.mark.parametrize("variables", [0, 1, 5, 15, 16, 17, 40, 300, 2000])
@@ -106,7 +175,8 @@ def test_whoever_changes_or_keeps_the_context_is_seen_wherever_the_cell_lies(
             changed.run(variable.reset, token) if draw.random() < 0.5 else changed.run(variable.set, "x")
         del token
         copies = [changed.copy()] if is_copied else []
-        assert tally(held[0]) != before[0]
+        now = tally(held[0])  # outside of the assertion, which would keep the cell once more
+        assert now != before[0]
         del changed, copies
         assert (tally(held[0]), count_references(held[3])) == before
 
