@@ -26,7 +26,7 @@ import threading
 import types
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qanat._core.job import RUNNING, Job
 
@@ -156,7 +156,7 @@ def _turns_to(variable: ContextVar[Any], context: Context) -> list[int]:
         if turn is None:
             break
         turns.append(turn)
-        kind = type(one[turn])
+        kind: type[object] = type(cast("object", one[turn]))
         if kind is not type(other[turn]) or not kind.__name__.startswith("hamt_"):
             break
         _kinds.add(kind)
