@@ -20,18 +20,18 @@ a cell for each job costs.
 
 from __future__ import annotations
 
-import gc
 import sys
 import threading
 import types
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from qanat._core.job import RUNNING, Job
+from qanat._engine.ways import way_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Sequence
+    from collections.abc import Callable, Coroutine, Generator
 
     from qanat._core.job import Task
     from qanat._engine.carrier import Carrier
@@ -93,75 +93,6 @@ def _cannot_count(_of: object) -> object:
 _counts = sys.implementation.name == "cpython" and getattr(sys, "_is_gil_enabled", lambda: True)()
 count_references: Callable[[object], object] = sys.getrefcount if _counts else _cannot_count
 """References to an object; read it from an attribute, as a local may be passed without one of its own."""
-
-
-_turns: dict[int, list[int]] = {}
-"""By how many variables a context has: which of what each node refers to is the next one to the cell.
-
-Contexts with the same variables have their nodes alike. To look among all nodes each time made a run whose
-handlers start a task each four times as slow with 40 variables, and with 300 ten times.
-"""
-_kinds: set[type] = set()
-"""Types of nodes: nothing else is looked into."""
-_referents = gc.get_referents
-
-
-def way_to(variable: ContextVar[Any], cell: Cell, context: Context) -> tuple[Any, tuple[Any, ...]]:
-    """Return the mapping that a context is, and its nodes on the way to a variable's cell, without the first.
-
-    The mapping is None if the cell is not found.
-    """
-    inner = _referents(context)
-    if len(inner) == 1:
-        size = len(context)
-        # Of another context of this size, so they may lead elsewhere.
-        way = _along(_turns.get(size, ()), cell, inner)
-        if way is None:
-            turns = _turns[size] = _turns_to(variable, context)
-            way = _along(turns, cell, inner)
-        if way is not None:
-            return inner[0], way
-    return None, ()
-
-
-def _along(turns: Sequence[int], cell: Cell, inner: list[Any]) -> tuple[Any, ...] | None:
-    """Return the nodes of a mapping where a way goes along, without the first, if it leads to a cell."""
-    below = _referents(*_referents(*inner))
-    way: tuple[Any, ...] = ()
-    for turn in turns:
-        if turn >= len(below):
-            break
-        node = below[turn]
-        if node is cell:
-            return way
-        if type(node) not in _kinds:
-            break
-        way = (*way, node)
-        below = _referents(node)
-    return None
-
-
-def _turns_to(variable: ContextVar[Any], context: Context) -> list[int]:
-    """Return which of what each node refers to is the next one to the cell of a variable.
-
-    With another cell, the mapping has other nodes on the way to it and shares the rest.
-    """
-    changed = context.copy()
-    changed.run(variable.set, Cell())
-    one: list[Any] = _referents(*_referents(*_referents(context)))
-    other: list[Any] = _referents(*_referents(*_referents(changed)))
-    turns: list[int] = []
-    while len(one) == len(other):
-        turn = next((at for at, node in enumerate(one) if node is not other[at]), None)
-        if turn is None:
-            break
-        turns.append(turn)
-        kind: type[object] = type(cast("object", one[turn]))
-        if kind is not type(other[turn]) or not kind.__name__.startswith("hamt_"):
-            break
-        _kinds.add(kind)
-        one, other = _referents(one[turn]), _referents(other[turn])
-    return turns
 
 
 MOST_TRIES = 64

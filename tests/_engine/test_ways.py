@@ -21,8 +21,8 @@ from qanat._engine.context import (
     running_carrier,
     running_cell,
     variable_apart,
-    way_to,
 )
+from qanat._engine.ways import way_to
 
 pytestmark = pytest.mark.skipif(not _counts, reason="nothing is counted here")
 
