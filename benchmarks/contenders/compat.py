@@ -57,7 +57,7 @@ async def _werkpool_burst(
 async def _by_hand(module: str, handler: Handler, items: Iterable[int], concurrency: int) -> int:
     """Run a burst by werkpool, and in the place of ours by nothing but workers that set futures.
 
-    It knows no limit, no timeout, no retry and no end: no pool that gives a future for each call takes less.
+    It knows no limit, no timeout, no retry and no end.
     """
     if module == "werkpool":
         return await _werkpool_burst(module, handler, items, concurrency)

@@ -14,8 +14,8 @@ at once. Where it does not count, on another Python, each job has a cell of its 
 The cell is not in the first node where its variable shares a place there with another one, of the
 user's or of a library, as of two they do in one process of 32; or where there are more than 16. A
 new mapping then has nodes of its own as far as what was changed lies on the way to the cell, and
-shares the next one: so the nodes on that way are counted, too, which is still a twentieth of what
-a cell for each job costs.
+shares the next one: so the nodes on that way are counted, too, which takes a seventh of what a
+cell for each job takes.
 """
 
 from __future__ import annotations
